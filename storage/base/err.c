@@ -1,0 +1,28 @@
+#include "storage/base/err.h"
+
+const char *err_name(enum err err)
+{
+    switch (err) {
+    case OK: return "ok";
+    case ERR_NOT_FOUND: return "not found";
+    case ERR_EXISTS: return "exists already";
+    case ERR_INVALID: return "invalid";
+    case ERR_TOO_BIG: return "too big";
+    case ERR_FULL: return "queue full";
+    case ERR_AGAIN: return "not possible now";
+    case ERR_MORE: return "incomplete";
+    case ERR_CORRUPT: return "damaged";
+    case ERR_FOREIGN: return "belongs to another cluster or node";
+    case ERR_NEWER: return "written by a newer version";
+    case ERR_LOCKED: return "in use by another process";
+    case ERR_NOSPACE: return "no space left on the disk";
+    case ERR_READ_ONLY: return "read-only file system";
+    case ERR_PERMISSION: return "permission denied";
+    case ERR_IO: return "disk input/output error";
+    case ERR_NOT_LEADER: return "not the leader";
+    case ERR_UNCERTAIN: return "outcome unknown";
+    case ERR_CLOSED: return "closed";
+    case ERR_IN_USE: return "address in use";
+    }
+    return "unknown error";
+}

@@ -1,0 +1,50 @@
+/* limits.h - every bound of the system in one place, and the relations between them.
+ * Sizes are bytes, counts are items. Reaching one is an ordinary, tested outcome. */
+#ifndef KV_BASE_LIMITS_H
+#define KV_BASE_LIMITS_H
+
+#include "storage/base/check.h"
+
+#define KIB (1024u)
+#define MIB (1024u * 1024u)
+
+/* What a client may ask. */
+#define KEY_SIZE_MAX (64u * KIB)
+#define VALUE_SIZE_MAX (8u * MIB) /* ceiling of the option max-value */
+#define VALUE_INLINE_MAX (63u)    /* values up to this size live in the keydir itself */
+#define COMMAND_ARGS_MAX (131072u)
+#define COMMAND_INLINE_SIZE_MAX (64u * KIB)
+#define BATCH_EFFECTS_MAX (65535u)    /* a revision has 16 bits for the place within an entry */
+#define BATCH_SIZE_SOFT (1u * MIB)    /* a batch is closed when it reaches this */
+#define BATCH_SIZE_MAX (16u * MIB)    /* effects of one entry; one command may not make more */
+#define SESSION_PIPELINE_MAX (16384u) /* commands of one connection that wait for their reply */
+
+/* Records, groups, segments. */
+#define RECORD_SIZE_MAX (17u * MIB)
+#define GROUP_SIZE_MAX (24u * MIB)
+#define SEGMENT_BLOCK_SIZE (4096u)
+#define SEGMENT_SIZE_DEFAULT (32u * MIB)
+#define TAIL_SIZE_DEFAULT (64u * MIB)
+#define UNCOMMITTED_ENTRIES_MAX (2048u) /* the leader stops proposing beyond this */
+
+/* Between peers. */
+#define PEERS_MAX (15u)
+#define PEER_FRAME_SIZE_MAX (20u * MIB)
+#define PEER_QUEUE_SIZE_MAX (64u * MIB) /* beyond it frames to this peer are dropped */
+#define APPEND_SIZE_MAX                                                                            \
+    (1u * MIB) /* entries in one AppendEntries frame, but for a single big one */
+#define APPEND_ENTRIES_MAX (4096u)
+#define SHIP_CHUNK_SIZE (256u * KIB)
+#define NAME_SIZE_MAX (63u)
+#define ADDRESS_SIZE_MAX (255u)
+
+STATIC_CHECK(BATCH_SIZE_MAX + 2 * KEY_SIZE_MAX + 4096 <= RECORD_SIZE_MAX,
+             "an entry fits in a record");
+STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX <= BATCH_SIZE_MAX,
+             "a put of the biggest value fits in an entry");
+STATIC_CHECK(RECORD_SIZE_MAX + SEGMENT_BLOCK_SIZE <= GROUP_SIZE_MAX, "a record fits in a group");
+STATIC_CHECK(GROUP_SIZE_MAX + 2 * SEGMENT_BLOCK_SIZE <= SEGMENT_SIZE_DEFAULT,
+             "a group fits in a segment");
+STATIC_CHECK(RECORD_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a record fits in a peer frame");
+
+#endif

@@ -1,0 +1,66 @@
+/* effect.h - what a write did: the body of a command entry is a sequence of effects.
+ *
+ * An entry holds effects (PUT k 6), never commands (INCR k), so applying is a table update that cannot
+ * fail and cannot differ between nodes. Layout (little-endian, each effect padded with zeros to 8):
+ *
+ *   body     0  u32 count of effects       4  u32 zero
+ *   effect   0  u32 checksum: low half of XXH3-64 over bytes 4 .. 32 + key + value
+ *            4  u8  kind                   5  u8  flags          6  u16 zero
+ *            8  u32 key size              12  u32 value size
+ *           16  u64 expiry, milliseconds since the epoch, 0 is never
+ *           24  u64 revision that the key had before, 0 when it did not exist
+ *           32  key, value
+ *
+ * The checksum is the effect's own, so that one value can be read from the disk alone. */
+#ifndef KV_STORAGE_EFFECT_H
+#define KV_STORAGE_EFFECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+
+#define EFFECT_HEADER_SIZE 32u
+#define EFFECT_BODY_HEADER_SIZE 8u
+
+enum effect_kind {
+    EFFECT_PUT = 1,       /* Key gets value and expiry. */
+    EFFECT_DELETE = 2,    /* Key is gone. */
+    EFFECT_EXPIRE_AT = 3, /* Key keeps its value and gets this expiry (0: never). */
+    EFFECT_FLUSH = 4,     /* Every key is gone. No key. */
+};
+enum effect_flag {
+    EFFECT_FLAG_EXPIRED = 1, /* A delete that the sweeper or a read of an expired key made. */
+};
+
+struct effect {
+    uint8_t kind;
+    uint8_t flags;
+    uint64_t expiry_ms;
+    uint64_t previous_revision;
+    struct slice key; /* Borrows from the decoded bytes. */
+    struct slice value;
+};
+
+/* Bytes that @effect takes, padding included. */
+uint64_t effect_size(const struct effect *effect);
+/* Appends @effect to @out. */
+void effect_encode(const struct effect *effect, struct buf *out);
+/* Reads the effect at the start of @bytes, verifies its checksum and every bound; @size receives what
+ * it takes. ERR_CORRUPT: damaged or not an effect. */
+enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size);
+/* The same without the checksum, for bytes that a record's checksum just vouched for. */
+enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size);
+
+/* Revision: the entry's Raft index and the effect's place in it, as one growing number. Opaque to clients. */
+static inline uint64_t revision_of(uint64_t index, uint32_t ordinal)
+{
+    return index << 16 | ordinal;
+}
+static inline uint64_t revision_index(uint64_t revision)
+{
+    return revision >> 16;
+}
+
+#endif

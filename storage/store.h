@@ -1,0 +1,168 @@
+/* store.h - the durable state of one replica: ballot, log, keys. The header that other folders include.
+ *
+ * The log is the database. Entries are appended to segment files (segment.h) in checksummed, chained
+ * groups; applying an entry makes the keydir point at the values inside it. When a segment is full and
+ * everything in it is applied, it is sealed: its hint file (hint.h) and a new manifest (manifest.h) are
+ * written. The manifest is the Raft snapshot ("base"): it names the sealed files up to an index.
+ *
+ * Numbers, checked every turn:  applied <= min(committed, persisted) <= last,  base.index <= applied.
+ *
+ * Not thread-safe. All disk access goes through struct disk. A failed write or sync of the log or the
+ * ballot ends the process (fatal, EXIT_DISK). A full disk does not: see store_nospace(). */
+#ifndef KV_STORAGE_STORE_H
+#define KV_STORAGE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+#include "storage/disk.h"
+#include "storage/keydir.h"
+#include "storage/record.h"
+
+struct store;
+
+struct store_config {
+    struct disk *disk;  /* keeps, until store_close */
+    const char *folder; /* "shard-0000"; keeps */
+    uint16_t shard;
+    uint64_t cluster_id;
+    uint64_t node_id;
+    uint64_t hash_seed;      /* of the keydir; the same on all nodes of a cluster */
+    uint64_t random_seed;    /* for the ids of new files */
+    uint64_t segment_size;   /* bytes, multiple of 4096 */
+    uint64_t retention_size; /* bytes of sealed log kept readable for lagging peers */
+    uint64_t tail_size;      /* bytes of newest groups kept in memory */
+};
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+/* Opens the folder of a replica, verifies and recovers what is in it by the decision table of
+ * docs/data-file.md: a torn, never acknowledged tail is cut logically and reported; anything else that
+ * is wrong is refused and nothing on disk is changed. An empty or absent folder is a blank replica.
+ *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER ERR_IO ERR_NOSPACE ERR_READ_ONLY ERR_PERMISSION
+ * @message (at least 512 bytes) receives one line: file, offset, what is wrong, what to do; on success
+ * what was cut, or an empty string. */
+enum err store_open(const struct store_config *config, struct store **store, char *message,
+                    uint64_t message_size);
+/* Waits for operations under way. Writes a final durable mark if the log is whole. */
+void store_close(struct store *store);
+
+/* First start of an initial member: term 1, no vote, entry 1 (a RECORD_CHANGE of term 1), all durable
+ * when it returns. The store must be blank. */
+enum err store_bootstrap(struct store *store, struct slice record);
+bool store_blank(const struct store *store); /* no entry, no base, no ballot ever saved */
+
+/* ---- ballot -------------------------------------------------------------------------------------- */
+
+uint64_t store_term(const struct store *store);      /* as last saved; 0 when never */
+uint64_t store_voted_for(const struct store *store); /* replica id, 0 when none */
+/* Both copies are synced when it returns. Fatal on a disk error. */
+void store_save_ballot(struct store *store, uint64_t term, uint64_t voted_for);
+
+/* ---- log ----------------------------------------------------------------------------------------- */
+
+uint64_t
+store_first_index(const struct store *store); /* oldest entry that can be read; last + 1: none */
+uint64_t
+store_last_index(const struct store *store); /* base index when the log is empty; 0 when blank */
+uint64_t store_persisted_index(
+    const struct store *store); /* all entries up to it are durable as they now are */
+/* The term of entry @index; also of the base index. 0 when unknown. */
+uint64_t store_term_at(const struct store *store, uint64_t index);
+/* The newest RECORD_CHANGE at or before @index: its payload (borrowed until the next append, cut or
+ * turn) and index. False when there is none at all. Knows the base's configuration too. */
+bool store_change_at(const struct store *store, uint64_t index, uint64_t *change_index,
+                     struct slice *payload);
+/* Highest stamp of any entry appended or applied. */
+uint64_t store_last_stamp(const struct store *store);
+
+/* Appends one whole record (its index must be last + 1, it was verified by the caller). Copies it.
+ * Only memory: store_flush() makes it durable. */
+void store_append(struct store *store, struct slice record);
+/* Drops all entries from @index on (never at or below applied: CHECK). Logged by a RECORD_CUT. */
+void store_cut(struct store *store, uint64_t index);
+/* Starts writing what was appended, if no write is under way and a segment is ready. */
+void store_flush(struct store *store);
+bool store_flushing(const struct store *store); /* a group write is under way */
+/* Returns after everything appended is durable. For changes of membership and stopping. */
+void store_flush_wait(struct store *store);
+/* Appends to @out whole records from @first on, verbatim: at least one if it exists, then as many as
+ * fit into @size_max. @count receives how many. From memory when recent, else from disk.
+ *   ERR_NOT_FOUND  before the first index or past the last
+ *   ERR_CORRUPT, ERR_IO  the disk no longer gives what was written */
+enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
+                    struct buf *out, uint32_t *count);
+
+/* ---- state --------------------------------------------------------------------------------------- */
+
+uint64_t store_applied_index(const struct store *store);
+/* Applies the entries up to @index, one after the other. They must be persisted.
+ * ERR_CORRUPT or ERR_IO: an entry could not be read back; the node must stop serving. */
+enum err store_apply(struct store *store, uint64_t index);
+
+struct keydir *store_keys(struct store *store);
+/* The value of @entry. Borrowed until the next call of any function of this store.
+ * ERR_CORRUPT, ERR_IO: @message-worthy damage; the caller answers an error and never invents a value. */
+enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value);
+
+/* Applies retention, seals what can be sealed, makes the next segment ahead, writes a durable mark when
+ * idle, retries what a full disk refused. Call once a turn. */
+void store_turn(struct store *store, uint64_t now_ms);
+uint64_t store_deadline(
+    const struct store *store); /* now_ms at which store_turn wants to run; UINT64_MAX: not */
+
+/* True while the next segment cannot be made because the disk is full: the caller refuses writes that
+ * are not deletes; what is left of the current segment is the reserve for those. Clears by itself. */
+bool store_nospace(const struct store *store);
+
+/* ---- base (the Raft snapshot) -------------------------------------------------------------------- */
+
+struct store_base {
+    uint64_t index; /* 0: none yet */
+    uint64_t term;
+    uint64_t change_index; /* Raft index of the configuration below */
+    struct slice
+        change; /* encoded configuration as committed at index; borrowed until the next turn */
+};
+struct store_base store_base(const struct store *store);
+
+/* The manifest as bytes, which is all that a peer needs to ask for the base's files. */
+void store_ship_manifest(struct store *store, struct buf *out);
+/* Appends up to @size bytes of the sealed file @file_id from @offset to @out. ERR_NOT_FOUND: unknown. */
+enum err store_ship_read(struct store *store, uint64_t file_id, uint64_t offset, uint64_t size,
+                         struct buf *out);
+
+/* Receiving a base. The old state stays on disk and in memory until finish. One at a time; begin again
+ * drops what was received of another manifest and resumes the same one.
+ *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later */
+enum err store_install_begin(struct store *store, struct slice manifest);
+/* The next piece wanted. False: everything is here. */
+bool store_install_want(const struct store *store, uint64_t *file_id, uint64_t *offset,
+                        uint64_t *size);
+enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t offset,
+                             struct slice data);
+/* Verifies every file as a whole, then makes the received base the state on disk in one step. On OK the
+ * caller must close this store and open it again. ERR_CORRUPT: what was received is dropped. */
+enum err store_install_finish(struct store *store);
+void store_install_abort(struct store *store);
+
+/* ---- figures ------------------------------------------------------------------------------------- */
+
+struct store_stats {
+    uint64_t segments;      /* files, sealed ones included */
+    uint64_t disk_size;     /* bytes allocated in the folder */
+    uint64_t bytes_written; /* to segments since the start */
+    uint64_t groups_written;
+    uint64_t syncs;       /* completed group writes */
+    uint64_t tail_hits;   /* values read from memory */
+    uint64_t tail_misses; /* values read from disk */
+    uint64_t seals;
+};
+struct store_stats store_stats(const struct store *store);
+
+/* Verifies the invariants above and those of the parts. For tests and the simulator: every turn. */
+void store_check(const struct store *store);
+
+#endif
