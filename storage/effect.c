@@ -1,0 +1,92 @@
+#include "storage/effect.h"
+
+#include "storage/base/hash.h"
+#include "storage/base/limits.h"
+
+STATIC_CHECK(EFFECT_HEADER_SIZE % 8 == 0, "effects begin aligned");
+STATIC_CHECK(EFFECT_BODY_HEADER_SIZE % 8 == 0, "the first effect begins aligned");
+
+/* Which parts each kind has is checked on both sides, before encoding and after decoding. */
+static bool shape_valid(uint8_t kind, uint64_t key_size, uint64_t value_size)
+{
+    if (key_size > KEY_SIZE_MAX || value_size > VALUE_SIZE_MAX) return false;
+    if (kind == EFFECT_FLUSH) return key_size == 0 && value_size == 0;
+    if (key_size == 0) return false;
+    return kind == EFFECT_PUT || value_size == 0;
+}
+
+static bool kind_known(uint8_t kind)
+{
+    return kind >= EFFECT_PUT && kind <= EFFECT_FLUSH;
+}
+
+uint64_t effect_size(const struct effect *effect)
+{
+    return align_up(EFFECT_HEADER_SIZE + effect->key.size + effect->value.size, 8);
+}
+
+void effect_encode(const struct effect *effect, struct buf *out)
+{
+    CHECK(kind_known(effect->kind));
+    CHECK((effect->flags & ~EFFECT_FLAG_EXPIRED) == 0);
+    CHECK(shape_valid(effect->kind, effect->key.size, effect->value.size));
+
+    const uint64_t used = EFFECT_HEADER_SIZE + effect->key.size + effect->value.size;
+    const uint64_t size = effect_size(effect);
+    uint8_t *at = buf_extend(out, size);
+    at[4] = effect->kind;
+    at[5] = effect->flags;
+    put_u16(at + 6, 0);
+    put_u32(at + 8, (uint32_t)effect->key.size);
+    put_u32(at + 12, (uint32_t)effect->value.size);
+    put_u64(at + 16, effect->expiry_ms);
+    put_u64(at + 24, effect->previous_revision);
+    uint8_t *tail = at + EFFECT_HEADER_SIZE;
+    if (effect->key.size > 0) memcpy(tail, effect->key.data, effect->key.size);
+    tail += effect->key.size;
+    if (effect->value.size > 0) memcpy(tail, effect->value.data, effect->value.size);
+    memset(at + used, 0, size - used);
+    put_u32(at, (uint32_t)hash64(at + 4, used - 4));
+}
+
+/* Everything but the checksum: the bounds are checked for trusted bytes too, it costs next to nothing. */
+static enum err decode(struct slice bytes, bool verify, struct effect *effect, uint64_t *size)
+{
+    if (bytes.size < EFFECT_HEADER_SIZE) return ERR_CORRUPT;
+    const uint8_t *at = bytes.data;
+    const uint64_t key_size = get_u32(at + 8);
+    const uint64_t value_size = get_u32(at + 12);
+    if (key_size > KEY_SIZE_MAX || value_size > VALUE_SIZE_MAX) return ERR_CORRUPT;
+    const uint64_t used = EFFECT_HEADER_SIZE + key_size + value_size;
+    const uint64_t total = align_up(used, 8);
+    if (bytes.size < total) return ERR_CORRUPT;
+    if (verify && get_u32(at) != (uint32_t)hash64(at + 4, used - 4)) return ERR_CORRUPT;
+    if (!kind_known(at[4])) return ERR_NEWER;
+    if ((at[5] & ~EFFECT_FLAG_EXPIRED) != 0) return ERR_NEWER;
+    if (!shape_valid(at[4], key_size, value_size)) return ERR_CORRUPT;
+    if (get_u16(at + 6) != 0) return ERR_CORRUPT;
+    for (uint64_t i = used; i < total; i++) {
+        if (at[i] != 0) return ERR_CORRUPT;
+    }
+
+    *effect = (struct effect){
+        .kind = at[4],
+        .flags = at[5],
+        .expiry_ms = get_u64(at + 16),
+        .previous_revision = get_u64(at + 24),
+        .key = slice_of(at + EFFECT_HEADER_SIZE, key_size),
+        .value = slice_of(at + EFFECT_HEADER_SIZE + key_size, value_size),
+    };
+    *size = total;
+    return OK;
+}
+
+enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size)
+{
+    return decode(bytes, true, effect, size);
+}
+
+enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size)
+{
+    return decode(bytes, false, effect, size);
+}
