@@ -1,0 +1,89 @@
+/* config.h - the options of a node: names, defaults, validation. docs/operations.md lists them.
+ *
+ * An option is given as --name value, as a line `name = value` of the file of --config, or as the
+ * environment variable KVNODE_NAME ('-' becomes '_'); flag beats environment beats file. This module knows nothing
+ * of the environment: the host hands in every source, weakest first. */
+#ifndef KV_NODE_CONFIG_H
+#define KV_NODE_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+#include "storage/base/limits.h"
+
+#define CONFIG_PATH_MAX 1024u
+
+struct config_address {
+    char host[ADDRESS_SIZE_MAX + 1]; /* empty: the listener is off */
+    uint16_t port;
+};
+
+struct config_member {
+    char name[NAME_SIZE_MAX + 1];
+    char address[ADDRESS_SIZE_MAX + 1]; /* host:port of its peer listener, as given */
+};
+
+enum config_reads { CONFIG_READS_QUORUM, CONFIG_READS_LOCAL };
+enum config_log_level { CONFIG_DEBUG, CONFIG_INFO, CONFIG_WARN, CONFIG_ERROR };
+
+struct config {
+    char name[NAME_SIZE_MAX + 1];
+    char data[CONFIG_PATH_MAX];
+    struct config_address client;
+    struct config_address cluster_client; /* default off */
+    struct config_address peer;
+    struct config_address http;
+    char advertise_client[ADDRESS_SIZE_MAX +
+                          1]; /* host:port; filled from the listener when not given */
+    char advertise_cluster_client[ADDRESS_SIZE_MAX + 1];
+    char advertise_peer[ADDRESS_SIZE_MAX + 1];
+    struct config_member members[PEERS_MAX + 1]; /* of `cluster`; sorted by name */
+    uint32_t member_count;                       /* 0: this node alone */
+    char cluster_token[NAME_SIZE_MAX + 1];
+    enum config_reads reads;
+    uint64_t park_ms;
+    uint64_t drain_ms;
+    uint64_t election_timeout_ms;
+    uint64_t heartbeat_ms;
+    uint64_t max_connections;
+    uint64_t max_value_size;
+    uint64_t max_inflight_size;
+    uint64_t output_limit_size;
+    uint64_t retention_size;
+    uint64_t segment_size; /* segment-size, default 32mb */
+    uint64_t
+        idle_timeout_ms; /* idle-timeout, 0: never; a client that neither asks nor waits is closed */
+    uint64_t
+        handshake_timeout_ms; /* handshake-timeout, default 10000: for a peer's HELLO, and for the rest of a begun command */
+    enum config_log_level log_level;
+    bool log_json;
+};
+
+void config_defaults(struct config *config, const char *host_name);
+
+/* Sets one option. ERR_INVALID: @message (256 bytes) says what is wrong and what is allowed. */
+enum err config_set(struct config *config, const char *option, const char *value, char *message);
+/* The lines of a file; @message names the line. */
+enum err config_set_file(struct config *config, struct slice text, char *message);
+/* Relations between options; fills what was left open (advertised addresses). Call once, last. */
+enum err config_finish(struct config *config, char *message);
+
+/* The options as a table, for --help, CONFIG GET and docs: NULL past the end. */
+struct config_option {
+    const char *name;
+    const char *fallback;    /* default, as text */
+    const char *description; /* one line */
+    const char *values;      /* what is allowed, for messages: "host:port or off", "1kb to 8mb" */
+};
+const struct config_option *config_option(uint32_t at);
+/* The value of an option as text, as config_set would take it. */
+void config_get(const struct config *config, const char *option, struct buf *out);
+
+/* "16mb" and the like; also plain digits. */
+bool config_size(struct slice text, uint64_t *size);
+/* "host:port", "[v6]:port", ":port" (all addresses); the port may be 0 to 65535. */
+bool config_parse_address(const char *text, struct config_address *address);
+
+#endif

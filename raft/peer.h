@@ -1,0 +1,97 @@
+/* peer.h - the other nodes: who they are, the queue of frames to each, and incoming links. No sockets.
+ *
+ * Every node dials every other one. A connection carries the dialler's frames only, but for the answer
+ * to its HELLO; so between two nodes there are two connections, each in its own order.
+ *
+ *   dialler:   HELLO {cluster token hash, name, peer/client/cluster-client/http addresses, directory id, incarnation}
+ *   acceptor:  WELCOME {the same of itself}   or   REFUSE {text}, then it closes
+ *
+ * The handshake refuses another cluster, another token, an unknown or wrong node id, our own id, a newer
+ * version, and a node whose data directory is not the one seen before under this id, or whose
+ * incarnation went back (a restored or cloned disk): text says which. */
+#ifndef KV_RAFT_PEER_H
+#define KV_RAFT_PEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raft/wire.h"
+#include "storage/base/limits.h"
+
+/* What a node tells about itself. */
+struct peer_identity {
+    uint64_t node_id;
+    uint64_t directory_id; /* random, made with the data directory */
+    uint64_t incarnation;  /* grows by one with each start, persisted before networking */
+    char name[NAME_SIZE_MAX + 1];
+    char peer_address[ADDRESS_SIZE_MAX + 1];
+    char client_address[ADDRESS_SIZE_MAX + 1];
+    char cluster_client_address[ADDRESS_SIZE_MAX + 1]; /* empty: off */
+    char http_address[ADDRESS_SIZE_MAX + 1];           /* empty: off */
+};
+
+struct peer {
+    struct peer_identity
+        identity; /* id, name, peer address from the membership; the rest from its HELLO or WELCOME */
+    bool is_known;      /* it has introduced itself since our start */
+    bool is_connected;  /* our outgoing connection is up and welcomed */
+    bool nospace;       /* as its last frame said */
+    uint64_t heard_ms;  /* monotonic time of its last valid frame; 0 never */
+    struct buf in;      /* bytes from the acceptor of our outgoing connection, incomplete frame */
+    struct buf out;     /* frames not yet taken by the socket */
+    uint64_t out_start; /* bytes of out already taken */
+    uint64_t dropped_count; /* frames dropped since the link was down or the queue full */
+    uint64_t sent_count;
+    uint64_t received_count;
+};
+
+struct peers {
+    struct peer_identity self;
+    uint64_t cluster_id;
+    uint64_t token_hash;
+    bool self_nospace; /* goes into the flags of every frame */
+    struct peer list[PEERS_MAX];
+    uint32_t count;
+};
+
+void peers_init(struct peers *peers, const struct peer_identity *self, uint64_t cluster_id,
+                uint64_t token_hash);
+void peers_close(struct peers *peers);
+/* Adds a member. ERR_EXISTS, ERR_FULL. */
+enum err peers_add(struct peers *peers, uint64_t node_id, const char *name,
+                   const char *peer_address);
+struct peer *peers_find(struct peers *peers, uint64_t node_id); /* NULL: not one of the others */
+
+/* Begins a frame in the peer's queue and returns its out buf, or NULL when it is dropped (not connected,
+ * or more than PEER_QUEUE_SIZE_MAX queued). Append the body, then peer_frame_end. */
+struct buf *peer_frame_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t *start);
+void peer_frame_end(struct peer *peer, uint64_t start);
+/* Whole frame; false when dropped. */
+bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slice body);
+
+/* The outgoing connection came up: queues HELLO first (allowed before is_connected). */
+void peer_up(struct peers *peers, struct peer *peer);
+/* It went down: what was queued is dropped. */
+void peer_down(struct peer *peer);
+/* Bytes from the acceptor: WELCOME makes is_connected true. Any error: close and dial again later;
+ * @message (256 bytes) says why, e.g. the text of a REFUSE. ERR_FOREIGN: refused by the other side. */
+enum err peer_feed(struct peers *peers, struct peer *peer, struct slice bytes, char *message);
+
+/* An incoming connection. */
+struct link {
+    struct buf in;
+    uint64_t in_start;
+    struct buf out; /* the WELCOME or REFUSE to send; the owner sends and empties it */
+    uint64_t from;  /* node id, 0 until the handshake is done */
+    bool refused;   /* close once out is sent */
+};
+void link_init(struct link *link);
+void link_close(struct link *link);
+void link_feed(struct link *link, struct slice bytes); /* copies */
+/* The next valid frame after the handshake (which it handles itself). The frame borrows until the next
+ * link_feed. ERR_MORE: none now. ERR_CORRUPT ERR_NEWER ERR_FOREIGN: send out, then close; @message (256
+ * bytes) says why. Frames whose cluster, from, to or shard do not fit the link are an error too. */
+enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
+                   struct wire_frame *frame, char *message);
+
+#endif
