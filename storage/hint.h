@@ -1,0 +1,91 @@
+/* hint.h - what a sealed segment did to the keydir, without its values, so that a start reads little.
+ *
+ * `<folder>/<number>.idx` repeats every effect of the valid entries of one sealed segment, in order.
+ * It is a cache: when it is missing, damaged or made for other bytes, the segment itself is scanned
+ * and the hint is written again. Layout (little-endian):
+ *
+ *   header   0  u64 checksum: XXH3-64 over bytes 8 .. 80
+ *            8  u64 magic              16  u32 format version (1)     20  u32 largest inline value
+ *           24  u64 cluster id         32  u64 file id of the segment
+ *           40  u64 used bytes of the segment        48  u128 its chain end
+ *           64  u64 count of entries                 72  u64 size of this file
+ *   chunks   0  u64 checksum: XXH3-64 over the rest of the chunk, seeded by file id and the chunk's offset
+ *            8  u32 size of the chunk  12  u32 count of entries, at least 1
+ *   entry    0  u8 kind   1  u8 flags   2  u16 zero   4  u32 key size   8  u32 value size
+ *           12  u32 offset of the effect in the segment   16  u64 revision   24  u64 expiry
+ *           32  key, then the value of a put if it is inline
+ *
+ * A chunk holds whole entries and is verified before any of them is used, so a reader needs the memory
+ * of one chunk. Going back to the segment after some chunks were used is harmless: the effects
+ * of a segment, done again from its first to its last, end in the same keydir. */
+#ifndef KV_STORAGE_HINT_H
+#define KV_STORAGE_HINT_H
+
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+#include "storage/base/hash.h"
+#include "storage/disk.h"
+
+#define HINT_HEADER_SIZE 80u
+#define HINT_CHUNK_SIZE (64u * 1024u) /* a chunk is closed when it reaches this */
+
+/* One effect without its value, unless that is small. */
+struct hint_entry {
+    uint8_t kind; /* enum effect_kind */
+    uint8_t flags;
+    uint32_t offset; /* Of the effect in the segment. */
+    uint32_t value_size;
+    uint64_t revision;
+    uint64_t expiry_ms;
+    struct slice key;
+    struct slice value; /* Adding: ignored unless inline. Reading: empty unless inline. */
+};
+
+/* The bytes of the segment that a hint belongs to. */
+struct hint_segment {
+    uint64_t cluster_id;
+    uint64_t file_id;
+    uint64_t used_size;
+    struct hash128 chain_end;
+};
+
+/* A hint in the making. */
+struct hint {
+    uint64_t file_id;
+    struct buf bytes;     /* The file's; header and open chunk are completed by hint_finish. */
+    uint64_t chunk_start; /* Of the open chunk; bytes.size when none is open. */
+    uint32_t chunk_count; /* Entries in the open chunk. */
+    uint64_t entry_count;
+};
+
+void hint_init(struct hint *hint, uint64_t file_id);
+void hint_close(struct hint *hint);
+void hint_add(struct hint *hint, const struct hint_entry *entry);
+/* Completes the file's bytes; nothing can be added afterwards. Borrowed from @hint. */
+struct slice hint_finish(struct hint *hint, const struct hint_segment *segment);
+
+/* Reads one hint file, chunk by chunk. */
+struct hint_reader {
+    struct disk *disk;
+    disk_file file;
+    uint64_t file_id;
+    uint64_t file_size;
+    uint64_t offset; /* Of the next chunk. */
+    uint64_t entry_count;
+    struct buf chunk;
+    struct reader entries; /* The rest of the current chunk. */
+    uint32_t chunk_count;  /* Entries left in it. */
+};
+
+/* Opens @name if it is the hint of exactly @segment. ERR_NOT_FOUND, or ERR_CORRUPT, ERR_FOREIGN,
+ * ERR_NEWER, ERR_IO: there is no usable hint. Nothing is left open on an error. */
+enum err hint_reader_open(struct hint_reader *reader, struct disk *disk, const char *name,
+                          const struct hint_segment *segment);
+void hint_reader_close(struct hint_reader *reader);
+/* The next entry, borrowed until the next call. ERR_NOT_FOUND: that was all, and it was complete.
+ * ERR_CORRUPT, ERR_IO: go back to the segment. */
+enum err hint_reader_next(struct hint_reader *reader, struct hint_entry *entry);
+
+#endif

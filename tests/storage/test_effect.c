@@ -1,0 +1,173 @@
+/* Tests of storage/effect.c: what is written is read, everything else is refused. */
+#include "tests/test.h"
+
+#include "storage/base/hash.h"
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/base/prng.h"
+#include "storage/effect.h"
+
+static struct effect put_of(const char *key, const char *value)
+{
+    return (struct effect){
+        .kind = EFFECT_PUT,
+        .expiry_ms = 1700000000123,
+        .previous_revision = revision_of(9, 4),
+        .key = slice_text(key),
+        .value = slice_text(value),
+    };
+}
+
+static void expect_same(const struct effect *a, const struct effect *b)
+{
+    EXPECT_EQ(a->kind, b->kind);
+    EXPECT_EQ(a->flags, b->flags);
+    EXPECT_EQ(a->expiry_ms, b->expiry_ms);
+    EXPECT_EQ(a->previous_revision, b->previous_revision);
+    EXPECT_TRUE(slice_equal(a->key, b->key));
+    EXPECT_TRUE(slice_equal(a->value, b->value));
+}
+
+static void expect_round_trip(const struct effect *effect)
+{
+    struct buf out = {0};
+    effect_encode(effect, &out);
+    EXPECT_EQ(out.size, effect_size(effect));
+    EXPECT_EQ(out.size % 8, 0);
+    buf_text(&out, "what follows");
+    struct effect read;
+    uint64_t size;
+    EXPECT_EQ(effect_decode(buf_slice(&out), &read, &size), OK);
+    EXPECT_EQ(size, out.size - 12);
+    expect_same(effect, &read);
+    EXPECT_EQ(effect_decode_trusted(buf_slice(&out), &read, &size), OK);
+    expect_same(effect, &read);
+    buf_close(&out);
+}
+
+TEST(effect, what_was_encoded_is_decoded)
+{
+    struct effect effect = put_of("key", "value");
+    expect_round_trip(&effect);
+    effect = put_of("k", "");
+    expect_round_trip(&effect);
+    effect = (struct effect){
+        .kind = EFFECT_DELETE, .flags = EFFECT_FLAG_EXPIRED, .key = slice_text("key")};
+    expect_round_trip(&effect);
+    effect = (struct effect){.kind = EFFECT_EXPIRE_AT, .expiry_ms = 5, .key = slice_text("key")};
+    expect_round_trip(&effect);
+    effect = (struct effect){.kind = EFFECT_FLUSH};
+    expect_round_trip(&effect);
+
+    uint8_t *big = mem_zero(VALUE_SIZE_MAX);
+    effect = put_of("", "");
+    effect.key = slice_of(big, KEY_SIZE_MAX);
+    effect.value = slice_of(big, VALUE_SIZE_MAX);
+    expect_round_trip(&effect);
+    mem_free(big);
+}
+
+TEST(effect, layout_is_the_documented_one)
+{
+    struct buf out = {0};
+    const struct effect effect = put_of("key", "value!");
+    effect_encode(&effect, &out);
+    EXPECT_EQ(out.size, 48);
+    EXPECT_EQ(out.data[4], 1);
+    EXPECT_EQ(out.data[5], 0);
+    EXPECT_EQ(get_u32(out.data + 8), 3);
+    EXPECT_EQ(get_u32(out.data + 12), 6);
+    EXPECT_EQ(get_u64(out.data + 16), 1700000000123);
+    EXPECT_EQ(get_u64(out.data + 24), 9u << 16 | 4);
+    EXPECT_BYTES(out.data + 32, "keyvalue!\0\0\0\0\0\0\0", 16);
+    /* A golden checksum: if this changes, old data can no longer be read. */
+    EXPECT_EQ(get_u32(out.data), 0x7df5170f);
+    buf_close(&out);
+}
+
+TEST(effect, every_truncation_and_flipped_bit_is_found)
+{
+    struct buf out = {0};
+    const struct effect effect = put_of("some key", "some value of a few words");
+    effect_encode(&effect, &out);
+    struct effect read;
+    uint64_t taken;
+    for (uint64_t size = 0; size < out.size; size++) {
+        uint8_t *copy = mem_copy(out.data, size); /* its own allocation, so that overruns show */
+        EXPECT_EQ(effect_decode(slice_of(copy, size), &read, &taken), ERR_CORRUPT);
+        EXPECT_EQ(effect_decode_trusted(slice_of(copy, size), &read, &taken), ERR_CORRUPT);
+        mem_free(copy);
+    }
+    for (uint64_t bit = 0; bit < out.size * 8; bit++) {
+        out.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        EXPECT_EQ(effect_decode(buf_slice(&out), &read, &taken), ERR_CORRUPT);
+        out.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    buf_close(&out);
+}
+
+/* Changes one byte and makes the checksum right again: a writer that is newer, or wrong. */
+static enum err decode_changed(const struct effect *effect, uint64_t offset, uint8_t value)
+{
+    struct buf out = {0};
+    effect_encode(effect, &out);
+    out.data[offset] = value;
+    const uint64_t used = EFFECT_HEADER_SIZE + effect->key.size + effect->value.size;
+    put_u32(out.data, (uint32_t)hash64(out.data + 4, used - 4));
+    struct effect read;
+    uint64_t size;
+    const enum err err = effect_decode(buf_slice(&out), &read, &size);
+    buf_close(&out);
+    return err;
+}
+
+TEST(effect, unknown_kinds_are_newer_and_wrong_shapes_are_damage)
+{
+    const struct effect put = put_of("key", "value");
+    EXPECT_EQ(decode_changed(&put, 32, 'x'), OK);
+    EXPECT_EQ(decode_changed(&put, 4, 0), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 4, 5), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 5, 2), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 6, 1), ERR_CORRUPT);
+    EXPECT_EQ(decode_changed(&put, 4, EFFECT_DELETE), ERR_CORRUPT); /* a delete with a value */
+    EXPECT_EQ(decode_changed(&put, 4, EFFECT_FLUSH), ERR_CORRUPT);  /* a flush with a key */
+    const struct effect flush = {.kind = EFFECT_FLUSH};
+    EXPECT_EQ(decode_changed(&flush, 4, EFFECT_FLUSH), OK);
+    EXPECT_EQ(decode_changed(&flush, 4, EFFECT_PUT), ERR_CORRUPT); /* a put without a key */
+}
+
+TEST(effect, sizes_beyond_the_limits_are_damage)
+{
+    uint8_t bytes[EFFECT_HEADER_SIZE] = {0};
+    struct effect read;
+    uint64_t size;
+    bytes[4] = EFFECT_PUT;
+    put_u32(bytes + 8, KEY_SIZE_MAX + 1);
+    EXPECT_EQ(effect_decode_trusted(slice_of(bytes, UINT64_MAX), &read, &size), ERR_CORRUPT);
+    put_u32(bytes + 8, 1);
+    put_u32(bytes + 12, VALUE_SIZE_MAX + 1);
+    EXPECT_EQ(effect_decode_trusted(slice_of(bytes, UINT64_MAX), &read, &size), ERR_CORRUPT);
+}
+
+TEST(effect, random_bytes_are_never_an_effect)
+{
+    struct prng prng = prng_seed(1);
+    uint8_t bytes[256];
+    for (int i = 0; i < 20000; i++) {
+        for (size_t j = 0; j < sizeof bytes; j += 8) put_u64(bytes + j, prng_next(&prng));
+        bytes[4] = (uint8_t)(1 + prng_below(&prng, 4));
+        bytes[5] = 0;
+        put_u32(bytes + 8, (uint32_t)prng_below(&prng, 100));
+        put_u32(bytes + 12, (uint32_t)prng_below(&prng, 100));
+        struct effect read;
+        uint64_t size;
+        EXPECT_EQ(effect_decode(slice_of(bytes, sizeof bytes), &read, &size), ERR_CORRUPT);
+    }
+}
+
+TEST(effect, revisions_order_by_index_then_place)
+{
+    EXPECT_LT(revision_of(1, BATCH_EFFECTS_MAX), revision_of(2, 0));
+    EXPECT_LT(revision_of(2, 0), revision_of(2, 1));
+    EXPECT_EQ(revision_index(revision_of(77, 12)), 77);
+}
