@@ -1,0 +1,37 @@
+# Finds what FlashKV stands on, and says in one line what is missing and what to do.
+find_package(PkgConfig)
+if(NOT PKG_CONFIG_FOUND)
+  message(FATAL_ERROR "pkg-config is needed: run deploy/deps")
+endif()
+find_package(Threads REQUIRED)
+
+function(kv_need prefix module minimum package)
+  pkg_check_modules(${prefix} QUIET IMPORTED_TARGET ${module})
+  if(NOT ${prefix}_FOUND)
+    message(FATAL_ERROR "${package} ${minimum} or newer is needed, none was found: run deploy/deps")
+  elseif(${prefix}_VERSION VERSION_LESS minimum)
+    message(FATAL_ERROR "${package} ${minimum} or newer is needed, found ${${prefix}_VERSION}: run deploy/deps")
+  endif()
+endfunction()
+
+# Older releases of libraft have another interface; raft/guard.h is written for what 0.22 does.
+pkg_check_modules(RAFT QUIET IMPORTED_TARGET raft)
+if(NOT RAFT_FOUND)
+  set(RAFT_VERSION none)
+endif()
+if(NOT RAFT_FOUND OR RAFT_VERSION VERSION_LESS 0.22)
+  message(FATAL_ERROR "libraft 0.22 or newer is needed, found ${RAFT_VERSION}: on Debian 12 run deploy/deps")
+endif()
+kv_need(UV libuv 1.42 libuv)
+kv_need(XXHASH libxxhash 0.8 libxxhash)
+kv_need(LZ4 liblz4 1.9 liblz4)
+# Line editing in kvctl's shell; without it the shell reads plain lines.
+pkg_check_modules(EDIT QUIET IMPORTED_TARGET libedit)
+
+if(KV_TESTS)
+  pkg_check_modules(CMOCKA QUIET IMPORTED_TARGET cmocka)
+  if(NOT CMOCKA_FOUND)
+    message(STATUS "cmocka was not found: the tests are not built (deploy/deps --test installs it)")
+    set(KV_TESTS OFF)
+  endif()
+endif()
