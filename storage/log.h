@@ -1,0 +1,209 @@
+/* log.h - the replicated log of one replica: append, flush, cut, read.
+ *
+ * Appended records gather in the image of a group (segment.h). log_flush() writes one image with one
+ * sync; while it is under way the next one gathers. An entry is durable when its group is. Conflicting
+ * entries are cut by a RECORD_CUT in the next group: nothing on disk is rewritten. A full segment is
+ * followed by the spare, which is always made one ahead. Older segments stay: they are the database.
+ *
+ *   persisted <= last    pending entries: (written, last]    first <= last + 1
+ *
+ * A cut can leave void entries at the end of older segments: what counts is `last_index` of a segment.
+ * Opened by recover_log() (recover.h). A failed write ends the process (fatal, EXIT_DISK). */
+#ifndef KV_STORAGE_LOG_H
+#define KV_STORAGE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+#include "storage/base/prng.h"
+#include "storage/disk.h"
+#include "storage/keydir.h" /* struct place */
+#include "storage/record.h"
+#include "storage/segment.h"
+#include "storage/tail.h"
+
+#define LOG_MARK_DELAY_MS 10u      /* idle time before a durable mark */
+#define LOG_NOSPACE_RETRY_MS 1000u /* between attempts to make a segment on a full disk */
+#define LOG_READ_SIZE (256u * KIB) /* read at once from the disk by log_entry() */
+
+struct log_config {
+    struct disk *disk;  /* keeps, until log_close */
+    const char *folder; /* keeps */
+    uint16_t shard;
+    uint64_t cluster_id;
+    uint64_t node_id;
+    uint64_t random_seed;
+    uint64_t segment_size; /* a multiple of SEGMENT_BLOCK_SIZE */
+    uint64_t tail_size;
+};
+
+/* What a manifest says about a sealed file, and log_describe() about any other. */
+struct log_file {
+    uint32_t number;
+    uint64_t file_id;
+    uint64_t first_index; /* last_index + 1 when no entry in the file counts any more */
+    uint64_t
+        last_index; /* the last entry of the log up to the end of this file, void ones left out */
+    uint64_t end_index;   /* the same with the void ones: where a reader of all bytes arrives */
+    uint64_t used;        /* bytes up to the end of the last group */
+    struct hash128 seed;  /* chain before the first group */
+    struct hash128 chain; /* chain of the last group */
+};
+
+enum log_segment_state {
+    LOG_SEGMENT_ACTIVE, /* Groups are being added: the newest one only. */
+    LOG_SEGMENT_FULL,   /* Never written again; all of it is durable. Waits to be sealed. */
+    LOG_SEGMENT_SEALED, /* Listed in the manifest. */
+};
+
+struct log_slot {
+    uint32_t offset;
+    uint32_t size;
+};
+
+struct log_segment {
+    struct log_file file;
+    enum log_segment_state state;
+    uint64_t size;        /* allocated bytes */
+    disk_file handle;     /* open as long as the segment is listed */
+    uint64_t slots_first; /* index of slots[0]; entries of the file below it cannot be looked up */
+    struct log_slot *slots;
+    uint32_t slots_count; /* slots_first + slots_count == last_index + 1 */
+    uint32_t slots_capacity;
+};
+
+struct log_run; /* Entries of one term. */
+struct log_change;
+struct log_image; /* A group that is not submitted yet. */
+
+/* Read the numbers; change nothing. */
+struct log {
+    struct log_config config;
+    struct prng prng;
+    uint64_t first_index;     /* oldest entry that can be read; last_index + 1: none */
+    uint64_t last_index;      /* base index when there are no entries */
+    uint64_t persisted_index; /* everything up to it is durable as it now is */
+    uint64_t prefix_index;    /* an index before first whose term is known, or 0 */
+    uint64_t prefix_term;
+    uint64_t last_stamp_ms;  /* highest stamp of any record ever appended or loaded */
+    bool nospace;            /* the next segment cannot be made: the disk is full */
+    bool stopped;            /* log_stop() was called */
+    uint64_t groups_written; /* completed, marks included */
+    uint64_t bytes_written;  /* completed */
+
+    struct log_segment **segments; /* ordered by number */
+    uint32_t segments_count;
+    uint32_t segments_capacity;
+    struct log_segment *active; /* the newest in the list, or NULL: none is open for writing */
+    struct log_segment *spare;  /* not listed yet, or NULL */
+    struct disk_op spare_op;
+    bool spare_pending;
+    char spare_name[SEGMENT_NAME_SIZE];
+    uint8_t *spare_block;
+    uint64_t spare_retry_ms;
+    uint32_t number_next;
+
+    struct log_image **images; /* pending, oldest first */
+    uint32_t images_count;
+    uint32_t images_capacity;
+    uint64_t written_index; /* last index of all submitted groups, as a reader of them sees it */
+    struct hash128 chain;   /* of the last submitted group */
+    struct disk_op write_op;
+    bool write_pending;
+    uint64_t write_index; /* persisted when the write under way is complete; cuts lower it */
+    bool write_mark;
+    bool unmarked;    /* the newest durable group is not followed by another one */
+    uint64_t mark_ms; /* when to mark it; UINT64_MAX: idle time has not begun */
+    struct tail tail;
+
+    struct log_run *runs;
+    uint32_t runs_count;
+    uint32_t runs_capacity;
+    struct log_change *changes;
+    uint32_t changes_count;
+    uint32_t changes_capacity;
+    struct buf window; /* read ahead from the disk: @window_file from @window_offset on */
+    uint32_t window_file;
+    uint64_t window_offset;
+    struct buf scratch; /* a record that log_entry() read, if it did not fit the window */
+};
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+/* Appends one whole record (verified by the caller; index last + 1, its term not below the last one's;
+ * never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). */
+void log_append(struct log *log, struct slice record);
+/* The largest record that log_append() takes with this segment size. */
+uint64_t log_record_size_max(const struct log *log);
+/* Drops all entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
+void log_cut(struct log *log, uint64_t index);
+/* Starts writing what is pending, unless a write is under way or no segment has room yet. */
+void log_flush(struct log *log);
+bool log_flushing(const struct log *log); /* a write is under way */
+/* Returns after everything appended is durable. ERR_NOSPACE: it is not, the disk is full. */
+enum err log_flush_wait(struct log *log);
+uint64_t log_pending_size(const struct log *log); /* bytes appended and not submitted */
+/* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once a turn. */
+void log_turn(struct log *log, uint64_t now_ms);
+uint64_t
+log_deadline(const struct log *log); /* now_ms at which log_turn wants to run; UINT64_MAX: not */
+/* The next group goes to a new segment: the active one becomes full and can be sealed. No effect while
+ * a write is under way or when the active segment holds no group. */
+void log_roll(struct log *log);
+/* Waits for all operations, after which the log never writes again (installing a base needs that:
+ * no file may appear behind the ones that are received). What is pending stays in memory. */
+void log_stop(struct log *log);
+/* A number for a new file, above all others. */
+uint32_t log_take_number(struct log *log);
+/* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
+void log_close(struct log *log);
+
+/* ---- reading ------------------------------------------------------------------------------------- */
+
+/* The term of @index: of an entry, or of prefix_index. 0 when unknown. */
+uint64_t log_term_at(const struct log *log, uint64_t index);
+/* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut or
+ * drop. */
+bool log_change_at(const struct log *log, uint64_t index, uint64_t *change_index,
+                   struct slice *payload);
+/* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not
+ * submitted). @bytes: until the next call of any log function. From disk it is verified.
+ *   ERR_NOT_FOUND  before first or past last     ERR_CORRUPT, ERR_IO  the disk does not give it back */
+enum err log_entry(struct log *log, uint64_t index, struct place *place, struct slice *bytes);
+/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into @size_max.
+ * Errors as log_entry; @out and @count then hold what was read before it. */
+enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,
+                  struct buf *out, uint32_t *count);
+/* Bytes of a file that are still in memory; data is NULL when they are not. Until the next flush. */
+struct slice log_memory(const struct log *log, struct place place, uint64_t size);
+/* Reads @size bytes of a listed file from the disk; not verified.
+ *   ERR_NOT_FOUND  no such file    ERR_CORRUPT  past its used bytes    ERR_IO */
+enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *data,
+                       uint64_t size);
+
+/* ---- segments ------------------------------------------------------------------------------------ */
+
+/* All segments but the spare are log->segments[0 .. segments_count), ordered by number. NULL: none. */
+struct log_segment *log_segment_find(const struct log *log, uint32_t number);
+/* A full segment is now in the manifest; in order of numbers. */
+void log_seal(struct log *log, uint32_t number);
+/* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */
+void log_drop_prefix(struct log *log, uint64_t first_index);
+
+/* Verifies the invariants. Cheap enough for every turn. */
+void log_check(const struct log *log);
+
+/* ---- for recover.c ------------------------------------------------------------------------------- */
+
+void log_init(struct log *log, const struct log_config *config);
+/* Lists a file behind the others; takes the handle. */
+struct log_segment *log_load_segment(struct log *log, const struct log_file *file, uint64_t size,
+                                     disk_file handle, enum log_segment_state state);
+/* A record that was read in @segment, the newest. Index and term were checked. */
+void log_load_entry(struct log *log, struct log_segment *segment, uint32_t offset,
+                    const struct record *record, uint64_t size);
+void log_load_cut(struct log *log, uint64_t index);
+
+#endif
