@@ -14,6 +14,7 @@
 #include "storage/base/limits.h"
 
 #define CONFIG_PATH_MAX 1024u
+#define CONFIG_MESSAGE_SIZE 256u /* room that every @message below has */
 
 struct config_address {
     char host[ADDRESS_SIZE_MAX + 1]; /* empty: the listener is off */
@@ -41,6 +42,7 @@ struct config {
     char advertise_peer[ADDRESS_SIZE_MAX + 1];
     struct config_member members[PEERS_MAX + 1]; /* of `cluster`; sorted by name */
     uint32_t member_count;                       /* 0: this node alone */
+    char join[CONFIG_PATH_MAX]; /* host:port,...; empty: none. Refused by config_finish so far. */
     char cluster_token[NAME_SIZE_MAX + 1];
     enum config_reads reads;
     uint64_t park_ms;
@@ -63,12 +65,17 @@ struct config {
 
 void config_defaults(struct config *config, const char *host_name);
 
-/* Sets one option. ERR_INVALID: @message (256 bytes) says what is wrong and what is allowed. */
+/* Sets one option. ERR_INVALID: @message says what is wrong and what is allowed; @config is unchanged. */
 enum err config_set(struct config *config, const char *option, const char *value, char *message);
-/* The lines of a file; @message names the line. */
+/* The lines of a file: `name = value`; '#' at the start of a line or behind a space begins a comment. An
+ * option that occurs twice is refused. ERR_INVALID: @message names the line; earlier lines are taken. */
 enum err config_set_file(struct config *config, struct slice text, char *message);
 /* Relations between options; fills what was left open (advertised addresses). Call once, last. */
 enum err config_finish(struct config *config, char *message);
+
+/* Whether connections from other machines can reach this listener; false when it is off. A name other
+ * than localhost counts as reachable. */
+bool config_address_public(const struct config_address *address);
 
 /* The options as a table, for --help, CONFIG GET and docs: NULL past the end. */
 struct config_option {
@@ -83,7 +90,7 @@ void config_get(const struct config *config, const char *option, struct buf *out
 
 /* "16mb" and the like; also plain digits. */
 bool config_size(struct slice text, uint64_t *size);
-/* "host:port", "[v6]:port", ":port" (all addresses); the port may be 0 to 65535. */
+/* "host:port", "[v6]:port", ":port" (all addresses: host becomes "::"); the port may be 0 to 65535. */
 bool config_parse_address(const char *text, struct config_address *address);
 
 #endif
