@@ -46,8 +46,7 @@ struct log_file {
     uint64_t first_index; /* last_index + 1 when no entry in the file counts any more */
     uint64_t
         last_index; /* the last entry of the log up to the end of this file, void ones left out */
-    uint64_t end_index;   /* the same with the void ones: where a reader of all bytes arrives */
-    uint64_t used;        /* bytes up to the end of the last group */
+    uint64_t used;  /* bytes up to the end of the last group */
     struct hash128 seed;  /* chain before the first group */
     struct hash128 chain; /* chain of the last group */
 };
@@ -102,14 +101,15 @@ struct log {
     bool spare_pending;
     char spare_name[SEGMENT_NAME_SIZE];
     uint8_t *spare_block;
-    uint64_t spare_retry_ms;
+    uint64_t spare_retry_ms; /* UINT64_MAX: a full disk refused, log_turn() sets the time */
     uint32_t number_next;
 
     struct log_image **images; /* pending, oldest first */
     uint32_t images_count;
     uint32_t images_capacity;
     uint64_t written_index; /* last index of all submitted groups, as a reader of them sees it */
-    struct hash128 chain;   /* of the last submitted group */
+    uint64_t cut_index;   /* of the RECORD_CUT that is pending, 0: none. Comes first in images[0] */
+    struct hash128 chain; /* of the last submitted group */
     struct disk_op write_op;
     bool write_pending;
     uint64_t write_index; /* persisted when the write under way is complete; cuts lower it */
@@ -127,16 +127,14 @@ struct log {
     struct buf window; /* read ahead from the disk: @window_file from @window_offset on */
     uint32_t window_file;
     uint64_t window_offset;
-    struct buf scratch; /* a record that log_entry() read, if it did not fit the window */
 };
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
 /* Appends one whole record (verified by the caller; index last + 1, its term not below the last one's;
- * never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). */
+ * never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record that does not
+ * fit in a segment of the usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
-/* The largest record that log_append() takes with this segment size. */
-uint64_t log_record_size_max(const struct log *log);
 /* Drops all entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
 void log_cut(struct log *log, uint64_t index);
 /* Starts writing what is pending, unless a write is under way or no segment has room yet. */
