@@ -1,0 +1,547 @@
+#include "storage/btree.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "storage/base/check.h"
+#include "storage/base/mem.h"
+#include "storage/base/prng.h"
+#include "storage/keydir_entry.h"
+
+struct btree_node {
+    uint16_t count;
+    uint16_t level; /* 0: leaf. */
+    uint32_t skip;  /* Bytes that all entries of the node begin with. */
+    struct btree_node *next;
+    struct btree_node *previous;
+    uint32_t head[BTREE_SLOTS]; /* The bytes after those, big-endian, zeros at the end. */
+    struct keydir_entry
+        *entry[BTREE_SLOTS];    /* In an inner node the first entry below each child. */
+    struct btree_node *child[]; /* In an inner node only: BTREE_SLOTS of them. */
+};
+
+/* The way from the root (at height - 1) to a leaf (at 0), with the slot taken in each node. */
+struct path {
+    struct btree_node *node[BTREE_HEIGHT_MAX];
+    uint32_t slot[BTREE_HEIGHT_MAX];
+};
+
+/* ---- points: what entries are ordered by------------------------------------------------------*/
+
+struct point {
+    uint64_t expiry_ms; /* 0 in the order of keys. */
+    struct slice key;
+};
+
+static inline struct point point_of(enum btree_order order, const struct keydir_entry *entry)
+{
+    return (struct point){.expiry_ms = order == BTREE_BY_EXPIRY ? keydir_entry_expiry(entry) : 0,
+                          .key = keydir_entry_key(entry)};
+}
+
+static int point_compare(struct point a, struct point b)
+{
+    if (a.expiry_ms != b.expiry_ms) return a.expiry_ms < b.expiry_ms ? -1 : 1;
+    return slice_compare(a.key, b.key);
+}
+
+/* Bytes of the string that stands for @point. */
+static uint64_t point_size(enum btree_order order, struct point point)
+{
+    return point.key.size + (order == BTREE_BY_EXPIRY ? 8 : 0);
+}
+
+/* How many first bytes of their strings two points share. */
+static uint64_t point_common(enum btree_order order, struct point a, struct point b)
+{
+    const uint64_t before = order == BTREE_BY_EXPIRY ? 8 : 0;
+    const uint64_t size = a.key.size < b.key.size ? a.key.size : b.key.size;
+    uint64_t common = 0;
+    if (a.expiry_ms != b.expiry_ms) {
+        return (uint64_t)__builtin_clzll(a.expiry_ms ^ b.expiry_ms) / 8;
+    }
+    while (common + 8 <= size) {
+        const uint64_t differs = get_u64(a.key.data + common) ^ get_u64(b.key.data + common);
+        if (differs != 0) return before + common + (uint64_t)__builtin_ctzll(differs) / 8;
+        common += 8;
+    }
+    while (common < size && a.key.data[common] == b.key.data[common]) common++;
+    return before + common;
+}
+
+/* Four bytes of @key from @at on, big-endian, zeros behind its end. */
+static uint32_t key_head(struct slice key, uint64_t at)
+{
+    uint32_t head = 0;
+    if (at + 4 <= key.size) return __builtin_bswap32(get_u32(key.data + at));
+    for (uint64_t i = at; i < key.size; i++) head |= (uint32_t)key.data[i] << 8 * (3 - (i - at));
+    return head;
+}
+
+/* The same of the string that stands for @point. */
+static uint32_t point_head(enum btree_order order, struct point point, uint64_t skip)
+{
+    if (order == BTREE_BY_KEY) return key_head(point.key, skip);
+    if (skip >= 8) return key_head(point.key, skip - 8);
+    const uint32_t head = (uint32_t)(point.expiry_ms << 8 * skip >> 32);
+    return skip <= 4 ? head : head | key_head(point.key, 0) >> 8 * (8 - skip);
+}
+
+/* ---- nodes------------------------------------------------------------------------------------*/
+
+static uint64_t node_size(uint32_t level)
+{
+    const uint64_t children = level > 0 ? BTREE_SLOTS * sizeof(struct btree_node *) : 0;
+    return sizeof(struct btree_node) + children;
+}
+
+/* A node linked behind @left, which may be NULL. */
+static struct btree_node *node_create(struct btree *tree, uint32_t level, struct btree_node *left)
+{
+    struct btree_node *node = mem_zero(node_size(level));
+    tree->memory += node_size(level);
+    node->level = (uint16_t)level;
+    if (left != NULL) {
+        node->previous = left;
+        node->next = left->next;
+        left->next = node;
+        if (node->next != NULL) node->next->previous = node;
+    }
+    return node;
+}
+
+static void node_free(struct btree *tree, struct btree_node *node)
+{
+    if (node->previous != NULL) node->previous->next = node->next;
+    if (node->next != NULL) node->next->previous = node->previous;
+    tree->memory -= node_size(node->level);
+    mem_free(node);
+}
+
+/* Computes the shared bytes and all heads anew from the entries. */
+static void node_measure(const struct btree *tree, struct btree_node *node)
+{
+    const struct point first = point_of(tree->order, node->entry[0]);
+    const struct point last = point_of(tree->order, node->entry[node->count - 1]);
+    node->skip = (uint32_t)point_common(tree->order, first, last);
+    for (uint32_t i = 0; i < node->count; i++) {
+        node->head[i] = point_head(tree->order, point_of(tree->order, node->entry[i]), node->skip);
+    }
+}
+
+/* After entry @at was put into its slot: gives it its head. The others keep theirs, unless this entry
+ * shares less with them than they do with each other. */
+static void node_measure_one(const struct btree *tree, struct btree_node *node, uint32_t at)
+{
+    const struct point point = point_of(tree->order, node->entry[at]);
+    const struct point other = point_of(tree->order, node->entry[at == 0 ? node->count - 1 : 0]);
+    if (node->count == 1 || point_common(tree->order, point, other) < node->skip) {
+        node_measure(tree, node);
+    } else {
+        node->head[at] = point_head(tree->order, point, node->skip);
+    }
+}
+
+static void node_add(const struct btree *tree, struct btree_node *node, uint32_t at,
+                     struct keydir_entry *entry, struct btree_node *child)
+{
+    CHECK(node->count < BTREE_SLOTS);
+    CHECK(at <= node->count);
+    const size_t behind = node->count - at;
+    memmove(node->head + at + 1, node->head + at, behind * sizeof node->head[0]);
+    memmove(node->entry + at + 1, node->entry + at, behind * sizeof node->entry[0]);
+    node->entry[at] = entry;
+    if (node->level > 0) {
+        memmove(node->child + at + 1, node->child + at, behind * sizeof(struct btree_node *));
+        node->child[at] = child;
+    }
+    node->count++;
+    node_measure_one(tree, node, at);
+}
+
+static void node_drop(struct btree_node *node, uint32_t at)
+{
+    CHECK(at < node->count);
+    node->count--;
+    const size_t behind = node->count - at;
+    memmove(node->head + at, node->head + at + 1, behind * sizeof node->head[0]);
+    memmove(node->entry + at, node->entry + at + 1, behind * sizeof node->entry[0]);
+    if (node->level > 0) {
+        memmove(node->child + at, node->child + at + 1, behind * sizeof(struct btree_node *));
+    }
+}
+
+/* Appends the slots of @from, from @first on, to @to. The caller measures both. */
+static void node_move(struct btree_node *to, struct btree_node *from, uint32_t first)
+{
+    const uint32_t count = from->count - first;
+    CHECK(to->count + count <= BTREE_SLOTS);
+    memcpy(to->entry + to->count, from->entry + first, count * sizeof from->entry[0]);
+    if (from->level > 0) {
+        memcpy(to->child + to->count, from->child + first, count * sizeof(struct btree_node *));
+    }
+    to->count = (uint16_t)(to->count + count);
+    from->count = (uint16_t)first;
+}
+
+/* ---- search-----------------------------------------------------------------------------------*/
+
+/* Compares @point with what all entries of @node begin with: zero when it begins so too. */
+static int prefix_compare(enum btree_order order, struct point point, const struct btree_node *node)
+{
+    const struct point first = point_of(order, node->entry[0]);
+    uint64_t skip = node->skip;
+    if (order == BTREE_BY_EXPIRY) {
+        const uint64_t taken = skip < 8 ? skip : 8;
+        const uint64_t differs = point.expiry_ms ^ first.expiry_ms;
+        if (taken > 0 && differs >> (64 - 8 * taken) != 0) {
+            return point.expiry_ms < first.expiry_ms ? -1 : 1;
+        }
+        skip -= taken;
+    }
+    const uint64_t size = point.key.size < skip ? point.key.size : skip;
+    const int result = size > 0 ? memcmp(point.key.data, first.key.data, size) : 0;
+    return result != 0 || size == skip ? result : -1;
+}
+
+/* The number of entries in @node that are before @point. @equal: the next one is at the point itself. */
+static uint32_t node_search(enum btree_order order, const struct btree_node *node,
+                            struct point point, bool *equal)
+{
+    *equal = false;
+    if (node->skip > 0) {
+        const int side = prefix_compare(order, point, node);
+        if (side != 0) return side < 0 ? 0 : node->count;
+    }
+    const uint32_t head = point_head(order, point, node->skip);
+    uint32_t low = 0;
+    uint32_t high = node->count;
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (node->head[middle] < head) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (high < node->count && node->head[high] == head && high - low < 4) high++;
+    if (high - low == 4) high = node->count; /* Many are alike: only the entries can tell. */
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        const int side = point_compare(point_of(order, node->entry[middle]), point);
+        if (side == 0) {
+            *equal = true;
+            return middle;
+        }
+        if (side < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Walks to the leaf where @point is or belongs. True when it is there. The tree must not be empty. */
+static bool path_find(const struct btree *tree, struct point point, struct path *path)
+{
+    struct btree_node *node = tree->root;
+    bool equal = false;
+    for (uint32_t level = tree->height; level-- > 0;) {
+        const uint32_t at = node_search(tree->order, node, point, &equal);
+        path->node[level] = node;
+        /* An inner slot begins at its entry; what is before the first slot belongs there too. */
+        path->slot[level] = level == 0 || equal || at == 0 ? at : at - 1;
+        if (level > 0) node = node->child[path->slot[level]];
+    }
+    return equal;
+}
+
+/* After the first entry of the node at @level changed: tells the nodes above. */
+static void path_first_changed(const struct btree *tree, const struct path *path, uint32_t level)
+{
+    for (; level + 1 < tree->height; level++) {
+        struct btree_node *parent = path->node[level + 1];
+        const uint32_t slot = path->slot[level + 1];
+        parent->entry[slot] = path->node[level]->entry[0];
+        node_measure_one(tree, parent, slot);
+        if (slot > 0) return;
+    }
+}
+
+/* ---- life-------------------------------------------------------------------------------------*/
+
+void btree_init(struct btree *tree, enum btree_order order)
+{
+    *tree = (struct btree){.order = order};
+}
+
+void btree_close(struct btree *tree)
+{
+    struct btree_node *first = tree->root;
+    while (first != NULL) {
+        struct btree_node *below = first->level > 0 ? first->child[0] : NULL;
+        while (first != NULL) {
+            struct btree_node *next = first->next;
+            node_free(tree, first);
+            first = next;
+        }
+        first = below;
+    }
+    CHECK(tree->memory == 0);
+    btree_init(tree, tree->order);
+}
+
+/* ---- change-----------------------------------------------------------------------------------*/
+
+/* Makes room at @at in the full @node: the upper part goes to a new node behind it, which is returned.
+ * At the very end of a level nothing moves, so that keys inserted in rising order leave full nodes. */
+static struct btree_node *node_split(struct btree *tree, struct btree_node *node, uint32_t at)
+{
+    const bool rising = at == BTREE_SLOTS && node->next == NULL;
+    struct btree_node *right = node_create(tree, node->level, node);
+    if (!rising) {
+        node_move(right, node, BTREE_SLOTS / 2);
+        node_measure(tree, node);
+        node_measure(tree, right);
+    }
+    return right;
+}
+
+static void grow_root(struct btree *tree, struct path *path)
+{
+    struct btree_node *root = node_create(tree, tree->height, NULL);
+    CHECK(tree->height < BTREE_HEIGHT_MAX);
+    if (tree->root != NULL) node_add(tree, root, 0, tree->root->entry[0], tree->root);
+    path->node[tree->height] = root;
+    path->slot[tree->height] = 0;
+    tree->root = root;
+    tree->height++;
+}
+
+void btree_insert(struct btree *tree, struct keydir_entry *entry)
+{
+    struct path path;
+    struct keydir_entry *added = entry;
+    struct btree_node *child = NULL;
+    tree->count++;
+    if (tree->height == 0) {
+        grow_root(tree, &path);
+    } else {
+        const bool found = path_find(tree, point_of(tree->order, entry), &path);
+        CHECK(!found);
+    }
+    for (uint32_t level = 0;; level++) {
+        if (level == tree->height) grow_root(tree, &path);
+        struct btree_node *node = path.node[level];
+        /* A new child stands behind the one that was split, a new entry where the search ended. */
+        const uint32_t at = path.slot[level] + (level > 0 ? 1 : 0);
+        struct btree_node *right = NULL;
+        if (node->count == BTREE_SLOTS) right = node_split(tree, node, at);
+        if (right != NULL && (at > node->count || node->count == BTREE_SLOTS)) {
+            node_add(tree, right, at - node->count, added, child);
+        } else {
+            node_add(tree, node, at, added, child);
+        }
+        if (level == 0 && at == 0) path_first_changed(tree, &path, 0);
+        if (right == NULL) return;
+        added = right->entry[0];
+        child = right;
+    }
+}
+
+/* Merges the node at @level with a neighbour if it is sparse and both fit. Returns the slot of the
+ * parent that thereby lost its child, or 0. */
+static uint32_t merge(struct btree *tree, const struct path *path, uint32_t level)
+{
+    struct btree_node *node = path->node[level];
+    const struct btree_node *parent = path->node[level + 1];
+    const uint32_t slot = path->slot[level + 1];
+    if (node->count >= BTREE_MERGE_BELOW) return 0;
+    struct btree_node *left = slot > 0 ? parent->child[slot - 1] : NULL;
+    struct btree_node *right = slot + 1u < parent->count ? parent->child[slot + 1] : NULL;
+    uint32_t lost = 0;
+    if (left != NULL && left->count + node->count <= BTREE_MERGE_MAX) {
+        right = node;
+        lost = slot;
+    } else if (right != NULL && right->count + node->count <= BTREE_MERGE_MAX) {
+        left = node;
+        lost = slot + 1;
+    }
+    if (lost == 0) return 0;
+    node_move(left, right, 0);
+    node_measure(tree, left);
+    node_free(tree, right);
+    return lost;
+}
+
+static void shrink_root(struct btree *tree)
+{
+    while (tree->height > 0 &&
+           (tree->root->count == 0 || (tree->root->level > 0 && tree->root->count == 1))) {
+        struct btree_node *root = tree->root;
+        tree->root = root->count > 0 ? root->child[0] : NULL;
+        tree->height = root->count > 0 ? tree->height - 1 : 0;
+        node_free(tree, root);
+    }
+}
+
+void btree_remove(struct btree *tree, const struct keydir_entry *entry)
+{
+    struct path path;
+    CHECK(tree->count > 0);
+    const bool found = path_find(tree, point_of(tree->order, entry), &path);
+    CHECK(found);
+    CHECK(path.node[0]->entry[path.slot[0]] == entry);
+    tree->count--;
+    uint32_t at = path.slot[0];
+    for (uint32_t level = 0;; level++) {
+        struct btree_node *node = path.node[level];
+        node_drop(node, at);
+        if (level + 1 == tree->height) break;
+        if (node->count == 0) {
+            node_free(tree, node);
+            at = path.slot[level + 1];
+            continue;
+        }
+        if (at == 0) path_first_changed(tree, &path, level);
+        at = merge(tree, &path, level);
+        if (at == 0) return;
+    }
+    shrink_root(tree);
+}
+
+void btree_replace(struct btree *tree, const struct keydir_entry *before,
+                   struct keydir_entry *after)
+{
+    struct path path;
+    CHECK(tree->count > 0);
+    const bool found = path_find(tree, point_of(tree->order, before), &path);
+    CHECK(found);
+    CHECK(path.node[0]->entry[path.slot[0]] == before);
+    for (uint32_t level = 0; level < tree->height; level++) {
+        struct keydir_entry **entry = &path.node[level]->entry[path.slot[level]];
+        if (*entry == before) *entry = after;
+    }
+}
+
+/* ---- cursors----------------------------------------------------------------------------------*/
+
+/* Lets @cursor stand on @slot of @leaf, which may be one behind its last, or -1 for the one before. */
+static struct keydir_entry *stand(struct keydir_cursor *cursor, const struct btree_node *leaf,
+                                  int64_t slot)
+{
+    if (leaf != NULL && slot < 0) {
+        leaf = leaf->previous;
+        slot = leaf != NULL ? leaf->count - 1 : 0;
+    } else if (leaf != NULL && slot == leaf->count) {
+        leaf = leaf->next;
+        slot = 0;
+    }
+    *cursor = (struct keydir_cursor){.leaf = leaf, .slot = (uint32_t)slot};
+    return leaf != NULL ? leaf->entry[slot] : NULL;
+}
+
+struct keydir_entry *btree_first(const struct btree *tree, struct keydir_cursor *cursor)
+{
+    const struct btree_node *node = tree->root;
+    while (node != NULL && node->level > 0) node = node->child[0];
+    return stand(cursor, node, 0);
+}
+
+struct keydir_entry *btree_last(const struct btree *tree, struct keydir_cursor *cursor)
+{
+    const struct btree_node *node = tree->root;
+    while (node != NULL && node->level > 0) node = node->child[node->count - 1];
+    return stand(cursor, node, node != NULL ? node->count - 1 : 0);
+}
+
+struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
+                                struct keydir_cursor *cursor)
+{
+    struct path path;
+    CHECK(tree->order == BTREE_BY_KEY);
+    if (tree->height == 0) return stand(cursor, NULL, 0);
+    (void)path_find(tree, (struct point){.key = key}, &path);
+    return stand(cursor, path.node[0], path.slot[0]);
+}
+
+struct keydir_entry *btree_seek_before(const struct btree *tree, struct slice key,
+                                       struct keydir_cursor *cursor)
+{
+    struct path path;
+    CHECK(tree->order == BTREE_BY_KEY);
+    if (tree->height == 0) return stand(cursor, NULL, 0);
+    (void)path_find(tree, (struct point){.key = key}, &path);
+    return stand(cursor, path.node[0], (int64_t)path.slot[0] - 1);
+}
+
+struct keydir_entry *btree_next(struct keydir_cursor *cursor)
+{
+    return stand(cursor, cursor->leaf, (int64_t)cursor->slot + 1);
+}
+
+struct keydir_entry *btree_previous(struct keydir_cursor *cursor)
+{
+    return stand(cursor, cursor->leaf, (int64_t)cursor->slot - 1);
+}
+
+struct keydir_entry *btree_random(const struct btree *tree, uint64_t random)
+{
+    struct prng prng = prng_seed(random);
+    const struct btree_node *node = tree->root;
+    if (node == NULL) return NULL;
+    while (node->level > 0) node = node->child[prng_below(&prng, node->count)];
+    return node->entry[prng_below(&prng, node->count)];
+}
+
+/* ---- check------------------------------------------------------------------------------------*/
+
+static void check_node(const struct btree *tree, const struct btree_node *node,
+                       const struct keydir_entry *before)
+{
+    CHECK(node->count > 0);
+    CHECK(node->count <= BTREE_SLOTS);
+    const struct point first = point_of(tree->order, node->entry[0]);
+    for (uint32_t i = 0; i < node->count; i++) {
+        const struct point point = point_of(tree->order, node->entry[i]);
+        if (before != NULL) CHECK(point_compare(point_of(tree->order, before), point) < 0);
+        if (tree->order == BTREE_BY_EXPIRY) CHECK(point.expiry_ms > 0);
+        CHECK(node->skip <= point_size(tree->order, point));
+        CHECK(point_common(tree->order, first, point) >= node->skip);
+        CHECK(node->head[i] == point_head(tree->order, point, node->skip));
+        if (node->level > 0) CHECK(node->child[i]->entry[0] == node->entry[i]);
+        before = node->entry[i];
+    }
+}
+
+void btree_check(const struct btree *tree)
+{
+    uint64_t count = 0;
+    uint64_t memory = 0;
+    const struct btree_node *first = tree->root;
+    if (first != NULL) CHECK(tree->height == first->level + 1u);
+    if (first == NULL) CHECK(tree->height == 0);
+    while (first != NULL) {
+        /* The children of a level, read from left to right, are the level below it in its links. */
+        const struct btree_node *below = first->level > 0 ? first->child[0] : NULL;
+        const struct btree_node *child = below;
+        const struct btree_node *previous = NULL;
+        for (const struct btree_node *node = first; node != NULL; node = node->next) {
+            CHECK(node->previous == previous);
+            CHECK(node->level == first->level);
+            check_node(tree, node, previous != NULL ? previous->entry[previous->count - 1] : NULL);
+            for (uint32_t i = 0; node->level > 0 && i < node->count; i++) {
+                CHECK(child == node->child[i]);
+                child = child->next;
+            }
+            if (node->level == 0) count += node->count;
+            memory += node_size(node->level);
+            previous = node;
+        }
+        CHECK(child == NULL);
+        first = below;
+    }
+    CHECK(count == tree->count);
+    CHECK(memory == tree->memory);
+}

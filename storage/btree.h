@@ -1,0 +1,70 @@
+/* btree.h - a B+-tree of keydir entries, in the order of their keys or of (expiry, key).
+ *
+ * The order of an entry is that of a string of bytes: its key, or its expiry as 8 big-endian bytes and
+ * then its key. All entries of a node share their first @skip bytes, and the node holds the next four
+ * (the head) beside each pointer. A search thus reads the node and seldom an entry, which matters
+ * because every entry is a cache miss of its own.
+ *
+ * Inner nodes hold, for each child, the first entry below it: exactly that pointer, kept up to date
+ * when the entry moves or goes. Nodes of one level are linked in both directions.
+ *
+ * Memory stays bounded without borrowing: a node that a removal leaves with less than BTREE_MERGE_BELOW
+ * slots is merged with a neighbour of the same parent when both fit into BTREE_MERGE_MAX slots. So of two
+ * neighbours that stay apart at least one was well filled when the other was last looked at, and an
+ * empty node is always freed. */
+#ifndef KV_STORAGE_BTREE_H
+#define KV_STORAGE_BTREE_H
+
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/keydir.h"
+
+#define BTREE_SLOTS 64u
+#define BTREE_MERGE_BELOW 24u
+#define BTREE_MERGE_MAX 48u
+#define BTREE_HEIGHT_MAX 16u /* Each level holds far more than tenfold: never reached. */
+
+enum btree_order {
+    BTREE_BY_KEY,
+    BTREE_BY_EXPIRY, /* By (expiry, key): every entry must have an expiry. */
+};
+
+struct btree_node;
+
+struct btree {
+    enum btree_order order;
+    uint32_t height; /* Levels; 0 when empty. */
+    struct btree_node *root;
+    uint64_t count;  /* Entries. */
+    uint64_t memory; /* Bytes of all nodes. */
+};
+
+void btree_init(struct btree *tree, enum btree_order order);
+void btree_close(struct btree *tree); /* frees the nodes, not the entries; leaves an empty tree */
+
+/* @entry must not be in the tree; it is kept until it is removed. */
+void btree_insert(struct btree *tree, struct keydir_entry *entry);
+/* @entry must be in the tree, and may be freed afterwards. */
+void btree_remove(struct btree *tree, const struct keydir_entry *entry);
+/* Puts @after in the place of @before. Both have the same key (and expiry, in that order). */
+void btree_replace(struct btree *tree, const struct keydir_entry *before,
+                   struct keydir_entry *after);
+
+/* Cursors as in keydir.h. The first entry; the first at or after @key; the last before @key; the last. */
+struct keydir_entry *btree_first(const struct btree *tree, struct keydir_cursor *cursor);
+struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
+                                struct keydir_cursor *cursor);
+struct keydir_entry *btree_seek_before(const struct btree *tree, struct slice key,
+                                       struct keydir_cursor *cursor);
+struct keydir_entry *btree_last(const struct btree *tree, struct keydir_cursor *cursor);
+struct keydir_entry *btree_next(struct keydir_cursor *cursor);
+struct keydir_entry *btree_previous(struct keydir_cursor *cursor);
+
+/* An entry reached by random turns; NULL when empty. Entries of sparse nodes are somewhat likelier. */
+struct keydir_entry *btree_random(const struct btree *tree, uint64_t random);
+
+/* Verifies order, heads, links, separators and the count. For tests. */
+void btree_check(const struct btree *tree);
+
+#endif

@@ -1,0 +1,80 @@
+/* hashdir.h - the table of the keydir: hash to entry, in the order of the hash.
+ *
+ * The position of a key is the upper 32 bits of its hash, and bucket i of n holds the positions whose
+ * product with n lies in [i, i + 1) * 2^32: buckets are in the order of the hash for any n, not only for
+ * powers of two. Growing therefore is one walk from the lowest position to the highest: below a
+ * boundary everything is in the new table, from there on in the old one. Each insertion moves a few
+ * buckets; segments of the old table are freed as the boundary passes them, and those of the new table
+ * are allocated as it reaches them, so that no step costs more than one segment.
+ *
+ * A bucket is one cache line of 8 slots. A slot is a pointer of 48 bits and above it the lower 16 bits of
+ * the position (the tag). From 65536 buckets on, bucket and tag together give back the whole position,
+ * so moving a bucket reads no entry. The last slot of a full bucket may be a link to a further bucket
+ * instead (lowest bit set). Slots in use come first, then zeros. */
+#ifndef KV_STORAGE_HASHDIR_H
+#define KV_STORAGE_HASHDIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/keydir.h"
+
+#define HASHDIR_SLOTS 8u
+#define HASHDIR_SEGMENT_BUCKETS 512u /* 32 KiB */
+#define HASHDIR_BUCKETS_MIN 8u
+#define HASHDIR_LOAD_MAX 6u     /* entries per bucket, on average, before the table grows */
+#define HASHDIR_MOVE_BUCKETS 2u /* moved by each insertion while the table grows */
+#define HASHDIR_CURSOR_BITS 48u /* of a position in a scan; the lower 16 of ours are zero */
+
+struct hashdir_bucket {
+    uint64_t slot[HASHDIR_SLOTS];
+};
+
+struct hashdir_segment {
+    struct hashdir_bucket *buckets; /* Aligned to a cache line within @memory. */
+    void *memory;
+};
+
+struct hashdir_table {
+    struct hashdir_segment *segments; /* NULL: there is no such table. */
+    uint64_t bucket_count;
+    uint64_t segments_ready; /* Allocated ones are [segments_freed, segments_ready). */
+    uint64_t segments_freed;
+};
+
+struct hashdir {
+    uint64_t seed;
+    uint64_t count;  /* Entries. */
+    uint64_t memory; /* Bytes of tables and further buckets. */
+    struct hashdir_table table;
+    struct hashdir_table old; /* While growing only: what the boundary has not passed. */
+    uint64_t old_moved;       /* Buckets of @old that were moved: the boundary. */
+};
+
+void hashdir_init(struct hashdir *dir, uint64_t seed);
+void hashdir_close(struct hashdir *dir); /* frees the tables, not the entries */
+
+uint64_t hashdir_hash(const struct hashdir *dir, struct slice key);
+
+/* The slot that holds @key, or NULL. Valid until the next insertion or removal. */
+uint64_t *hashdir_find(const struct hashdir *dir, uint64_t hash, struct slice key);
+struct keydir_entry *hashdir_entry(const uint64_t *slot);
+/* Lets @slot point at @entry, which has the same key. */
+void hashdir_replace(uint64_t *slot, struct keydir_entry *entry);
+/* The key of @entry must not be there. */
+void hashdir_insert(struct hashdir *dir, uint64_t hash, struct keydir_entry *entry);
+/* @slot comes from hashdir_find with the same @hash. */
+void hashdir_remove(struct hashdir *dir, uint64_t hash, uint64_t *slot);
+
+/* As keydir_scan. */
+uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count,
+                      void (*visit)(void *context, const struct keydir_entry *entry),
+                      void *context);
+/* Picks a slot by chance: NULL when it is empty. */
+struct keydir_entry *hashdir_sample(const struct hashdir *dir, uint64_t random);
+
+/* Verifies buckets, tags, the boundary and the counts. For tests. */
+void hashdir_check(const struct hashdir *dir);
+
+#endif

@@ -1,0 +1,315 @@
+#include "storage/keydir.h"
+
+#include <stddef.h>
+
+#include "storage/base/check.h"
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/base/prng.h"
+#include "storage/btree.h"
+#include "storage/hashdir.h"
+#include "storage/keydir_entry.h"
+
+/* An update leaves at most this much of an allocation unused before it makes a smaller one. */
+#define SLACK_MAX 4u
+#define RANDOM_TRIES 32u
+
+struct keydir {
+    struct hashdir dir;
+    struct btree by_key;
+    struct btree by_expiry; /* Only the entries that have an expiry. */
+    uint64_t entries_size;  /* Bytes of all allocations of entries. */
+};
+
+struct keydir *keydir_create(uint64_t hash_seed)
+{
+    struct keydir *keydir = mem_zero(sizeof *keydir);
+    hashdir_init(&keydir->dir, hash_seed);
+    btree_init(&keydir->by_key, BTREE_BY_KEY);
+    btree_init(&keydir->by_expiry, BTREE_BY_EXPIRY);
+    return keydir;
+}
+
+static void close_all(struct keydir *keydir)
+{
+    struct keydir_cursor cursor;
+    struct keydir_entry *entry = btree_first(&keydir->by_key, &cursor);
+    hashdir_close(&keydir->dir);
+    while (entry != NULL) {
+        struct keydir_entry *next = btree_next(&cursor);
+        keydir->entries_size -= keydir_entry_capacity(entry);
+        mem_free(entry);
+        entry = next;
+    }
+    btree_close(&keydir->by_key);
+    btree_close(&keydir->by_expiry);
+    CHECK(keydir->entries_size == 0);
+}
+
+void keydir_destroy(struct keydir *keydir)
+{
+    if (keydir == NULL) return;
+    close_all(keydir);
+    mem_free(keydir);
+}
+
+void keydir_clear(struct keydir *keydir)
+{
+    close_all(keydir);
+    hashdir_init(&keydir->dir, keydir->dir.seed);
+}
+
+uint64_t keydir_count(const struct keydir *keydir)
+{
+    return keydir->dir.count;
+}
+
+uint64_t keydir_memory(const struct keydir *keydir)
+{
+    return sizeof *keydir + keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
+           keydir->entries_size;
+}
+
+uint64_t keydir_expiring(const struct keydir *keydir)
+{
+    return keydir->by_expiry.count;
+}
+
+const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice key)
+{
+    const uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    return slot != NULL ? hashdir_entry(slot) : NULL;
+}
+
+struct keydir_info keydir_info(const struct keydir_entry *entry)
+{
+    const struct slice key = keydir_entry_key(entry);
+    const bool is_inline = entry->value_size <= VALUE_INLINE_MAX;
+    return (struct keydir_info){
+        .key = key,
+        .revision = entry->revision,
+        .expiry_ms = keydir_entry_expiry(entry),
+        .value_size = entry->value_size,
+        .place = entry->place,
+        .is_inline = is_inline,
+        .inline_value = is_inline ? slice_of(key.data + key.size, entry->value_size)
+                                  : slice_of(NULL, 0),
+    };
+}
+
+/* ---- change ---------------------------------------------------------------------------------- */
+
+/* What an entry is to hold. The slices may borrow from the very entry that is overwritten. */
+struct content {
+    struct slice key;
+    struct slice value; /* data is not read when it is too long to be inline. */
+    uint64_t revision;
+    uint64_t expiry_ms;
+    struct place place;
+};
+
+static uint64_t content_units(const struct content *content)
+{
+    const uint64_t size = keydir_entry_size(content->key.size, content->value.size,
+                                            content->expiry_ms > 0);
+    return align_up(size, KEYDIR_ENTRY_UNIT) / KEYDIR_ENTRY_UNIT;
+}
+
+static void entry_fill(struct keydir_entry *entry, uint64_t units, const struct content *content)
+{
+    uint8_t value[VALUE_INLINE_MAX];
+    const bool is_inline = content->value.size <= VALUE_INLINE_MAX && content->value.size > 0;
+    if (is_inline) memcpy(value, content->value.data, content->value.size);
+    entry->revision = content->revision;
+    entry->place = content->place;
+    entry->value_size = content->value.size & 0xFFFFFFu;
+    entry->slack = (units - content_units(content)) & 0xFu;
+    entry->has_expiry = content->expiry_ms > 0;
+    entry->key_last = (uint16_t)(content->key.size - 1);
+    uint8_t *at = entry->bytes + 8u * entry->has_expiry;
+    /* The key first: the expiry may take the place where it stood so far. */
+    if (at != content->key.data) memmove(at, content->key.data, content->key.size);
+    if (entry->has_expiry) put_u64(entry->bytes, content->expiry_ms);
+    if (is_inline) memcpy(at + content->key.size, value, content->value.size);
+}
+
+static struct keydir_entry *entry_create(struct keydir *keydir, const struct content *content)
+{
+    const uint64_t units = content_units(content);
+    struct keydir_entry *entry = mem_alloc(units * KEYDIR_ENTRY_UNIT);
+    keydir->entries_size += units * KEYDIR_ENTRY_UNIT;
+    entry_fill(entry, units, content);
+    return entry;
+}
+
+static void entry_free(struct keydir *keydir, struct keydir_entry *entry)
+{
+    keydir->entries_size -= keydir_entry_capacity(entry);
+    mem_free(entry);
+}
+
+/* Lets the entry in @slot hold @content, in place when its allocation suits. */
+static void update(struct keydir *keydir, uint64_t *slot, struct content *content)
+{
+    struct keydir_entry *entry = hashdir_entry(slot);
+    struct keydir_entry *before = NULL;
+    const uint64_t old_units = keydir_entry_capacity(entry) / KEYDIR_ENTRY_UNIT;
+    const uint64_t units = content_units(content);
+    const uint64_t old_expiry = keydir_entry_expiry(entry);
+    const bool same_expiry = old_expiry == content->expiry_ms;
+    content->key = keydir_entry_key(entry); /* The same bytes, and surely ours. */
+    if (old_expiry > 0 && !same_expiry) btree_remove(&keydir->by_expiry, entry);
+    if (units <= old_units && old_units - units <= SLACK_MAX) {
+        entry_fill(entry, old_units, content);
+    } else {
+        before = entry;
+        entry = entry_create(keydir, content);
+        hashdir_replace(slot, entry);
+        btree_replace(&keydir->by_key, before, entry);
+        if (old_expiry > 0 && same_expiry) btree_replace(&keydir->by_expiry, before, entry);
+    }
+    if (content->expiry_ms > 0 && !same_expiry) btree_insert(&keydir->by_expiry, entry);
+    if (before != NULL) entry_free(keydir, before);
+}
+
+void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint64_t revision,
+                uint64_t expiry_ms, struct place place)
+{
+    CHECK(key.size > 0);
+    CHECK(key.size <= KEY_SIZE_MAX);
+    CHECK(value.size <= VALUE_SIZE_MAX);
+    struct content content = {
+        .key = key, .value = value, .revision = revision, .expiry_ms = expiry_ms, .place = place};
+    const uint64_t hash = hashdir_hash(&keydir->dir, key);
+    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    if (slot != NULL) {
+        update(keydir, slot, &content);
+        return;
+    }
+    struct keydir_entry *entry = entry_create(keydir, &content);
+    hashdir_insert(&keydir->dir, hash, entry);
+    btree_insert(&keydir->by_key, entry);
+    if (expiry_ms > 0) btree_insert(&keydir->by_expiry, entry);
+}
+
+bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, uint64_t expiry_ms)
+{
+    uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    if (slot == NULL) return false;
+    const struct keydir_info info = keydir_info(hashdir_entry(slot));
+    struct content content = {.value = slice_of(info.inline_value.data, info.value_size),
+                              .key = info.key,
+                              .revision = revision,
+                              .expiry_ms = expiry_ms,
+                              .place = info.place};
+    update(keydir, slot, &content);
+    return true;
+}
+
+bool keydir_remove(struct keydir *keydir, struct slice key)
+{
+    const uint64_t hash = hashdir_hash(&keydir->dir, key);
+    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    if (slot == NULL) return false;
+    struct keydir_entry *entry = hashdir_entry(slot);
+    hashdir_remove(&keydir->dir, hash, slot);
+    btree_remove(&keydir->by_key, entry);
+    if (entry->has_expiry) btree_remove(&keydir->by_expiry, entry);
+    entry_free(keydir, entry); /* The last step: @key may borrow from it. */
+    return true;
+}
+
+/* ---- order ----------------------------------------------------------------------------------- */
+
+const struct keydir_entry *keydir_seek(const struct keydir *keydir, struct slice from,
+                                       struct keydir_cursor *cursor)
+{
+    if (from.size == 0) return btree_first(&keydir->by_key, cursor);
+    return btree_seek(&keydir->by_key, from, cursor);
+}
+
+const struct keydir_entry *keydir_next(struct keydir_cursor *cursor)
+{
+    return btree_next(cursor);
+}
+
+const struct keydir_entry *keydir_seek_last(const struct keydir *keydir, struct slice before,
+                                            struct keydir_cursor *cursor)
+{
+    if (before.size == 0) return btree_last(&keydir->by_key, cursor);
+    return btree_seek_before(&keydir->by_key, before, cursor);
+}
+
+const struct keydir_entry *keydir_previous(struct keydir_cursor *cursor)
+{
+    return btree_previous(cursor);
+}
+
+uint64_t keydir_scan(const struct keydir *keydir, uint64_t cursor, uint64_t count,
+                     void (*visit)(void *context, const struct keydir_entry *entry), void *context)
+{
+    return hashdir_scan(&keydir->dir, cursor, count, visit, context);
+}
+
+static const struct keydir_entry *until(const struct keydir_entry *entry, uint64_t now_ms)
+{
+    return entry != NULL && keydir_entry_expiry(entry) <= now_ms ? entry : NULL;
+}
+
+const struct keydir_entry *keydir_expired(const struct keydir *keydir, uint64_t now_ms,
+                                          struct keydir_cursor *cursor)
+{
+    return until(btree_first(&keydir->by_expiry, cursor), now_ms);
+}
+
+const struct keydir_entry *keydir_expired_next(struct keydir_cursor *cursor, uint64_t now_ms)
+{
+    return until(btree_next(cursor), now_ms);
+}
+
+uint64_t keydir_expiry_first(const struct keydir *keydir)
+{
+    struct keydir_cursor cursor;
+    const struct keydir_entry *entry = btree_first(&keydir->by_expiry, &cursor);
+    return entry != NULL ? keydir_entry_expiry(entry) : 0;
+}
+
+const struct keydir_entry *keydir_random(const struct keydir *keydir, uint64_t random)
+{
+    struct prng prng = prng_seed(random);
+    if (keydir_count(keydir) == 0) return NULL;
+    /* A slot by chance is fair but may be empty. After many removals most are: then the tree, which
+     * is less fair, ends the search. */
+    for (uint32_t i = 0; i < RANDOM_TRIES; i++) {
+        const struct keydir_entry *entry = hashdir_sample(&keydir->dir, prng_next(&prng));
+        if (entry != NULL) return entry;
+    }
+    return btree_random(&keydir->by_key, prng_next(&prng));
+}
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+void keydir_check(const struct keydir *keydir)
+{
+    struct keydir_cursor cursor;
+    uint64_t expiring = 0;
+    uint64_t size = 0;
+    hashdir_check(&keydir->dir);
+    btree_check(&keydir->by_key);
+    btree_check(&keydir->by_expiry);
+    CHECK(keydir->by_key.count == keydir->dir.count);
+    for (const struct keydir_entry *entry = btree_first(&keydir->by_key, &cursor); entry != NULL;
+         entry = btree_next(&cursor)) {
+        CHECK(keydir_find(keydir, keydir_entry_key(entry)) == entry);
+        CHECK(entry->slack <= SLACK_MAX);
+        if (entry->has_expiry) CHECK(keydir_entry_expiry(entry) > 0);
+        expiring += entry->has_expiry;
+        size += keydir_entry_capacity(entry);
+    }
+    CHECK(expiring == keydir->by_expiry.count);
+    CHECK(size == keydir->entries_size);
+    for (const struct keydir_entry *entry = btree_first(&keydir->by_expiry, &cursor); entry != NULL;
+         entry = btree_next(&cursor)) {
+        CHECK(keydir_find(keydir, keydir_entry_key(entry)) == entry);
+    }
+}

@@ -1,0 +1,609 @@
+/* The keydir against a plain sorted array: every function must answer the same. */
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/base/hash.h"
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/base/prng.h"
+#include "storage/keydir.h"
+
+/* ---- the reference----------------------------------------------------------------------------*/
+
+enum { MODEL_KEY_MAX = 96, MODEL_MAX = 8192 };
+
+struct row {
+    uint8_t key[MODEL_KEY_MAX];
+    uint64_t key_size;
+    uint8_t value[VALUE_INLINE_MAX];
+    uint32_t value_size;
+    uint64_t revision;
+    uint64_t expiry_ms;
+    struct place place;
+};
+
+struct model {
+    struct row *row[MODEL_MAX]; /* In the order of keys. */
+    uint32_t count;
+    uint32_t expiring;
+};
+
+static struct slice row_key(const struct row *row)
+{
+    return slice_of(row->key, row->key_size);
+}
+
+/* The number of rows before @key. */
+static uint32_t model_find(const struct model *model, struct slice key, bool *found)
+{
+    uint32_t low = 0;
+    uint32_t high = model->count;
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (slice_compare(row_key(model->row[middle]), key) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *found = low < model->count && slice_equal(row_key(model->row[low]), key);
+    return low;
+}
+
+static void model_expiry(struct model *model, struct row *row, uint64_t expiry_ms)
+{
+    model->expiring -= row->expiry_ms > 0;
+    row->expiry_ms = expiry_ms;
+    model->expiring += expiry_ms > 0;
+}
+
+static void model_put(struct model *model, struct slice key, struct slice value, uint64_t revision,
+                      uint64_t expiry_ms, struct place place)
+{
+    bool found = false;
+    const uint32_t at = model_find(model, key, &found);
+    if (!found) {
+        EXPECT_LT(model->count, MODEL_MAX);
+        memmove(model->row + at + 1, model->row + at, (model->count - at) * sizeof model->row[0]);
+        model->row[at] = mem_zero(sizeof(struct row));
+        model->count++;
+        memcpy(model->row[at]->key, key.data, key.size);
+        model->row[at]->key_size = key.size;
+    }
+    struct row *row = model->row[at];
+    row->value_size = (uint32_t)value.size;
+    if (value.size > 0 && value.size <= VALUE_INLINE_MAX) {
+        memcpy(row->value, value.data, value.size);
+    }
+    row->revision = revision;
+    row->place = place;
+    model_expiry(model, row, expiry_ms);
+}
+
+static bool model_remove(struct model *model, struct slice key)
+{
+    bool found = false;
+    const uint32_t at = model_find(model, key, &found);
+    if (!found) return false;
+    model_expiry(model, model->row[at], 0);
+    mem_free(model->row[at]);
+    model->count--;
+    memmove(model->row + at, model->row + at + 1, (model->count - at) * sizeof model->row[0]);
+    return true;
+}
+
+static void model_clear(struct model *model)
+{
+    for (uint32_t i = 0; i < model->count; i++) mem_free(model->row[i]);
+    model->count = 0;
+    model->expiring = 0;
+}
+
+/* ---- comparing--------------------------------------------------------------------------------*/
+
+static void expect_row(const struct keydir_entry *entry, const struct row *row)
+{
+    EXPECT_TRUE((entry == NULL) == (row == NULL));
+    if (row == NULL || entry == NULL) return;
+    const struct keydir_info info = keydir_info(entry);
+    EXPECT_TRUE(slice_equal(info.key, row_key(row)));
+    EXPECT_EQ(info.revision, row->revision);
+    EXPECT_EQ(info.expiry_ms, row->expiry_ms);
+    EXPECT_EQ(info.value_size, row->value_size);
+    EXPECT_EQ(info.place.file, row->place.file);
+    EXPECT_EQ(info.place.offset, row->place.offset);
+    EXPECT_EQ(info.is_inline, row->value_size <= VALUE_INLINE_MAX);
+    if (info.is_inline) {
+        EXPECT_TRUE(slice_equal(info.inline_value, slice_of(row->value, row->value_size)));
+    } else {
+        EXPECT_EQ(info.inline_value.size, 0);
+    }
+}
+
+/* A few steps in both directions from @key. */
+static void expect_around(const struct keydir *keydir, const struct model *model, struct slice key,
+                          uint32_t steps)
+{
+    struct keydir_cursor cursor;
+    bool found = false;
+    uint32_t at = key.size > 0 ? model_find(model, key, &found) : 0;
+    const struct keydir_entry *entry = keydir_seek(keydir, key, &cursor);
+    for (uint32_t i = 0; i <= steps; i++, at++) {
+        expect_row(entry, at < model->count ? model->row[at] : NULL);
+        if (entry == NULL) break;
+        entry = keydir_next(&cursor);
+    }
+    at = key.size > 0 ? model_find(model, key, &found) : model->count;
+    entry = keydir_seek_last(keydir, key, &cursor);
+    for (uint32_t i = 0; i <= steps; i++, at--) {
+        expect_row(entry, at > 0 ? model->row[at - 1] : NULL);
+        if (entry == NULL) break;
+        entry = keydir_previous(&cursor);
+    }
+}
+
+static int row_order(const void *a, const void *b)
+{
+    const struct row *left = *(const struct row *const *)a;
+    const struct row *right = *(const struct row *const *)b;
+    if (left->expiry_ms != right->expiry_ms) return left->expiry_ms < right->expiry_ms ? -1 : 1;
+    return slice_compare(row_key(left), row_key(right));
+}
+
+static void expect_expired(const struct keydir *keydir, const struct model *model, uint64_t now_ms)
+{
+    struct row **due = mem_alloc((model->count + 1u) * sizeof *due);
+    struct keydir_cursor cursor;
+    uint32_t count = 0;
+    uint64_t first = 0;
+    for (uint32_t i = 0; i < model->count; i++) {
+        const uint64_t expiry = model->row[i]->expiry_ms;
+        if (expiry > 0 && (first == 0 || expiry < first)) first = expiry;
+        if (expiry > 0 && expiry <= now_ms) due[count++] = model->row[i];
+    }
+    qsort(due, count, sizeof *due, row_order);
+    const struct keydir_entry *entry = keydir_expired(keydir, now_ms, &cursor);
+    for (uint32_t i = 0; i < count; i++) {
+        expect_row(entry, due[i]);
+        entry = keydir_expired_next(&cursor, now_ms);
+    }
+    EXPECT_TRUE(entry == NULL);
+    EXPECT_EQ(keydir_expiry_first(keydir), first);
+    EXPECT_EQ(keydir_expiring(keydir), model->expiring);
+    mem_free(due);
+}
+
+struct seen {
+    const struct model *model;
+    uint8_t *times; /* By place in the model. */
+    uint64_t count;
+    uint64_t seed;
+    uint64_t low; /* Every position visited must be at or above. */
+};
+
+static void see(void *context, const struct keydir_entry *entry)
+{
+    struct seen *seen = context;
+    bool found = false;
+    const struct keydir_info info = keydir_info(entry);
+    const uint32_t at = model_find(seen->model, info.key, &found);
+    EXPECT_TRUE(found);
+    EXPECT_LE(seen->low, hash64_seeded(info.key.data, info.key.size, seen->seed) >> 16);
+    seen->times[at]++;
+    seen->count++;
+}
+
+/* A whole scan sees every row once; the part from any cursor on sees just what lies behind it. */
+static void expect_scan(const struct keydir *keydir, const struct model *model, uint64_t seed,
+                        uint64_t step, uint64_t from)
+{
+    struct seen seen = {.model = model, .seed = seed, .low = from};
+    seen.times = mem_zero(model->count + 1u);
+    uint64_t cursor = from;
+    uint64_t rounds = 0;
+    do {
+        const uint64_t before = seen.count;
+        seen.low = cursor;
+        cursor = keydir_scan(keydir, cursor, step, see, &seen);
+        EXPECT_TRUE(cursor == 0 || cursor > seen.low);
+        EXPECT_TRUE(cursor == 0 || seen.count - before >= step);
+        EXPECT_TRUE(cursor >> 48 == 0);
+        rounds++;
+    } while (cursor != 0 && rounds < 1000000);
+    EXPECT_EQ(cursor, 0);
+    for (uint32_t i = 0; i < model->count; i++) {
+        const struct row *row = model->row[i];
+        const bool due = hash64_seeded(row->key, row->key_size, seed) >> 16 >= from;
+        EXPECT_EQ(seen.times[i], due ? 1 : 0);
+    }
+    mem_free(seen.times);
+}
+
+/* ---- random operations------------------------------------------------------------------------*/
+
+struct mix {
+    uint64_t seed;
+    uint32_t operations;
+    uint32_t keys;   /* Different ones. */
+    uint32_t styles; /* Ways to write a key. */
+};
+
+/* Keys that share much, little or nothing; some are the beginning of others. */
+static struct slice mix_key(const struct mix *mix, struct prng *prng, uint8_t *bytes)
+{
+    const uint64_t number = prng_below(prng, mix->keys);
+    const uint64_t style = number % mix->styles;
+    int size = 0;
+    if (style == 0) size = snprintf((char *)bytes, MODEL_KEY_MAX, "key:%012u", (unsigned)number);
+    if (style == 1) size = snprintf((char *)bytes, MODEL_KEY_MAX, "%x", (unsigned)number);
+    if (style == 2) {
+        const uint64_t scattered = number * 0x9E3779B97F4A7C15u;
+        size = (int)(1 + number % 11);
+        for (int i = 0; i < size; i++) bytes[i] = (uint8_t)(scattered >> 8 * (i % 8));
+    }
+    if (style == 3) {
+        size = (int)(1 + number % 90); /* Nothing but their length tells these apart. */
+        memset(bytes, number % 2 == 0 ? 0 : 0xFF, (size_t)size);
+    }
+    return slice_of(bytes, (uint64_t)size);
+}
+
+static void mix_step(const struct mix *mix, struct prng *prng, struct keydir *keydir,
+                     struct model *model, uint32_t step)
+{
+    uint8_t bytes[MODEL_KEY_MAX];
+    uint8_t value[VALUE_INLINE_MAX + 8];
+    const struct slice key = mix_key(mix, prng, bytes);
+    const uint64_t expiry = prng_below(prng, 3) == 0 ? 1 + prng_below(prng, 1ull << (1 + step % 50))
+                                                     : 0;
+    /* Waves of growing and shrinking, so that nodes merge and tables grow in all states. */
+    const uint64_t put_share = step / 8192 % 2 == 0 ? 60 : 15;
+    const uint64_t dice = prng_below(prng, 100);
+    bool found = false;
+    if (dice < put_share) {
+        const uint64_t size = prng_below(prng, sizeof value + 1);
+        for (uint64_t i = 0; i < size; i++) value[i] = (uint8_t)prng_next(prng);
+        const struct place place = {.file = step, .offset = (uint32_t)prng_next(prng)};
+        keydir_put(keydir, key, slice_of(value, size), step + 1ull, expiry, place);
+        model_put(model, key, slice_of(value, size), step + 1ull, expiry, place);
+    } else if (dice < 80) {
+        EXPECT_EQ(keydir_remove(keydir, key), model_remove(model, key));
+    } else if (dice < 90) {
+        const uint32_t at = model_find(model, key, &found);
+        EXPECT_EQ(keydir_expire(keydir, key, step + 1ull, expiry), found);
+        if (found) {
+            model->row[at]->revision = step + 1ull;
+            model_expiry(model, model->row[at], expiry);
+        }
+    } else {
+        const uint32_t at = model_find(model, key, &found);
+        expect_row(keydir_find(keydir, key), found ? model->row[at] : NULL);
+        expect_around(keydir, model, key, 3);
+    }
+    EXPECT_EQ(keydir_count(keydir), model->count);
+    EXPECT_EQ(keydir_expiring(keydir), model->expiring);
+}
+
+static void run_mix(struct mix mix)
+{
+    static struct model model;
+    struct prng prng = prng_seed(mix.seed);
+    struct keydir *keydir = keydir_create(mix.seed);
+    for (uint32_t step = 0; step < mix.operations; step++) {
+        mix_step(&mix, &prng, keydir, &model, step);
+        if (step % 1777 == 0) {
+            keydir_check(keydir);
+            expect_expired(keydir, &model, prng_below(&prng, 1ull << prng_below(&prng, 51)));
+            expect_scan(keydir, &model, mix.seed, 1 + prng_below(&prng, 40), 0);
+            expect_scan(keydir, &model, mix.seed, 7, prng_next(&prng) >> 16);
+            expect_around(keydir, &model, slice_of(NULL, 0), MODEL_MAX);
+        }
+        if (step % 50021 == 50020) {
+            keydir_clear(keydir);
+            model_clear(&model);
+            keydir_check(keydir);
+        }
+    }
+    keydir_check(keydir);
+    model_clear(&model);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, agrees_with_a_sorted_array_of_similar_keys)
+{
+    run_mix((struct mix){.seed = 1, .operations = 120000, .keys = 4000, .styles = 1});
+}
+
+TEST(keydir, agrees_with_a_sorted_array_of_all_kinds_of_keys)
+{
+    run_mix((struct mix){.seed = 0xABCDEF, .operations = 90000, .keys = 8000, .styles = 4});
+}
+
+TEST(keydir, agrees_with_a_sorted_array_of_a_few_keys)
+{
+    for (uint64_t seed = 2; seed < 8; seed++) {
+        run_mix((struct mix){.seed = seed, .operations = 6000, .keys = 150, .styles = 4});
+    }
+}
+
+/* ---- single promises--------------------------------------------------------------------------*/
+
+static struct slice numbered(char *text, uint64_t number)
+{
+    (void)snprintf(text, 32, "key:%012llu", (unsigned long long)number);
+    return slice_text(text);
+}
+
+TEST(keydir, empty_one_answers_nothing)
+{
+    struct keydir_cursor cursor;
+    struct keydir *keydir = keydir_create(7);
+    const struct slice key = slice_text("k");
+    const struct slice none = slice_of(NULL, 0);
+    keydir_check(keydir);
+    EXPECT_EQ(keydir_count(keydir), 0);
+    EXPECT_TRUE(keydir_find(keydir, key) == NULL);
+    EXPECT_FALSE(keydir_remove(keydir, key));
+    EXPECT_FALSE(keydir_expire(keydir, key, 1, 1));
+    EXPECT_TRUE(keydir_seek(keydir, none, &cursor) == NULL);
+    EXPECT_TRUE(keydir_next(&cursor) == NULL);
+    EXPECT_TRUE(keydir_seek(keydir, key, &cursor) == NULL);
+    EXPECT_TRUE(keydir_seek_last(keydir, none, &cursor) == NULL);
+    EXPECT_TRUE(keydir_previous(&cursor) == NULL);
+    EXPECT_TRUE(keydir_seek_last(keydir, key, &cursor) == NULL);
+    EXPECT_TRUE(keydir_expired(keydir, UINT64_MAX, &cursor) == NULL);
+    EXPECT_EQ(keydir_expiry_first(keydir), 0);
+    EXPECT_TRUE(keydir_random(keydir, 5) == NULL);
+    EXPECT_EQ(keydir_scan(keydir, 0, 10, NULL, NULL), 0);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, keys_and_values_of_extreme_sizes)
+{
+    struct keydir *keydir = keydir_create(7);
+    uint8_t *bytes = mem_alloc(KEY_SIZE_MAX);
+    const struct place place = {.file = UINT32_MAX, .offset = UINT32_MAX};
+    memset(bytes, 'x', KEY_SIZE_MAX);
+    for (uint64_t size = KEY_SIZE_MAX; size > 0; size = size > 200 ? size - 77 : size - 1) {
+        const struct slice value = {.data = NULL, .size = VALUE_SIZE_MAX};
+        keydir_put(keydir, slice_of(bytes, size), value, UINT64_MAX, UINT64_MAX, place);
+    }
+    keydir_check(keydir);
+    for (uint64_t size = KEY_SIZE_MAX; size > 0; size = size > 200 ? size - 77 : size - 1) {
+        const struct keydir_entry *entry = keydir_find(keydir, slice_of(bytes, size));
+        EXPECT_TRUE(entry != NULL);
+        const struct keydir_info info = keydir_info(entry);
+        EXPECT_EQ(info.key.size, size);
+        EXPECT_EQ(info.value_size, VALUE_SIZE_MAX);
+        EXPECT_EQ(info.expiry_ms, UINT64_MAX);
+        EXPECT_EQ(info.revision, UINT64_MAX);
+        EXPECT_EQ(info.place.offset, UINT32_MAX);
+        EXPECT_FALSE(info.is_inline);
+        EXPECT_TRUE(keydir_remove(keydir, slice_of(bytes, size)));
+    }
+    EXPECT_EQ(keydir_count(keydir), 0);
+    keydir_check(keydir);
+    mem_free(bytes);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, arguments_may_borrow_from_the_entry_that_changes)
+{
+    struct keydir *keydir = keydir_create(9);
+    const char *text = "a value of forty-three bytes, kept in place";
+    keydir_put(keydir, slice_text("the key"), slice_text(text), 1, 0, (struct place){0});
+    for (uint64_t i = 0; i < 60; i++) {
+        /* The expiry comes and goes: the key moves within the entry or the entry moves. */
+        const struct keydir_info info = keydir_info(keydir_find(keydir, slice_text("the key")));
+        const uint64_t cut = i % 5;
+        EXPECT_TRUE(slice_equal(info.inline_value, slice_text(text)));
+        keydir_put(keydir, info.key, slice_of(info.inline_value.data + cut, 3), i, i % 3 * 1000,
+                   info.place);
+        const struct keydir_info after = keydir_info(keydir_find(keydir, slice_text("the key")));
+        EXPECT_TRUE(slice_equal(after.inline_value, slice_of(text + cut, 3)));
+        EXPECT_TRUE(keydir_expire(keydir, after.key, i, i % 2));
+        keydir_put(keydir, keydir_info(keydir_find(keydir, slice_text("the key"))).key,
+                   slice_text(text), i, i % 4, info.place);
+        keydir_check(keydir);
+    }
+    const struct keydir_info info = keydir_info(keydir_find(keydir, slice_text("the key")));
+    EXPECT_TRUE(keydir_remove(keydir, info.key));
+    EXPECT_EQ(keydir_count(keydir), 0);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, overwriting_in_place_keeps_the_entry_where_it_is)
+{
+    struct keydir *keydir = keydir_create(9);
+    char text[32];
+    for (uint64_t i = 0; i < 1000; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text("12345678"), i, 0, (struct place){0});
+    }
+    const uint64_t memory = keydir_memory(keydir);
+    for (uint64_t i = 0; i < 1000; i++) {
+        const struct keydir_entry *before = keydir_find(keydir, numbered(text, i));
+        keydir_put(keydir, numbered(text, i), slice_text("87654321"), i, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text("1"), i, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text("18273645"), i, 0, (struct place){0});
+        EXPECT_TRUE(keydir_find(keydir, numbered(text, i)) == before);
+    }
+    EXPECT_EQ(keydir_memory(keydir), memory);
+    keydir_check(keydir);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, memory_follows_the_keys)
+{
+    struct keydir *keydir = keydir_create(3);
+    const uint64_t used = mem_used();
+    const uint64_t empty = keydir_memory(keydir);
+    const uint64_t count = 20000;
+    char text[32];
+    for (uint64_t i = 0; i < count; i++) {
+        keydir_put(keydir, numbered(text, i * 7919 % count), slice_text("v"), i, i % 2,
+                   (struct place){0});
+    }
+    EXPECT_LT(count * 40, keydir_memory(keydir));
+    EXPECT_LT(keydir_memory(keydir), count * 130);
+    for (uint64_t i = 0; i < count; i++) EXPECT_TRUE(keydir_remove(keydir, numbered(text, i)));
+    keydir_check(keydir);
+    keydir_clear(keydir);
+    EXPECT_EQ(keydir_memory(keydir), empty);
+    EXPECT_EQ(mem_used(), used);
+    keydir_destroy(keydir);
+}
+
+/* ---- scans while the keydir changes-----------------------------------------------------------*/
+
+struct census {
+    uint8_t *times; /* By number of the key. */
+    uint64_t visited;
+};
+
+static void census_visit(void *context, const struct keydir_entry *entry)
+{
+    struct census *census = context;
+    const struct slice key = keydir_info(entry).key;
+    int64_t number = 0;
+    uint64_t zeros = 4;
+    while (zeros + 1 < key.size && key.data[zeros] == '0') zeros++;
+    EXPECT_TRUE(slice_int64(slice_of(key.data + zeros, key.size - zeros), &number));
+    census->times[number]++;
+    census->visited++;
+}
+
+/* Keys [0, stay) are there all the time; others come and go between the steps of the scan. */
+static void run_census(uint64_t seed, uint64_t stay, uint64_t churn, uint64_t step)
+{
+    struct keydir *keydir = keydir_create(seed);
+    struct prng prng = prng_seed(seed);
+    char text[32];
+    const uint64_t all = stay + churn;
+    struct census census = {.times = mem_zero(all)};
+    uint64_t cursor = 0;
+    uint64_t grown = 0;
+    uint64_t rounds = 0;
+    const struct place place = {0};
+    for (uint64_t i = 0; i < stay; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, place);
+    }
+    do {
+        cursor = keydir_scan(keydir, cursor, step, census_visit, &census);
+        for (uint64_t i = 0; i < churn * step / stay && grown < churn; i++, grown++) {
+            keydir_put(keydir, numbered(text, stay + grown), slice_text("x"), 1, 0, place);
+        }
+        for (uint64_t i = 0; i < step; i++) {
+            const uint64_t number = stay + prng_below(&prng, grown + 1);
+            if (number < all) (void)keydir_remove(keydir, numbered(text, number));
+            keydir_put(keydir, numbered(text, prng_below(&prng, stay)),
+                       slice_text("new and longer"), 2, prng_below(&prng, 2), place);
+        }
+        rounds++;
+    } while (cursor != 0 && rounds < all);
+    EXPECT_EQ(cursor, 0);
+    for (uint64_t i = 0; i < stay; i++) EXPECT_EQ(census.times[i], 1);
+    for (uint64_t i = stay; i < all; i++) EXPECT_LE(census.times[i], 1);
+    keydir_check(keydir);
+    mem_free(census.times);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, scan_sees_every_key_once_while_the_table_grows)
+{
+    run_census(1, 2000, 40000, 10);
+    run_census(2, 500, 60000, 3);
+    run_census(3, 5000, 5000, 100);
+    run_census(4, 60, 1000, 1);
+}
+
+TEST(keydir, scan_goes_on_in_another_keydir_with_the_same_seed)
+{
+    const uint64_t count = 3000;
+    struct keydir *keydir[2] = {keydir_create(5), keydir_create(5)};
+    struct census census = {.times = mem_zero(count * 10)};
+    char text[32];
+    uint64_t cursor = 0;
+    uint64_t turn = 0;
+    /* The second one was far bigger once: its table has other buckets. */
+    for (uint64_t i = 0; i < count * 10; i++) {
+        keydir_put(keydir[1], numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        if (i < count) {
+            keydir_put(keydir[0], numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        }
+    }
+    for (uint64_t i = count; i < count * 10; i++) {
+        EXPECT_TRUE(keydir_remove(keydir[1], numbered(text, i)));
+    }
+    do {
+        cursor = keydir_scan(keydir[turn++ % 2], cursor, 11, census_visit, &census);
+    } while (cursor != 0 && turn < count);
+    for (uint64_t i = 0; i < count; i++) EXPECT_EQ(census.times[i], 1);
+    EXPECT_EQ(census.visited, count);
+    mem_free(census.times);
+    keydir_destroy(keydir[0]);
+    keydir_destroy(keydir[1]);
+}
+
+TEST(keydir, foreign_scan_cursor_is_harmless)
+{
+    struct keydir *keydir = keydir_create(5);
+    struct census census = {.times = mem_zero(100)};
+    char text[32];
+    for (uint64_t i = 0; i < 100; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+    }
+    EXPECT_EQ(keydir_scan(keydir, UINT64_MAX, 10, census_visit, &census), 0);
+    EXPECT_EQ(keydir_scan(keydir, 1ull << 48, 10, census_visit, &census), 0);
+    EXPECT_EQ(census.visited, 0);
+    EXPECT_EQ(keydir_scan(keydir, (1ull << 48) - 1, 10, census_visit, &census), 0);
+    EXPECT_EQ(keydir_scan(keydir, 0, UINT64_MAX, census_visit, &census), 0);
+    EXPECT_EQ(census.visited, 100);
+    mem_free(census.times);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, random_entries_are_spread)
+{
+    struct keydir *keydir = keydir_create(5);
+    const uint64_t count = 300;
+    const uint64_t draws = 60000;
+    uint32_t drawn[300] = {0};
+    char text[32];
+    for (uint64_t i = 0; i < count; i++) {
+        keydir_put(keydir, numbered(text, i), slice_of(&i, sizeof i), 1, 0, (struct place){0});
+    }
+    struct prng prng = prng_seed(1);
+    for (uint64_t i = 0; i < draws; i++) {
+        const struct keydir_entry *entry = keydir_random(keydir, prng_next(&prng));
+        EXPECT_TRUE(entry != NULL);
+        drawn[get_u64(keydir_info(entry).inline_value.data)]++;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        EXPECT_LT(draws / count / 3, drawn[i]);
+        EXPECT_LT(drawn[i], draws / count * 3);
+    }
+    /* Two keys in a table made for many are still found. */
+    for (uint64_t i = 2; i < count; i++) EXPECT_TRUE(keydir_remove(keydir, numbered(text, i)));
+    for (uint64_t i = 0; i < 100; i++) EXPECT_TRUE(keydir_random(keydir, i) != NULL);
+    keydir_destroy(keydir);
+}
+
+/* From 65536 buckets on the table moves its entries by their tags alone. */
+TEST(keydir, large_table_is_whole)
+{
+    const uint64_t count = 620000;
+    struct keydir *keydir = keydir_create(11);
+    struct census census = {.times = mem_zero(count)};
+    char text[32];
+    for (uint64_t i = 0; i < count; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text(""), i, 0, (struct place){0});
+    }
+    keydir_check(keydir);
+    EXPECT_EQ(keydir_scan(keydir, 0, UINT64_MAX, census_visit, &census), 0);
+    EXPECT_EQ(census.visited, count);
+    for (uint64_t i = 0; i < count; i++) EXPECT_EQ(census.times[i], 1);
+    mem_free(census.times);
+    keydir_destroy(keydir);
+}
