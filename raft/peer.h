@@ -66,6 +66,10 @@ struct peer *peers_find(struct peers *peers, uint64_t node_id); /* NULL: not one
  * or more than PEER_QUEUE_SIZE_MAX queued). Append the body, then peer_frame_end. */
 struct buf *peer_frame_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t *start);
 void peer_frame_end(struct peer *peer, uint64_t start);
+/* Instead of peer_frame_end: nothing of the frame is sent. */
+void peer_frame_cancel(struct peer *peer, uint64_t start);
+/* Bytes that wait for the socket. */
+uint64_t peer_queued(const struct peer *peer);
 /* Whole frame; false when dropped. */
 bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slice body);
 

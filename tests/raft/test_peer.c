@@ -1,0 +1,385 @@
+#include "raft/peer.h"
+
+#include <stdio.h>
+
+#include "raft/handshake.h"
+#include "tests/test.h"
+
+#define CLUSTER UINT64_C(77)
+#define TOKEN UINT64_C(88)
+
+static char message[256];
+
+static void node_init(struct peers *peers, uint64_t id)
+{
+    struct peer_identity self = {.node_id = id, .directory_id = 100 + id, .incarnation = 1};
+    snprintf(self.name, sizeof self.name, "node%u", (unsigned)id);
+    snprintf(self.peer_address, sizeof self.peer_address, "host%u:7000", (unsigned)id);
+    snprintf(self.client_address, sizeof self.client_address, "host%u:6000", (unsigned)id);
+    peers_init(peers, &self, CLUSTER, TOKEN);
+}
+
+static void pair_init(struct peers *a, struct peers *b)
+{
+    node_init(a, 1);
+    node_init(b, 2);
+    EXPECT_EQ(peers_add(a, 2, "node2", "host2:7000"), OK);
+    EXPECT_EQ(peers_add(b, 1, "node1", "host1:7000"), OK);
+}
+
+/* Everything in the queue of @peer goes into @link. */
+static void carry(struct peer *peer, struct link *link)
+{
+    link_feed(link, slice_of(peer->out.data + peer->out_start, peer_queued(peer)));
+    peer->out_start = peer->out.size;
+}
+
+/* @a dials @b; the error of the acceptor, and in @back what @a makes of the answer. */
+static enum err dial(struct peers *a, struct peers *b, struct link *link, enum err *back)
+{
+    struct wire_frame frame;
+    struct peer *peer = &a->list[0];
+    char ignored[256];
+    peer_up(a, peer);
+    carry(peer, link);
+    const enum err err = link_next(b, link, 5, &frame, message);
+    *back = peer_feed(a, peer, buf_slice(&link->out), ignored);
+    link->out.size = 0;
+    return err;
+}
+
+TEST(peer, handshake_introduces_both_sides_and_frames_follow)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    struct wire_frame frame;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    EXPECT_FALSE(peer_send(&a, &a.list[0], WIRE_PROBE, slice_text("early")));
+    EXPECT_EQ(a.list[0].dropped_count, 1);
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    EXPECT_EQ(back, OK);
+    EXPECT_TRUE(a.list[0].is_connected);
+    EXPECT_FALSE(b.list[0].is_connected); /* each direction has its own connection */
+    EXPECT_TRUE(a.list[0].is_known && b.list[0].is_known);
+    EXPECT_TEXT(a.list[0].identity.client_address, "host2:6000");
+    EXPECT_TEXT(b.list[0].identity.client_address, "host1:6000");
+
+    a.self_nospace = true;
+    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_PROBE, slice_text("one")));
+    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_APPEND, slice_text("two")));
+    carry(&a.list[0], &link);
+    EXPECT_EQ(link_next(&b, &link, 6, &frame, message), OK);
+    EXPECT_EQ(frame.type, WIRE_PROBE);
+    EXPECT_TRUE(slice_equal(frame.body, slice_text("one")));
+    EXPECT_EQ(link_next(&b, &link, 7, &frame, message), OK);
+    EXPECT_TRUE(slice_equal(frame.body, slice_text("two")));
+    EXPECT_EQ(link_next(&b, &link, 8, &frame, message), ERR_MORE);
+    EXPECT_TRUE(b.list[0].nospace);
+    EXPECT_EQ(b.list[0].heard_ms, 7);
+    EXPECT_EQ(b.list[0].received_count, 2);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+TEST(peer, bytes_may_arrive_one_by_one)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    struct wire_frame frame;
+    pair_init(&a, &b);
+    link_init(&link);
+    peer_up(&a, &a.list[0]);
+    const struct buf *out = &a.list[0].out;
+    for (uint64_t i = 0; i < out->size; i++) {
+        link_feed(&link, slice_of(out->data + i, 1));
+        EXPECT_EQ(link_next(&b, &link, 1, &frame, message), ERR_MORE);
+    }
+    EXPECT_EQ(link.from, 1);
+    for (uint64_t i = 0; i < link.out.size; i++) {
+        EXPECT_EQ(peer_feed(&a, &a.list[0], slice_of(link.out.data + i, 1), message), OK);
+    }
+    EXPECT_TRUE(a.list[0].is_connected);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+/* Dials with what @change made of the two nodes and expects a refusal whose text holds @text. */
+static void expect_refusal(void (*change)(struct peers *a, struct peers *b), const char *text)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    change(&a, &b);
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
+    EXPECT_EQ(back, ERR_FOREIGN);
+    EXPECT_TRUE(link.refused);
+    EXPECT_EQ(link.from, 0);
+    EXPECT_FALSE(a.list[0].is_connected);
+    if (strstr(message, text) == NULL) fail_msg("\"%s\" does not say \"%s\"", message, text);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+static void other_cluster(struct peers *a, struct peers *b)
+{
+    (void)b;
+    a->cluster_id++;
+}
+static void other_token(struct peers *a, struct peers *b)
+{
+    (void)b;
+    a->token_hash++;
+}
+static void own_id(struct peers *a, struct peers *b)
+{
+    (void)b;
+    a->self.node_id = 2;
+}
+static void wrong_target(struct peers *a, struct peers *b)
+{
+    (void)b;
+    a->list[0].identity.node_id = 3;
+}
+static void stranger(struct peers *a, struct peers *b)
+{
+    (void)b;
+    a->self.node_id = 9;
+}
+static void meet(struct peers *a, struct peers *b)
+{
+    struct link link;
+    enum err back = OK;
+    link_init(&link);
+    a->self.incarnation = 5;
+    EXPECT_EQ(dial(a, b, &link, &back), ERR_MORE);
+    EXPECT_EQ(back, OK);
+    link_close(&link);
+}
+static void wiped_disk(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    a->self.directory_id++;
+}
+static void restored_disk(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    a->self.incarnation = 4;
+}
+
+TEST(peer, handshake_refuses_whoever_does_not_belong)
+{
+    expect_refusal(other_cluster, "another cluster");
+    expect_refusal(other_token, "cluster-token");
+    expect_refusal(own_id, "our own node id");
+    expect_refusal(wrong_target, "another node");
+    expect_refusal(stranger, "no member");
+    expect_refusal(wiped_disk, "data directory is not the one");
+    expect_refusal(restored_disk, "older copy");
+}
+
+TEST(peer, a_new_process_of_a_node_ends_the_links_of_the_old_one)
+{
+    struct peers a;
+    struct peers b;
+    struct link old;
+    struct link new;
+    struct wire_frame frame;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&old);
+    link_init(&new);
+    EXPECT_EQ(dial(&a, &b, &old, &back), ERR_MORE);
+    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_VOTE, slice_text("late")));
+    struct buf late = {0};
+    buf_append(&late, a.list[0].out.data + a.list[0].out_start, peer_queued(&a.list[0]));
+    a.self.incarnation++;
+    EXPECT_EQ(dial(&a, &b, &new, &back), ERR_MORE);
+    link_feed(&old, buf_slice(&late));
+    EXPECT_EQ(link_next(&b, &old, 9, &frame, message), ERR_FOREIGN);
+    EXPECT_TRUE(strstr(message, "earlier process") != NULL);
+    buf_close(&late);
+    link_close(&old);
+    link_close(&new);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+/* One frame of @change's making over a greeted link. */
+static enum err after_handshake(void (*change)(struct wire_frame *frame))
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    struct wire_frame frame;
+    struct buf bytes = {0};
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    frame = handshake_frame(&a, 2, WIRE_VOTE);
+    change(&frame);
+    wire_encode(&bytes, &frame);
+    link_feed(&link, buf_slice(&bytes));
+    const enum err err = link_next(&b, &link, 5, &frame, message);
+    if (err != OK) EXPECT_TRUE(link.refused);
+    buf_close(&bytes);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+    return err;
+}
+
+static void fitting(struct wire_frame *frame)
+{
+    (void)frame;
+}
+static void misfit_cluster(struct wire_frame *frame)
+{
+    frame->cluster_id++;
+}
+static void misfit_from(struct wire_frame *frame)
+{
+    frame->from = 3;
+}
+static void misfit_to(struct wire_frame *frame)
+{
+    frame->to = 1;
+}
+static void misfit_shard(struct wire_frame *frame)
+{
+    frame->shard = 1;
+}
+static void misfit_incarnation(struct wire_frame *frame)
+{
+    frame->incarnation--;
+}
+static void misfit_type(struct wire_frame *frame)
+{
+    frame->type = WIRE_HELLO;
+}
+
+TEST(peer, frames_that_do_not_fit_their_link_close_it)
+{
+    EXPECT_EQ(after_handshake(fitting), OK);
+    EXPECT_EQ(after_handshake(misfit_cluster), ERR_FOREIGN);
+    EXPECT_EQ(after_handshake(misfit_from), ERR_FOREIGN);
+    EXPECT_EQ(after_handshake(misfit_to), ERR_FOREIGN);
+    EXPECT_EQ(after_handshake(misfit_shard), ERR_FOREIGN);
+    EXPECT_EQ(after_handshake(misfit_incarnation), ERR_FOREIGN);
+    EXPECT_EQ(after_handshake(misfit_type), ERR_FOREIGN);
+}
+
+TEST(peer, strangers_cannot_make_us_collect_or_skip_the_handshake)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    struct wire_frame frame;
+    struct buf bytes = {0};
+    pair_init(&a, &b);
+
+    link_init(&link);
+    frame = handshake_frame(&a, 2, WIRE_VOTE);
+    wire_encode(&bytes, &frame);
+    link_feed(&link, buf_slice(&bytes));
+    EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
+    EXPECT_TRUE(link.refused);
+    link_close(&link);
+
+    bytes.size = 0;
+    frame = handshake_frame(&a, 2, WIRE_HELLO);
+    wire_encode(&bytes, &frame);
+    put_u32(bytes.data + 8, 1u << 20); /* says that a megabyte follows */
+    memset(buf_extend(&bytes, 8192), 0, 8192);
+    link_init(&link);
+    link_feed(&link, buf_slice(&bytes));
+    EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
+    link_close(&link);
+    buf_close(&bytes);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+TEST(peer, malformed_introductions_are_refused)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    struct wire_frame frame;
+    pair_init(&a, &b);
+    peer_up(&a, &a.list[0]);
+    const uint64_t body = a.list[0].out.size - WIRE_HEADER_SIZE;
+    /* Every shorter body, with a valid checksum. */
+    for (uint64_t size = 0; size < body; size++) {
+        struct buf bytes = {0};
+        frame = handshake_frame(&a, 2, WIRE_HELLO);
+        frame.body = slice_of(a.list[0].out.data + WIRE_HEADER_SIZE, size);
+        wire_encode(&bytes, &frame);
+        link_init(&link);
+        link_feed(&link, buf_slice(&bytes));
+        EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
+        EXPECT_FALSE(b.list[0].is_known);
+        link_close(&link);
+        buf_close(&bytes);
+    }
+    peers_close(&a);
+    peers_close(&b);
+}
+
+TEST(peer, the_queue_has_an_end_and_a_lost_connection_empties_it)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    struct peer *peer = &a.list[0];
+    const uint64_t size = 16u * MIB;
+    uint8_t *big = test_calloc(1, size);
+    uint32_t sent = 0;
+    while (sent < 100 && peer_send(&a, peer, WIRE_APPEND, slice_of(big, size))) sent++;
+    EXPECT_EQ(sent, 4); /* with their headers they are just over the limit */
+    EXPECT_TRUE(peer_queued(peer) < PEER_QUEUE_SIZE_MAX + PEER_FRAME_SIZE_MAX);
+    /* What the socket takes makes room again, and the front is given back. */
+    peer->out_start = peer->out.size;
+    EXPECT_TRUE(peer_send(&a, peer, WIRE_PROBE, slice_text("x")));
+    EXPECT_EQ(peer_queued(peer), WIRE_HEADER_SIZE + 1);
+    EXPECT_TRUE(peer->out.capacity < MIB);
+    uint64_t start = 0;
+    struct buf *out = peer_frame_begin(&a, peer, WIRE_PROBE, &start);
+    buf_text(out, "changed my mind");
+    peer_frame_cancel(peer, start);
+    EXPECT_EQ(peer_queued(peer), WIRE_HEADER_SIZE + 1);
+    peer_down(peer);
+    EXPECT_EQ(peer_queued(peer), 0);
+    EXPECT_FALSE(peer_send(&a, peer, WIRE_PROBE, slice_text("x")));
+    test_free(big);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+TEST(peer, members_are_unique_and_bounded)
+{
+    struct peers a;
+    node_init(&a, 1);
+    EXPECT_EQ(peers_add(&a, 1, "me", "x"), ERR_EXISTS);
+    for (uint32_t i = 0; i < PEERS_MAX; i++) EXPECT_EQ(peers_add(&a, 10 + i, "n", "x"), OK);
+    EXPECT_EQ(peers_add(&a, 10, "n", "x"), ERR_EXISTS);
+    EXPECT_EQ(peers_add(&a, 99, "n", "x"), ERR_FULL);
+    EXPECT_TRUE(peers_find(&a, 99) == NULL);
+    EXPECT_TRUE(peers_find(&a, 11) == &a.list[1]);
+    peers_close(&a);
+}
