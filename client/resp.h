@@ -44,6 +44,7 @@ struct resp_parser {
     struct buf inline_copy; /* unescaped inline arguments */
     bool is_inline;
     bool too_big;        /* with RESP_OK: the request was dropped, see RESP_DROP */
+    bool restart;        /* RESP_DROP was given: the next data begins behind what was dropped */
     uint64_t drop_bytes; /* of the argument being dropped, still to come */
     char error
         [128]; /* after RESP_BAD: Redis' text, e.g. "ERR Protocol error: invalid bulk length" */
@@ -54,7 +55,9 @@ void resp_parser_close(struct resp_parser *parser);
 /* @data is the start of the request, each time with all its bytes so far. After RESP_OK use args, then call
  * resp_parser_next() and go on behind position. Empty requests (an empty line, "*0") give RESP_OK with
  * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "invalid multibulk length", "expected '$', got
- * 'x'", "invalid bulk length", "too big inline request", "unbalanced quotes in request". */
+ * 'x'", "invalid bulk length", "too big inline request", "unbalanced quotes in request". Two differences: the
+ * outcome never depends on how the bytes were cut into pieces (Redis lets a long line pass that comes in one
+ * piece), and a zero byte in a line is a byte like any other (Redis waits for ever). */
 enum resp_status resp_parse(struct resp_parser *parser, const struct resp_limits *limits,
                             struct slice data);
 void resp_parser_next(struct resp_parser *parser);
@@ -84,6 +87,8 @@ void resp_put_command(struct buf *out, const struct slice *args, uint32_t count)
 
 /* ---- replies: reading --------------------------------------------------------------------------------------- */
 
+/* This part (resp_read.c) is in the client library too: it calls nothing but libc and never aborts. */
+
 enum resp_kind {
     RESP_SIMPLE = '+',
     RESP_ERROR = '-',
@@ -99,7 +104,8 @@ enum resp_kind {
     RESP_MAP = '%',
     RESP_SET = '~',
     RESP_PUSH = '>',
-    RESP_ATTRIBUTE = '|',
+    RESP_ATTRIBUTE =
+        '|', /* never in a reply: attributes are read and left out, as the protocol allows */
 };
 
 /* One element of a reply, flat: an aggregate is followed by its elements (a map by twice its count). */
@@ -116,14 +122,31 @@ struct resp_reply {
     uint32_t count;
     uint32_t capacity;
     uint64_t size; /* bytes of the reply */
+    /* Memory for the nodes: as realloc, and frees for size 0. NULL: realloc and free of libc. When it gives
+     * NULL, resp_read returns RESP_BAD with no_memory set. */
+    void *(*resize)(void *context, void *pointer, uint64_t size);
+    void *resize_context;
+    bool no_memory;
 };
 #define RESP_DEPTH_MAX 32u
 #define RESP_NODES_MAX (4u * 1024u * 1024u)
+#define RESP_BULK_MAX (512u * 1024u * 1024u)
 
 /* Reads one whole reply from the start of @data. RESP2 nulls ($-1, *-1) become RESP_NULL. Bounds: depth, nodes. */
 enum resp_status resp_read(struct resp_reply *reply, struct slice data);
-void resp_reply_close(struct resp_reply *reply);
+void resp_reply_close(struct resp_reply *reply); /* keeps resize */
 /* Bytes of the whole reply at the start of @data without building it; RESP_MORE, RESP_BAD as above. */
 enum resp_status resp_skip(struct slice data, uint64_t *size);
+
+/* The same for a reply that arrives in pieces: goes on where it was, so that a long array is looked at once.
+ * All zero to begin with; after RESP_OK position is the size of the reply, and the scan is zeroed for the next. */
+struct resp_scan {
+    uint64_t position;             /* bytes of the elements read so far */
+    uint64_t nodes;                /* elements read so far */
+    uint32_t depth;                /* aggregates that are open */
+    uint64_t left[RESP_DEPTH_MAX]; /* elements that each of them still waits for */
+    uint32_t attribute_mask;       /* bit n: the aggregate at depth n is an attribute */
+};
+enum resp_status resp_scan(struct resp_scan *scan, struct slice data);
 
 #endif
