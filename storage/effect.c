@@ -90,3 +90,29 @@ enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64
 {
     return decode(bytes, false, effect, size);
 }
+
+void effect_walk_open(struct effect_walk *walk, struct slice payload)
+{
+    *walk = (struct effect_walk){.body = payload, .position = EFFECT_BODY_HEADER_SIZE};
+    if (payload.size >= EFFECT_BODY_HEADER_SIZE) walk->count = get_u32(payload.data);
+    walk->ordinal = UINT32_MAX; /* the first one is one more: 0 */
+}
+
+enum err effect_walk_next(struct effect_walk *walk, struct effect *effect)
+{
+    if (walk->body.size < EFFECT_BODY_HEADER_SIZE) return ERR_CORRUPT;
+    if (get_u32(walk->body.data + 4) != 0) return ERR_CORRUPT;
+    if (walk->count > BATCH_EFFECTS_MAX) return ERR_CORRUPT;
+    if (walk->ordinal + 1 == walk->count) {
+        return walk->position == walk->body.size ? ERR_NOT_FOUND : ERR_CORRUPT;
+    }
+    const uint8_t *at = walk->body.data + walk->position;
+    uint64_t size = 0;
+    const enum err err = effect_decode_trusted(slice_of(at, walk->body.size - walk->position),
+                                               effect, &size);
+    if (err != OK) return err;
+    walk->offset = (uint32_t)walk->position;
+    walk->position += size;
+    walk->ordinal++;
+    return OK;
+}

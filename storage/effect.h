@@ -54,6 +54,19 @@ enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size
 /* The same without the checksum, for bytes that a record's checksum just vouched for. */
 enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size);
 
+/* Goes through the effects of a command's payload, which is the body described above. */
+struct effect_walk {
+    struct slice body;
+    uint64_t position; /* Of the next effect in it. */
+    uint32_t count;
+    uint32_t ordinal; /* Of the effect read last. */
+    uint32_t offset;  /* Of the effect read last: bytes from the start of the body. */
+};
+void effect_walk_open(struct effect_walk *walk, struct slice payload);
+/* The next effect, trusted: the record's checksum vouched for it. ERR_NOT_FOUND: that was the last.
+ * ERR_CORRUPT, ERR_NEWER: this is no body of effects that this program could have written. */
+enum err effect_walk_next(struct effect_walk *walk, struct effect *effect);
+
 /* Revision: the entry's Raft index and the effect's place in it, as one growing number. Opaque to clients. */
 static inline uint64_t revision_of(uint64_t index, uint32_t ordinal)
 {

@@ -30,7 +30,7 @@ void manifest_copy(struct manifest *to, const struct manifest *from)
     }
 }
 
-void manifest_add(struct manifest *manifest, const struct manifest_file *file)
+void manifest_add(struct manifest *manifest, const struct log_file *file)
 {
     if (manifest->file_count == manifest->file_capacity) {
         const uint32_t capacity = manifest->file_capacity < 8 ? 8 : 2 * manifest->file_capacity;
@@ -43,11 +43,11 @@ void manifest_add(struct manifest *manifest, const struct manifest_file *file)
 uint64_t manifest_files_size(const struct manifest *manifest)
 {
     uint64_t size = 0;
-    for (uint32_t i = 0; i < manifest->file_count; i++) size += manifest->files[i].used_size;
+    for (uint32_t i = 0; i < manifest->file_count; i++) size += manifest->files[i].used;
     return size;
 }
 
-const struct manifest_file *manifest_find(const struct manifest *manifest, uint64_t file_id)
+const struct log_file *manifest_find(const struct manifest *manifest, uint64_t file_id)
 {
     for (uint32_t i = 0; i < manifest->file_count; i++) {
         if (manifest->files[i].file_id == file_id) return &manifest->files[i];
@@ -73,13 +73,13 @@ static const char *contradiction(const struct manifest *manifest)
     if (manifest->file_count == 0) return "there are no files";
     uint64_t expected = 1;
     for (uint32_t i = 0; i < manifest->file_count; i++) {
-        const struct manifest_file *file = &manifest->files[i];
+        const struct log_file *file = &manifest->files[i];
         if (i > 0 && file->number <= file[-1].number) return "the files are out of order";
         if (file->first_index != expected) return "the files do not follow each other";
         if (file->last_index + 1 < file->first_index) return "a file ends before it begins";
-        if (file->used_size > UINT32_MAX) return "a file is too long";
-        if (file->used_size < SEGMENT_BLOCK_SIZE) return "a file is shorter than its header";
-        if (file->used_size % SEGMENT_BLOCK_SIZE != 0) return "a file ends inside a block";
+        if (file->used > UINT32_MAX) return "a file is too long";
+        if (file->used < SEGMENT_BLOCK_SIZE) return "a file is shorter than its header";
+        if (file->used % SEGMENT_BLOCK_SIZE != 0) return "a file ends inside a block";
         expected = file->last_index + 1;
     }
     if (expected != manifest->base_index + 1) return "the last file does not end at the base index";
@@ -108,17 +108,17 @@ void manifest_encode(const struct manifest *manifest, struct buf *out)
     buf_u32(out, 0);
     CHECK(out->size - start == MANIFEST_HEADER_SIZE);
     for (uint32_t i = 0; i < manifest->file_count; i++) {
-        const struct manifest_file *file = &manifest->files[i];
+        const struct log_file *file = &manifest->files[i];
         buf_u32(out, file->number);
         buf_u32(out, 0);
         buf_u64(out, file->file_id);
         buf_u64(out, file->first_index);
         buf_u64(out, file->last_index);
-        buf_u64(out, file->used_size);
-        buf_u64(out, file->chain_seed.low);
-        buf_u64(out, file->chain_seed.high);
-        buf_u64(out, file->chain_end.low);
-        buf_u64(out, file->chain_end.high);
+        buf_u64(out, file->used);
+        buf_u64(out, file->seed.low);
+        buf_u64(out, file->seed.high);
+        buf_u64(out, file->chain.low);
+        buf_u64(out, file->chain.high);
     }
     buf_append(out, manifest->change.data, manifest->change.size);
     while ((out->size - start) % 8 != 0) buf_u8(out, 0);
@@ -128,16 +128,16 @@ void manifest_encode(const struct manifest *manifest, struct buf *out)
 
 static void decode_file(struct reader *reader, struct manifest *manifest)
 {
-    struct manifest_file file = {.number = reader_u32(reader)};
+    struct log_file file = {.number = reader_u32(reader)};
     (void)reader_u32(reader);
     file.file_id = reader_u64(reader);
     file.first_index = reader_u64(reader);
     file.last_index = reader_u64(reader);
-    file.used_size = reader_u64(reader);
-    file.chain_seed.low = reader_u64(reader);
-    file.chain_seed.high = reader_u64(reader);
-    file.chain_end.low = reader_u64(reader);
-    file.chain_end.high = reader_u64(reader);
+    file.used = reader_u64(reader);
+    file.seed.low = reader_u64(reader);
+    file.seed.high = reader_u64(reader);
+    file.chain.low = reader_u64(reader);
+    file.chain.high = reader_u64(reader);
     manifest_add(manifest, &file);
 }
 

@@ -11,7 +11,8 @@
  *   32  u64 manifest number         40  u64 base index              48  u64 base term
  *   56  u64 highest stamp           64  u64 change index            72  u32 change size, u32 zero
  *   80  files, 72 bytes each:  0 u32 number, u32 zero   8 u64 file id   16 u64 first index
- *         24 u64 last index   32 u64 used bytes   40 u128 chain seed   56 u128 chain end
+ *         24 u64 last index   32 u64 used bytes   40 u128 chain before its first group
+ *         56 u128 chain of its last group
  *       change payload, zeros up to a multiple of 8
  *       u64 checksum: XXH3-64 over everything before it */
 #ifndef KV_STORAGE_MANIFEST_H
@@ -21,24 +22,13 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
-#include "storage/base/hash.h"
+#include "storage/log.h"
 
 #define MANIFEST_NAME "MANIFEST"
 #define MANIFEST_VERSION 1u
 #define MANIFEST_HEADER_SIZE 80u
 #define MANIFEST_FILE_SIZE 72u
 #define MANIFEST_SIZE_MAX (16u * 1024u * 1024u) /* over 200 000 files; fits in a peer frame */
-
-/* One sealed segment file. */
-struct manifest_file {
-    uint32_t number;  /* Local: part of its name, struct place.file. Another one on each node. */
-    uint64_t file_id; /* The same on every node. */
-    uint64_t first_index; /* Of its first valid entry; last_index + 1 when it has none. */
-    uint64_t last_index;  /* Of its last valid entry: what stands behind it was cut. */
-    uint64_t used_size;   /* Up to the end of its last group. */
-    struct hash128 chain_seed;
-    struct hash128 chain_end;
-};
 
 struct manifest {
     uint64_t cluster_id;
@@ -48,8 +38,8 @@ struct manifest {
     uint64_t base_term;
     uint64_t stamp_ms; /* Highest of all entries up to the base. */
     uint64_t change_index;
-    struct buf change; /* Configuration as committed at the base index. */
-    struct manifest_file *files;
+    struct buf change;      /* Configuration as committed at the base index. */
+    struct log_file *files; /* Their numbers are local: another node has others. */
     uint32_t file_count;
     uint32_t file_capacity;
 };
@@ -58,11 +48,11 @@ struct manifest {
 void manifest_close(struct manifest *manifest);
 void manifest_copy(struct manifest *to,
                    const struct manifest *from); /* @to is empty or closed first */
-void manifest_add(struct manifest *manifest, const struct manifest_file *file);
+void manifest_add(struct manifest *manifest, const struct log_file *file);
 /* Sum of the used sizes. */
 uint64_t manifest_files_size(const struct manifest *manifest);
 /* NULL: none has this id. */
-const struct manifest_file *manifest_find(const struct manifest *manifest, uint64_t file_id);
+const struct log_file *manifest_find(const struct manifest *manifest, uint64_t file_id);
 
 /* Appends the whole manifest to @out. */
 void manifest_encode(const struct manifest *manifest, struct buf *out);

@@ -171,3 +171,67 @@ TEST(effect, revisions_order_by_index_then_place)
     EXPECT_LT(revision_of(2, 0), revision_of(2, 1));
     EXPECT_EQ(revision_index(revision_of(77, 12)), 77);
 }
+
+static struct buf body_of(uint32_t count)
+{
+    struct buf body = {0};
+    buf_u32(&body, count);
+    buf_u32(&body, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        struct effect effect = put_of("key", "value");
+        effect.expiry_ms = i;
+        effect.value.size = i % 6;
+        effect_encode(&effect, &body);
+    }
+    return body;
+}
+
+static enum err walk_all(struct slice body, uint32_t *count)
+{
+    struct effect_walk walk;
+    effect_walk_open(&walk, body);
+    struct effect effect;
+    enum err err;
+    *count = 0;
+    while ((err = effect_walk_next(&walk, &effect)) == OK) {
+        EXPECT_EQ(walk.ordinal, *count);
+        EXPECT_EQ(effect.expiry_ms, *count);
+        EXPECT_TRUE(effect.key.data == body.data + walk.offset + EFFECT_HEADER_SIZE);
+        ++*count;
+    }
+    return err;
+}
+
+TEST(effect, a_walk_gives_every_effect_of_a_body)
+{
+    const uint32_t counts[] = {0, 1, 2, 1000};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        struct buf body = body_of(counts[i]);
+        uint32_t count;
+        EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_NOT_FOUND);
+        EXPECT_EQ(count, counts[i]);
+        buf_close(&body);
+    }
+}
+
+TEST(effect, a_walk_refuses_a_body_of_another_shape)
+{
+    struct buf body = body_of(3);
+    uint32_t count;
+    EXPECT_EQ(walk_all(slice_of(body.data, 0), &count), ERR_CORRUPT);
+    EXPECT_EQ(walk_all(slice_of(body.data, 7), &count), ERR_CORRUPT);
+    EXPECT_EQ(walk_all(slice_of(body.data, body.size - 8), &count), ERR_CORRUPT);
+    put_u32(body.data, 2);
+    EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_CORRUPT);
+    put_u32(body.data, 4);
+    EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_CORRUPT);
+    put_u32(body.data, UINT32_MAX);
+    EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_CORRUPT);
+    EXPECT_EQ(count, 0);
+    put_u32(body.data, 3);
+    put_u32(body.data + 4, 1);
+    EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_CORRUPT);
+    put_u32(body.data + 4, 0);
+    EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_NOT_FOUND);
+    buf_close(&body);
+}

@@ -1,0 +1,199 @@
+/* Tests of storage/hint.c: a hint gives back what was added, for its own segment only. */
+#include "tests/test.h"
+
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/base/prng.h"
+#include "storage/effect.h"
+#include "storage/hint.h"
+#include "tests/sim/sim_disk.h"
+
+static const struct hint_segment segment = {
+    .cluster_id = 0xc1, .file_id = 0xf1, .used_size = 8192, .chain_end = {5, 6}};
+
+/* The i-th entry of a made-up hint: keys and values of all sizes, every kind. */
+static struct hint_entry entry_of(uint32_t i, const uint8_t *bytes)
+{
+    struct prng prng = prng_seed(i);
+    struct hint_entry entry = {
+        .kind = (uint8_t)(1 + prng_below(&prng, 4)),
+        .flags = (uint8_t)prng_below(&prng, 2),
+        .offset = 4096 + 8 * i,
+        .revision = revision_of(i + 2, i % 7),
+        .expiry_ms = prng_below(&prng, 2) * prng_next(&prng),
+    };
+    if (entry.kind != EFFECT_FLUSH) {
+        const bool long_key = prng_below(&prng, 50) == 0;
+        entry.key = slice_of(bytes, 1 + prng_below(&prng, long_key ? KEY_SIZE_MAX : 40));
+    }
+    if (entry.kind == EFFECT_PUT) {
+        entry.value_size = (uint32_t)prng_below(&prng, 2 * VALUE_INLINE_MAX);
+        entry.value = slice_of(bytes + 100, entry.value_size);
+    }
+    return entry;
+}
+
+static struct buf make(uint32_t count, const uint8_t *bytes)
+{
+    struct hint hint;
+    hint_init(&hint, segment.file_id);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hint_entry entry = entry_of(i, bytes);
+        hint_add(&hint, &entry);
+    }
+    const struct slice file = hint_finish(&hint, &segment);
+    struct buf out = {0};
+    buf_append(&out, file.data, file.size);
+    hint_close(&hint);
+    return out;
+}
+
+static uint8_t *random_bytes(uint64_t size)
+{
+    struct prng prng = prng_seed(99);
+    uint8_t *bytes = mem_alloc(size);
+    for (uint64_t i = 0; i < size; i++) bytes[i] = (uint8_t)prng_next(&prng);
+    return bytes;
+}
+
+static void expect_entry(const struct hint_entry *read, const struct hint_entry *wanted)
+{
+    EXPECT_EQ(read->kind, wanted->kind);
+    EXPECT_EQ(read->flags, wanted->flags);
+    EXPECT_EQ(read->offset, wanted->offset);
+    EXPECT_EQ(read->revision, wanted->revision);
+    EXPECT_EQ(read->expiry_ms, wanted->expiry_ms);
+    EXPECT_EQ(read->value_size, wanted->value_size);
+    EXPECT_TRUE(slice_equal(read->key, wanted->key));
+    if (wanted->value_size > VALUE_INLINE_MAX) EXPECT_EQ(read->value.size, 0);
+    if (wanted->value_size <= VALUE_INLINE_MAX) {
+        EXPECT_TRUE(slice_equal(read->value, wanted->value));
+    }
+}
+
+/* Reads the hint to its end and compares with what was added. */
+static enum err read_all(struct sim_disk *disk, const struct hint_segment *wanted, uint32_t count,
+                         const uint8_t *bytes, uint32_t *read_count)
+{
+    struct hint_reader reader;
+    *read_count = 0;
+    enum err err = hint_reader_open(&reader, &disk->disk, "1.idx", wanted);
+    if (err != OK) return err;
+    struct hint_entry entry;
+    while ((err = hint_reader_next(&reader, &entry)) == OK) {
+        EXPECT_LT(*read_count, count);
+        const struct hint_entry expected = entry_of(*read_count, bytes);
+        expect_entry(&entry, &expected);
+        ++*read_count;
+    }
+    hint_reader_close(&reader);
+    return err;
+}
+
+TEST(hint, what_was_added_is_read_in_order)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    struct sim_disk disk;
+    sim_disk_init(&disk, 1);
+    const uint32_t counts[] = {0, 1, 2, 100, 5000};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        struct buf file = make(counts[i], bytes);
+        if (counts[i] == 5000) EXPECT_LT(5 * HINT_CHUNK_SIZE, file.size);
+        sim_disk_put(&disk, "1.idx", buf_slice(&file));
+        buf_close(&file);
+        uint32_t count;
+        EXPECT_EQ(read_all(&disk, &segment, counts[i], bytes, &count), ERR_NOT_FOUND);
+        EXPECT_EQ(count, counts[i]);
+    }
+    sim_disk_close(&disk);
+    mem_free(bytes);
+}
+
+TEST(hint, of_another_segment_is_not_used)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    struct sim_disk disk;
+    sim_disk_init(&disk, 1);
+    uint32_t count;
+    EXPECT_EQ(read_all(&disk, &segment, 10, bytes, &count), ERR_NOT_FOUND);
+    struct buf file = make(10, bytes);
+    sim_disk_put(&disk, "1.idx", buf_slice(&file));
+    buf_close(&file);
+    EXPECT_EQ(read_all(&disk, &segment, 10, bytes, &count), ERR_NOT_FOUND);
+    EXPECT_EQ(count, 10);
+    struct hint_segment other = segment;
+    other.cluster_id++;
+    EXPECT_EQ(read_all(&disk, &other, 10, bytes, &count), ERR_FOREIGN);
+    other = segment;
+    other.file_id++;
+    EXPECT_EQ(read_all(&disk, &other, 10, bytes, &count), ERR_FOREIGN);
+    other = segment;
+    other.used_size += 4096;
+    EXPECT_EQ(read_all(&disk, &other, 10, bytes, &count), ERR_FOREIGN);
+    other = segment;
+    other.chain_end.high++;
+    EXPECT_EQ(read_all(&disk, &other, 10, bytes, &count), ERR_FOREIGN);
+    sim_disk_close(&disk);
+    mem_free(bytes);
+}
+
+TEST(hint, every_truncation_and_flipped_bit_is_found)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    struct sim_disk disk;
+    sim_disk_init(&disk, 1);
+    struct buf file = make(12, bytes);
+    EXPECT_LT(file.size, 4096);
+    uint32_t count;
+    for (uint64_t bit = 0; bit < 8 * file.size; bit++) {
+        sim_disk_put(&disk, "1.idx", buf_slice(&file));
+        sim_disk_flip(&disk, "1.idx", bit);
+        EXPECT_EQ(read_all(&disk, &segment, 12, bytes, &count), ERR_CORRUPT);
+        EXPECT_EQ(count, 0); /* all are in one chunk, which is verified first */
+    }
+    for (uint64_t size = 0; size < file.size; size++) {
+        sim_disk_put(&disk, "1.idx", slice_of(file.data, size));
+        EXPECT_EQ(read_all(&disk, &segment, 12, bytes, &count), ERR_CORRUPT);
+    }
+    buf_u8(&file, 0);
+    sim_disk_put(&disk, "1.idx", buf_slice(&file));
+    EXPECT_EQ(read_all(&disk, &segment, 12, bytes, &count), ERR_CORRUPT);
+    buf_close(&file);
+    sim_disk_close(&disk);
+    mem_free(bytes);
+}
+
+TEST(hint, a_bad_chunk_is_found_before_its_entries_are_given)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    struct sim_disk disk;
+    sim_disk_init(&disk, 1);
+    struct buf file = make(3000, bytes);
+    struct prng prng = prng_seed(3);
+    for (int i = 0; i < 30; i++) {
+        const uint64_t bit = prng_below(&prng, 8 * file.size);
+        sim_disk_put(&disk, "1.idx", buf_slice(&file));
+        sim_disk_flip(&disk, "1.idx", bit);
+        uint32_t count; /* read_all compares every entry that was given */
+        EXPECT_EQ(read_all(&disk, &segment, 3000, bytes, &count), ERR_CORRUPT);
+        EXPECT_LT(count, 3000);
+    }
+    /* The same chunk at another place is not the chunk that belongs there. */
+    const uint64_t first = get_u32(file.data + HINT_HEADER_SIZE + 8);
+    struct buf swapped = {0};
+    buf_append(&swapped, file.data, HINT_HEADER_SIZE);
+    const uint8_t *second = file.data + HINT_HEADER_SIZE + first;
+    const uint64_t second_size = get_u32(second + 8);
+    buf_append(&swapped, second, second_size);
+    buf_append(&swapped, file.data + HINT_HEADER_SIZE, first);
+    const uint64_t done = HINT_HEADER_SIZE + first + second_size;
+    buf_append(&swapped, file.data + done, file.size - done);
+    sim_disk_put(&disk, "1.idx", buf_slice(&swapped));
+    uint32_t count;
+    EXPECT_EQ(read_all(&disk, &segment, 3000, bytes, &count), ERR_CORRUPT);
+    EXPECT_EQ(count, 0);
+    buf_close(&swapped);
+    buf_close(&file);
+    sim_disk_close(&disk);
+    mem_free(bytes);
+}
