@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# steps.sh - the steps of tests/run that are more than one command: tests/steps.sh STEP [ARGUMENT...].
+# A step of its own process can be stopped when it takes too long.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+jobs=$(nproc)
+
+configure_and_build() {
+    local options=(-DKV_TESTS=ON)
+    case "$1" in
+    clang) options+=(-G Ninja -S . -B build/clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo) ;;
+    *) options+=(--preset "$1") ;;
+    esac
+    cmake "${options[@]}" && cmake --build "build/$1" --parallel "$jobs"
+}
+
+# ctest's closing words as a count.
+count_ctest() {
+    local output status=0 total bad
+    output=$(ctest --no-tests=error --output-on-failure --parallel "$jobs" --test-dir "$1" 2>&1) || status=$?
+    printf '%s\n' "$output"
+    read -r bad total < <(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+).*/\1 \2/p' <<<"$output")
+    [ -n "${total:-}" ] || { echo "ctest did not say how many tests ran" && return 1; }
+    printf '%d passed, %d failed\n' $((total - bad)) "$bad"
+    return "$status"
+}
+
+sources() { git ls-files --cached --others --exclude-standard -- '*.c' '*.h'; }
+
+check_format() {
+    local list
+    list=$(sources | while read -r file; do [ ! -f "$file" ] || echo "$file"; done)
+    [ -n "$list" ] || { echo 'no sources found' && return 1; }
+    xargs -n 40 -P "$jobs" clang-format --dry-run -Werror <<<"$list"
+}
+
+check_scripts() {
+    local file status=0
+    for file in deploy/up deploy/down deploy/common.sh deploy/deps tests/run .ci/run; do
+        bash -n "$file" || status=1
+    done
+    dash -n deploy/deps || status=1
+    python3 - <<'END' || status=1
+import ast, subprocess, sys
+names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.py"], capture_output=True, text=True, check=True)
+for name in names.stdout.split():
+    ast.parse(open(name, encoding="utf-8").read(), name)
+END
+    return $status
+}
+
+check_lint() {
+    local files
+    files=$(git ls-files --cached --others --exclude-standard -- 'storage/*.c' 'raft/*.c' 'node/*.c' 'client/*.c')
+    xargs -n 4 -P "$jobs" clang-tidy --quiet -p build/clang --warnings-as-errors='*' <<<"$files"
+}
+
+run_sim() {
+    local seeds=$1
+    # The same seeds every time, so that a green commit is green for everybody; then some that nobody saw before.
+    local fresh=$((1000000 + $(date +%s) % 100000000)) output status=0 ok=0 bad=0 line range first count o b
+    for range in "1 $seeds" "$fresh $((seeds / 8))"; do
+        read -r first count <<<"$range"
+        output=$(build/release/bin/sim --seed "$first" --seeds "$count" 2>&1) || status=$?
+        printf '%s\n' "$output"
+        line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' <<<"$output" | tail -n 1)
+        [ -n "$line" ] || { echo "sim --seed $first --seeds $count ended without a count" && return 1; }
+        read -r o _ b _ <<<"${line//,/}"
+        ok=$((ok + o)) bad=$((bad + b))
+    done
+    while read -r first _; do
+        case "$first" in '' | '#'*) continue ;; esac
+        if build/release/bin/sim --seed "$first" --seeds 1; then ok=$((ok + 1)); else bad=$((bad + 1)); fi
+    done < <(cat tests/sim/seeds.txt 2>/dev/null)
+    printf '%d passed, %d failed\n' "$ok" "$bad"
+    return $status
+}
+
+# Each target starts from its kept inputs; what it finds new stays in build/, a failing input is shown.
+run_fuzz() {
+    local seconds=$1 ok=0 bad=0 target name corpus kept
+    for target in build/fuzz/bin/fuzz_*; do
+        [ -x "$target" ] || continue
+        name=${target##*/fuzz_}
+        corpus=build/fuzz/corpus/$name
+        mkdir -p "$corpus" build/fuzz/failures
+        kept=()
+        [ ! -d "tests/fuzz/corpus/$name" ] || kept=("tests/fuzz/corpus/$name")
+        if "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+            -artifact_prefix="build/fuzz/failures/$name-" "$corpus" "${kept[@]}"; then
+            ok=$((ok + 1))
+        else
+            echo "fuzz_$name failed; the input is in build/fuzz/failures/"
+            bad=$((bad + 1))
+        fi
+    done
+    [ $((ok + bad)) -gt 0 ] || { echo 'no fuzz target was built' && return 1; }
+    printf '%d passed, %d failed\n' "$ok" "$bad"
+    [ "$bad" = 0 ]
+}
+
+"$@"
