@@ -208,7 +208,7 @@ TEST(host_disk, created_file_is_preallocated_private_and_reads_as_zeros)
 {
     struct fixture fixture;
     struct stat status;
-    char path[128];
+    char path[256];
     disk_file file = -1;
     start(&fixture);
     struct disk *disk = fixture.disk;
