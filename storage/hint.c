@@ -1,5 +1,7 @@
 #include "storage/hint.h"
 
+#include <stdio.h>
+
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
 #include "storage/effect.h"
@@ -20,6 +22,21 @@ static uint64_t chunk_hash(uint64_t file_id, uint64_t offset, const uint8_t *chu
 static bool value_inline(uint8_t kind, uint64_t value_size)
 {
     return kind == EFFECT_PUT && value_size <= VALUE_INLINE_MAX;
+}
+
+void hint_name(char name[HINT_NAME_SIZE], const char *folder, uint32_t number)
+{
+    (void)snprintf(name, HINT_NAME_SIZE, "%s/%08u.idx", folder, number);
+}
+
+uint32_t hint_number(const char *name)
+{
+    uint64_t number = 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        if (name[i] < '0' || name[i] > '9') return 0;
+        number = 10 * number + (uint64_t)(name[i] - '0');
+    }
+    return strcmp(name + 8, ".idx") == 0 ? (uint32_t)number : 0;
 }
 
 void hint_init(struct hint *hint, uint64_t file_id)
@@ -68,6 +85,26 @@ void hint_add(struct hint *hint, const struct hint_entry *entry)
     hint->chunk_count++;
     hint->entry_count++;
     if (hint->bytes.size - hint->chunk_start >= HINT_CHUNK_SIZE) chunk_seal(hint);
+}
+
+struct hint_mark hint_mark(const struct hint *hint)
+{
+    return (struct hint_mark){
+        .size = hint->bytes.size,
+        .chunk_start = hint->chunk_start,
+        .entry_count = hint->entry_count,
+        .chunk_count = hint->chunk_count,
+    };
+}
+
+void hint_rollback(struct hint *hint, const struct hint_mark *mark)
+{
+    CHECK(mark->size <= hint->bytes.size);
+    CHECK(mark->chunk_start <= mark->size);
+    hint->bytes.size = mark->size;
+    hint->chunk_start = mark->chunk_start; /* A chunk that was sealed since is open again. */
+    hint->entry_count = mark->entry_count;
+    hint->chunk_count = mark->chunk_count;
 }
 
 struct slice hint_finish(struct hint *hint, const struct hint_segment *segment)
@@ -126,11 +163,34 @@ enum err hint_reader_open(struct hint_reader *reader, struct disk *disk, const c
     return err;
 }
 
+void hint_reader_memory(struct hint_reader *reader, const struct hint *hint)
+{
+    CHECK(hint->chunk_count == 0);
+    *reader = (struct hint_reader){
+        .memory = buf_slice(&hint->bytes),
+        .file = -1,
+        .file_id = hint->file_id,
+        .file_size = hint->bytes.size,
+        .offset = HINT_HEADER_SIZE,
+        .entry_count = hint->entry_count,
+    };
+}
+
 void hint_reader_close(struct hint_reader *reader)
 {
     if (reader->file >= 0) reader->disk->close(reader->disk->context, reader->file);
     buf_close(&reader->chunk);
     reader->file = -1;
+}
+
+static enum err reader_get(struct hint_reader *reader, void *data, uint64_t size)
+{
+    if (reader->disk != NULL) {
+        return reader->disk->read(reader->disk->context, reader->file, reader->offset, data, size);
+    }
+    CHECK(reader->offset + size <= reader->memory.size);
+    memcpy(data, reader->memory.data + reader->offset, size);
+    return OK;
 }
 
 /* Reads and verifies the next chunk. ERR_NOT_FOUND: the file ends here, as its header says. */
@@ -140,10 +200,9 @@ static enum err chunk_read(struct hint_reader *reader)
         return reader->entry_count == 0 ? ERR_NOT_FOUND : ERR_CORRUPT;
     }
     uint8_t header[CHUNK_HEADER_SIZE];
-    struct disk *disk = reader->disk;
     const uint64_t rest = reader->file_size - reader->offset;
     if (rest < sizeof header) return ERR_CORRUPT;
-    enum err err = disk->read(disk->context, reader->file, reader->offset, header, sizeof header);
+    enum err err = reader_get(reader, header, sizeof header);
     if (err != OK) return err;
     const uint64_t size = get_u32(header + 8);
     if (size < CHUNK_HEADER_SIZE + ENTRY_HEADER_SIZE) return ERR_CORRUPT;
@@ -151,7 +210,7 @@ static enum err chunk_read(struct hint_reader *reader)
 
     reader->chunk.size = 0;
     uint8_t *chunk = buf_extend(&reader->chunk, size);
-    err = disk->read(disk->context, reader->file, reader->offset, chunk, size);
+    err = reader_get(reader, chunk, size);
     if (err != OK) return err;
     if (get_u64(chunk) != chunk_hash(reader->file_id, reader->offset, chunk, size)) {
         return ERR_CORRUPT;

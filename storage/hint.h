@@ -29,6 +29,7 @@
 #include "storage/disk.h"
 
 #define HINT_HEADER_SIZE 80u
+#define HINT_NAME_SIZE 192u
 #define HINT_CHUNK_SIZE (64u * 1024u) /* a chunk is closed when it reaches this */
 
 /* One effect without its value, unless that is small. */
@@ -60,15 +61,30 @@ struct hint {
     uint64_t entry_count;
 };
 
+/* Writes `<folder>/<number>.idx` into @name. */
+void hint_name(char name[HINT_NAME_SIZE], const char *folder, uint32_t number);
+/* The number in the file name @name (without folder); 0 when it is not a hint's. */
+uint32_t hint_number(const char *name);
+
 void hint_init(struct hint *hint, uint64_t file_id);
 void hint_close(struct hint *hint);
 void hint_add(struct hint *hint, const struct hint_entry *entry);
+/* Takes back everything that was added after @mark was taken. */
+struct hint_mark {
+    uint64_t size;
+    uint64_t chunk_start;
+    uint64_t entry_count;
+    uint32_t chunk_count;
+};
+struct hint_mark hint_mark(const struct hint *hint);
+void hint_rollback(struct hint *hint, const struct hint_mark *mark);
 /* Completes the file's bytes; nothing can be added afterwards. Borrowed from @hint. */
 struct slice hint_finish(struct hint *hint, const struct hint_segment *segment);
 
 /* Reads one hint file, chunk by chunk. */
 struct hint_reader {
-    struct disk *disk;
+    struct disk *disk;   /* NULL: from memory */
+    struct slice memory; /* Then the bytes of the file. */
     disk_file file;
     uint64_t file_id;
     uint64_t file_size;
@@ -83,6 +99,8 @@ struct hint_reader {
  * ERR_NEWER, ERR_IO: there is no usable hint. Nothing is left open on an error. */
 enum err hint_reader_open(struct hint_reader *reader, struct disk *disk, const char *name,
                           const struct hint_segment *segment);
+/* The same from the finished @hint, which is borrowed until close. */
+void hint_reader_memory(struct hint_reader *reader, const struct hint *hint);
 void hint_reader_close(struct hint_reader *reader);
 /* The next entry, borrowed until the next call. ERR_NOT_FOUND: that was all, and it was complete.
  * ERR_CORRUPT, ERR_IO: go back to the segment. */

@@ -50,9 +50,11 @@ enum err store_open(const struct store_config *config, struct store **store, cha
 void store_close(struct store *store);
 
 /* First start of an initial member: term 1, no vote, entry 1 (a RECORD_CHANGE of term 1), all durable
- * when it returns. The store must be blank. */
+ * when it returns OK. The store must be blank. ERR_NOSPACE: try again when there is space. */
 enum err store_bootstrap(struct store *store, struct slice record);
-bool store_blank(const struct store *store); /* no entry, no base, no ballot ever saved */
+/* No entry, no base, no vote and no term above 1: nothing that a bootstrap could contradict. (One that a
+ * crash interrupted leaves term 1 and nothing else, and can be done again.) */
+bool store_blank(const struct store *store);
 
 /* ---- ballot -------------------------------------------------------------------------------------- */
 
@@ -86,8 +88,9 @@ void store_cut(struct store *store, uint64_t index);
 /* Starts writing what was appended, if no write is under way and a segment is ready. */
 void store_flush(struct store *store);
 bool store_flushing(const struct store *store); /* a group write is under way */
-/* Returns after everything appended is durable. For changes of membership and stopping. */
-void store_flush_wait(struct store *store);
+/* Returns after everything appended is durable. For changes of membership and stopping.
+ * ERR_NOSPACE: it is not, the next segment cannot be made. */
+enum err store_flush_wait(struct store *store);
 /* Appends to @out whole records from @first on, verbatim: at least one if it exists, then as many as
  * fit into @size_max. @count receives how many. From memory when recent, else from disk.
  *   ERR_NOT_FOUND  before the first index or past the last
@@ -136,15 +139,20 @@ enum err store_ship_read(struct store *store, uint64_t file_id, uint64_t offset,
 
 /* Receiving a base. The old state stays on disk and in memory until finish. One at a time; begin again
  * drops what was received of another manifest and resumes the same one.
- *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later */
+ *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
+ *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
 /* The next piece wanted. False: everything is here. */
 bool store_install_want(const struct store *store, uint64_t *file_id, uint64_t *offset,
                         uint64_t *size);
+/* ERR_INVALID: not the piece that is wanted, ignored. ERR_NOSPACE: the same piece again later. ERR_CORRUPT:
+ * this completed a file that is not what the manifest names; it was dropped and is wanted again. ERR_IO */
 enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t offset,
                              struct slice data);
-/* Verifies every file as a whole, then makes the received base the state on disk in one step. On OK the
- * caller must close this store and open it again. ERR_CORRUPT: what was received is dropped. */
+/* Makes the received base the state on disk in one step. (Every file was verified when its last piece
+ * came.) ERR_AGAIN: pieces are missing, nothing changed. Otherwise nothing is written any more and the
+ * caller must close this store and open it again: on OK the base is what it then finds, on
+ * ERR_NOSPACE it finds the old state and what was received is lost. */
 enum err store_install_finish(struct store *store);
 void store_install_abort(struct store *store);
 

@@ -1,0 +1,33 @@
+/* hint_build.h - the hint of a sealed segment from the segment itself, which verifies all of it.
+ *
+ * Used when a hint is missing or damaged, and for every file that a peer sent. */
+#ifndef KV_STORAGE_HINT_BUILD_H
+#define KV_STORAGE_HINT_BUILD_H
+
+#include "storage/effect.h"
+#include "storage/hint.h"
+#include "storage/log.h"
+
+struct hint_source {
+    struct disk *disk;
+    disk_file handle;
+    uint64_t cluster_id;
+    uint16_t shard;
+    const struct log_file *file; /* What the manifest says about it. */
+};
+
+/* What identifies the bytes that a hint was made for. */
+struct hint_segment hint_build_segment(uint64_t cluster_id, const struct log_file *file);
+
+/* Reads the whole segment: its header, the chain of its groups up to the one that the manifest names,
+ * its records and effects. On OK @hint is finished and the caller closes it. Else nothing is kept,
+ * @wrong says what is wrong and @offset where.
+ *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER ERR_IO */
+enum err hint_build(struct hint *hint, const struct hint_source *source, const char **wrong,
+                    uint64_t *offset);
+
+/* Adds one effect at @offset of the segment, which belongs to entry @index. */
+void hint_build_effect(struct hint *hint, uint64_t index, uint32_t ordinal, uint32_t offset,
+                       const struct effect *effect);
+
+#endif

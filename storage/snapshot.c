@@ -1,0 +1,403 @@
+#include "storage/snapshot.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/hint_build.h"
+#include "storage/segment.h"
+
+#define INCOMING "incoming"
+#define NAME_SIZE 192u /* "<folder>/incoming/<file id>.log" and more */
+
+static void incoming_folder(char name[NAME_SIZE], const char *folder)
+{
+    (void)snprintf(name, NAME_SIZE, "%s/" INCOMING, folder);
+}
+
+static void incoming_name(char name[NAME_SIZE], const char *folder, uint64_t file_id,
+                          const char *kind)
+{
+    (void)snprintf(name, NAME_SIZE, "%s/" INCOMING "/%016llx.%s", folder,
+                   (unsigned long long)file_id, kind);
+}
+
+/* Is @name, without folder, one that incoming_name() made? */
+static bool incoming_ours(const char *name)
+{
+    for (uint32_t i = 0; i < 16; i++) {
+        const bool digit = name[i] >= '0' && name[i] <= '9';
+        const bool letter = name[i] >= 'a' && name[i] <= 'f';
+        if (!digit && !letter) return false;
+    }
+    return strcmp(name + 16, ".log") == 0 || strcmp(name + 16, ".idx") == 0;
+}
+
+/* Not being able to remove a file of ours is harmless: the next start tries again. */
+static void file_remove(struct disk *disk, const char *name)
+{
+    const enum err err = disk->remove(disk->context, name);
+    (void)err;
+}
+
+void snapshot_init(struct snapshot *snapshot, struct disk *disk, const char *folder,
+                   uint64_t cluster_id, uint16_t shard)
+{
+    CHECK(strlen(folder) <= NAME_SIZE_MAX);
+    *snapshot = (struct snapshot){
+        .disk = disk,
+        .folder = folder,
+        .cluster_id = cluster_id,
+        .shard = shard,
+        .file = -1,
+    };
+}
+
+static void file_release(struct snapshot *snapshot)
+{
+    if (snapshot->file >= 0) snapshot->disk->close(snapshot->disk->context, snapshot->file);
+    snapshot->file = -1;
+}
+
+void snapshot_close(struct snapshot *snapshot)
+{
+    file_release(snapshot);
+    manifest_close(&snapshot->manifest);
+    mem_free(snapshot->received);
+    snapshot->received = NULL;
+    snapshot->active = false;
+}
+
+static void file_drop(const struct snapshot *snapshot, uint64_t file_id)
+{
+    char name[NAME_SIZE];
+    incoming_name(name, snapshot->folder, file_id, "log");
+    file_remove(snapshot->disk, name);
+    incoming_name(name, snapshot->folder, file_id, "idx");
+    file_remove(snapshot->disk, name);
+}
+
+void snapshot_abort(struct snapshot *snapshot)
+{
+    if (!snapshot->active) return;
+    file_release(snapshot);
+    for (uint32_t i = 0; i < snapshot->manifest.file_count; i++) {
+        if (snapshot->received[i] > 0) file_drop(snapshot, snapshot->manifest.files[i].file_id);
+    }
+    snapshot_close(snapshot);
+}
+
+/* ---- begin ---------------------------------------------------------------------------------------- */
+
+/* The same bytes with the same valid entries: what was received of one is good for the other. */
+static bool file_same(const struct log_file *a, const struct log_file *b)
+{
+    return a->file_id == b->file_id && a->first_index == b->first_index &&
+           a->last_index == b->last_index && a->used == b->used &&
+           hash128_equal(a->seed, b->seed) && hash128_equal(a->chain, b->chain);
+}
+
+static int id_compare(const void *a, const void *b)
+{
+    uint64_t x;
+    uint64_t y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* Two files of one id would be written over each other. */
+static bool ids_unique(const struct manifest *manifest)
+{
+    uint64_t *ids = mem_alloc(manifest->file_count * sizeof *ids);
+    for (uint32_t i = 0; i < manifest->file_count; i++) ids[i] = manifest->files[i].file_id;
+    qsort(ids, manifest->file_count, sizeof *ids, id_compare);
+    bool unique = true;
+    for (uint32_t i = 1; i < manifest->file_count; i++) unique = unique && ids[i] != ids[i - 1];
+    mem_free(ids);
+    return unique;
+}
+
+/* How much of each file of @manifest is here already. Sealed files keep their order in later manifests,
+ * so one pass over both finds what they share. */
+static uint64_t *received_before(const struct snapshot *snapshot, const struct manifest *manifest)
+{
+    uint64_t *received = mem_zero(manifest->file_count * sizeof *received);
+    const uint32_t old_count = snapshot->active ? snapshot->manifest.file_count : 0;
+    for (uint32_t i = 0; i < manifest->file_count && i < old_count; i++) {
+        if (!file_same(&manifest->files[i], &snapshot->manifest.files[i])) break;
+        received[i] = snapshot->received[i];
+    }
+    return received;
+}
+
+static enum err space_check(const struct snapshot *snapshot, const struct manifest *manifest,
+                            const uint64_t *received)
+{
+    uint64_t available = 0;
+    const enum err err = snapshot->disk->space(snapshot->disk->context, &available);
+    if (err != OK) return err;
+    uint64_t wanted = MIB; /* for the manifest and some hints */
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        /* A file that was begun has its full size already. */
+        if (received[i] == 0) wanted += manifest->files[i].used;
+    }
+    return wanted <= available ? OK : ERR_NOSPACE;
+}
+
+static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
+{
+    file_release(snapshot);
+    for (uint32_t i = 0; snapshot->active && i < snapshot->manifest.file_count; i++) {
+        const bool kept = i < manifest->file_count && received[i] > 0;
+        if (!kept) file_drop(snapshot, snapshot->manifest.files[i].file_id);
+    }
+    snapshot_close(snapshot);
+    snapshot->manifest = *manifest;
+    *manifest = (struct manifest){0};
+    snapshot->received = received;
+    snapshot->next = 0;
+    snapshot->active = true;
+}
+
+enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t above_index)
+{
+    struct manifest manifest = {0};
+    uint64_t *received = NULL;
+    const char *wrong = NULL;
+    enum err err = manifest_decode(bytes, &manifest, &wrong);
+    if (err != OK) return err;
+    err = ERR_FOREIGN;
+    if (manifest.cluster_id != snapshot->cluster_id) goto cleanup;
+    if (manifest.shard != snapshot->shard) goto cleanup;
+    err = ERR_INVALID;
+    if (manifest.base_index <= above_index) goto cleanup;
+    err = ERR_CORRUPT;
+    if (!ids_unique(&manifest)) goto cleanup;
+    received = received_before(snapshot, &manifest);
+    err = space_check(snapshot, &manifest, received);
+    if (err != OK) goto cleanup;
+    char name[NAME_SIZE];
+    incoming_folder(name, snapshot->folder);
+    err = snapshot->disk->make_folder(snapshot->disk->context, snapshot->folder);
+    if (err == OK) err = snapshot->disk->make_folder(snapshot->disk->context, name);
+    if (err != OK) goto cleanup;
+    state_replace(snapshot, &manifest, received);
+    return OK;
+cleanup:
+    mem_free(received);
+    manifest_close(&manifest);
+    return err;
+}
+
+/* ---- pieces --------------------------------------------------------------------------------------- */
+
+static bool file_complete(const struct snapshot *snapshot, uint32_t i)
+{
+    return snapshot->received[i] > snapshot->manifest.files[i].used;
+}
+
+static uint32_t file_wanted(const struct snapshot *snapshot)
+{
+    uint32_t i = snapshot->next;
+    while (i < snapshot->manifest.file_count && file_complete(snapshot, i)) i++;
+    return i;
+}
+
+bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t *offset,
+                   uint64_t *size)
+{
+    if (!snapshot->active) return false;
+    const uint32_t i = file_wanted(snapshot);
+    if (i == snapshot->manifest.file_count) return false;
+    const struct log_file *file = &snapshot->manifest.files[i];
+    const uint64_t rest = file->used - snapshot->received[i];
+    CHECK(rest > 0);
+    *file_id = file->file_id;
+    *offset = snapshot->received[i];
+    *size = rest < SHIP_CHUNK_SIZE ? rest : SHIP_CHUNK_SIZE;
+    return true;
+}
+
+bool snapshot_complete(const struct snapshot *snapshot)
+{
+    return snapshot->active && file_wanted(snapshot) == snapshot->manifest.file_count;
+}
+
+static enum err file_begin(struct snapshot *snapshot, const struct log_file *file, bool is_new)
+{
+    if (snapshot->file >= 0) return OK;
+    char name[NAME_SIZE];
+    struct disk *disk = snapshot->disk;
+    incoming_name(name, snapshot->folder, file->file_id, "log");
+    if (!is_new) return disk->open(disk->context, name, true, &snapshot->file);
+    file_remove(disk, name); /* left over from another life of this process */
+    return disk->create(disk->context, name, file->used, slice_of(NULL, 0), &snapshot->file);
+}
+
+/* Verifies a file whose bytes are all here, and writes its hint. */
+static enum err file_finish(struct snapshot *snapshot, const struct log_file *file)
+{
+    const struct hint_source source = {
+        .disk = snapshot->disk,
+        .handle = snapshot->file,
+        .cluster_id = snapshot->cluster_id,
+        .shard = snapshot->shard,
+        .file = file,
+    };
+    struct hint hint;
+    const char *wrong = NULL;
+    uint64_t offset = 0;
+    enum err err = hint_build(&hint, &source, &wrong, &offset);
+    if (err != OK) return err;
+    char name[NAME_SIZE];
+    incoming_name(name, snapshot->folder, file->file_id, "idx");
+    err = snapshot->disk->replace(snapshot->disk->context, name, buf_slice(&hint.bytes));
+    hint_close(&hint);
+    return err;
+}
+
+static void write_done(struct disk_op *op)
+{
+    (void)op; /* chunk_write() waits for it. */
+}
+
+/* Only the last piece is synced: it makes all of the file durable. */
+static enum err chunk_write(struct snapshot *snapshot, uint64_t offset, struct slice data,
+                            bool is_last)
+{
+    struct disk *disk = snapshot->disk;
+    if (is_last) return disk->write_sync(disk->context, snapshot->file, offset, data);
+    struct disk_op op = {
+        .kind = DISK_WRITE,
+        .lane = DISK_LANE_BACKGROUND,
+        .file = snapshot->file,
+        .offset = offset,
+        .data = data,
+        .done = write_done,
+    };
+    disk->submit(disk->context, &op);
+    disk->wait(disk->context, &op);
+    return op.result;
+}
+
+enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t offset,
+                        struct slice data)
+{
+    uint64_t wanted_id;
+    uint64_t wanted_offset;
+    uint64_t wanted_size;
+    if (!snapshot_want(snapshot, &wanted_id, &wanted_offset, &wanted_size)) return ERR_INVALID;
+    if (file_id != wanted_id || offset != wanted_offset) return ERR_INVALID;
+    if (data.size == 0 || data.size > wanted_size) return ERR_INVALID;
+
+    const uint32_t i = file_wanted(snapshot);
+    const struct log_file *file = &snapshot->manifest.files[i];
+    enum err err = file_begin(snapshot, file, offset == 0);
+    if (err != OK) return err;
+    snapshot->next = i;
+    const bool is_last = offset + data.size == file->used;
+    err = chunk_write(snapshot, offset, data, is_last);
+    if (err != OK) return err;
+    if (!is_last) {
+        snapshot->received[i] = offset + data.size;
+        return OK;
+    }
+    err = file_finish(snapshot, file);
+    if (err == ERR_NOSPACE || err == ERR_IO) return err;
+    file_release(snapshot);
+    snapshot->received[i] = err == OK ? file->used + 1 : 0;
+    if (err != OK) file_drop(snapshot, file_id);
+    return err;
+}
+
+/* ---- commit --------------------------------------------------------------------------------------- */
+
+enum err snapshot_commit(struct snapshot *snapshot, uint64_t number, const uint32_t *numbers)
+{
+    CHECK(snapshot_complete(snapshot));
+    struct manifest manifest = {0};
+    manifest_copy(&manifest, &snapshot->manifest);
+    manifest.number = number;
+    for (uint32_t i = 0; i < manifest.file_count; i++) manifest.files[i].number = numbers[i];
+    struct buf bytes = {0};
+    manifest_encode(&manifest, &bytes);
+    char name[NAME_SIZE];
+    (void)snprintf(name, sizeof name, "%s/" MANIFEST_NAME, snapshot->folder);
+    const enum err err = snapshot->disk->replace(snapshot->disk->context, name, buf_slice(&bytes));
+    buf_close(&bytes);
+    manifest_close(&manifest);
+    if (err == OK) snapshot_close(snapshot); /* The files belong to the manifest now. */
+    return err;
+}
+
+/* ---- start ---------------------------------------------------------------------------------------- */
+
+static bool file_exists(struct disk *disk, const char *name)
+{
+    disk_file file;
+    if (disk->open(disk->context, name, false, &file) != OK) return false;
+    disk->close(disk->context, file);
+    return true;
+}
+
+enum err snapshot_settle(struct disk *disk, const char *folder, const struct manifest *manifest)
+{
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        const struct log_file *file = &manifest->files[i];
+        char segment[SEGMENT_NAME_SIZE];
+        char hint[HINT_NAME_SIZE];
+        char from[NAME_SIZE];
+        segment_name(segment, folder, file->number);
+        incoming_name(from, folder, file->file_id, "log");
+        if (file_exists(disk, segment) || !file_exists(disk, from)) continue;
+        /* The hint first: the segment's own name tells that both are in place. */
+        char from_hint[NAME_SIZE];
+        incoming_name(from_hint, folder, file->file_id, "idx");
+        hint_name(hint, folder, file->number);
+        enum err err = disk->rename(disk->context, from_hint, hint);
+        if (err != OK && err != ERR_NOT_FOUND) return err;
+        err = disk->rename(disk->context, from, segment);
+        if (err != OK) return err;
+    }
+    return OK;
+}
+
+static bool number_listed(const struct manifest *manifest, uint32_t number)
+{
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        if (manifest->files[i].number == number) return true;
+    }
+    return false;
+}
+
+void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
+{
+    char name[NAME_SIZE];
+    char incoming[NAME_SIZE];
+    struct buf names = {0};
+    incoming_folder(incoming, folder);
+    if (disk->list(disk->context, incoming, &names) != OK) names.size = 0;
+    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *file = (const char *)names.data + at;
+        if (!incoming_ours(file)) continue;
+        (void)snprintf(name, sizeof name, "%.140s/%.40s", incoming, file);
+        file_remove(disk, name);
+    }
+
+    names.size = 0;
+    if (disk->list(disk->context, folder, &names) != OK) names.size = 0;
+    const uint32_t count = manifest->file_count;
+    const uint32_t highest = count > 0 ? manifest->files[count - 1].number : 0;
+    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *file = (const char *)names.data + at;
+        const uint32_t log_number = segment_number(file);
+        const uint32_t number = log_number > 0 ? log_number : hint_number(file);
+        /* Above the highest sealed one are the segments of the log: recover.c knows about them. */
+        if (number == 0 || number >= highest || number_listed(manifest, number)) continue;
+        (void)snprintf(name, sizeof name, "%.140s/%.40s", folder, file);
+        file_remove(disk, name);
+    }
+    buf_close(&names);
+}

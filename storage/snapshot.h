@@ -1,0 +1,69 @@
+/* snapshot.h - receiving the base of another replica: its manifest, then its sealed files.
+ *
+ * The files gather in `<folder>/incoming/`, named by their file id, and do not disturb what is there.
+ * Each one is verified as a whole, synced, and gets its hint as soon as its last byte is here. Then one
+ * replaced MANIFEST makes them the replica's state: that is the step at which old becomes new.
+ * Everything behind it (moving the files to their final names, removing the old ones) is tidying, which
+ * snapshot_settle() and snapshot_clean() do at the next start; they may be interrupted at any point.
+ *
+ *   begin, (want, chunk) ..., commit
+ *
+ * Sealed files never change. So when the sender has sealed more in the meantime and a new manifest
+ * arrives, the files (and parts of files) that both name are kept. */
+#ifndef KV_STORAGE_SNAPSHOT_H
+#define KV_STORAGE_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/err.h"
+#include "storage/disk.h"
+#include "storage/manifest.h"
+
+struct snapshot {
+    struct disk *disk;  /* keeps */
+    const char *folder; /* of the replica; keeps */
+    uint64_t cluster_id;
+    uint16_t shard;
+    bool active;
+    struct manifest manifest; /* As sent: the numbers of its files are the sender's. */
+    uint64_t *received;       /* Bytes of each file; used + 1 when it is complete and verified. */
+    uint32_t next;            /* No file before this one is wanted. */
+    disk_file file;           /* Of files[next] while it is being written; -1 else. */
+};
+
+void snapshot_init(struct snapshot *snapshot, struct disk *disk, const char *folder,
+                   uint64_t cluster_id, uint16_t shard);
+void snapshot_close(struct snapshot *snapshot); /* leaves the disk as it is */
+
+/* Begins to receive what @manifest names, or goes on with it.
+ *   ERR_INVALID                        its base is not above @above_index; nothing changed
+ *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER  the manifest is refused; nothing changed
+ *   ERR_NOSPACE                        what is missing would not fit on the disk; nothing changed
+ *   ERR_IO and others                  the folder could not be made */
+enum err snapshot_begin(struct snapshot *snapshot, struct slice manifest, uint64_t above_index);
+/* The next piece. False: everything is here, or nothing was begun. */
+bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t *offset,
+                   uint64_t *size);
+bool snapshot_complete(const struct snapshot *snapshot); /* begun, and every file is here */
+/* Takes the piece that snapshot_want() named, or the beginning of it.
+ *   ERR_INVALID  another piece: ignored       ERR_NOSPACE  ask for it again later
+ *   ERR_CORRUPT  and ERR_FOREIGN, ERR_NEWER: the file is complete and not what the manifest names; it
+ *                was dropped and is wanted again from its start
+ *   ERR_IO       the disk failed: abort */
+enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t offset,
+                        struct slice data);
+/* Drops everything received. */
+void snapshot_abort(struct snapshot *snapshot);
+/* Makes what was received the state: @number is the manifest's, file i gets @numbers[i] (growing, above
+ * all numbers in use). Everything must be here. */
+enum err snapshot_commit(struct snapshot *snapshot, uint64_t number, const uint32_t *numbers);
+
+/* At a start, @manifest is the one on the disk: gives received files their final names. */
+enum err snapshot_settle(struct disk *disk, const char *folder, const struct manifest *manifest);
+/* At the end of a successful start: removes files of ours that the manifest has made obsolete: what is
+ * left in incoming/, segments and hints that were replaced. Other names are left alone. */
+void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest);
+
+#endif

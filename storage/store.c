@@ -1,0 +1,272 @@
+#include "storage/base/check.h"
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/store_inner.h"
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+/* Frees everything but log and ballot, which a failed start leaves closed. */
+static void destroy(struct store *store)
+{
+    snapshot_close(&store->incoming);
+    while (store->growth_count > 0) store_growth_drop(store, store->growths[0].number);
+    mem_free(store->growths);
+    manifest_close(&store->manifest);
+    manifest_close(&store->seal.next);
+    buf_close(&store->seal.bytes);
+    buf_close(&store->scratch);
+    keydir_destroy(store->keys);
+    mem_free(store);
+}
+
+static void message_copy(const struct buf *from, char *message, uint64_t size)
+{
+    const uint64_t fits = from->size < size ? from->size : size - 1;
+    if (fits > 0) memcpy(message, from->data, fits);
+    message[fits] = 0;
+}
+
+enum err store_open(const struct store_config *config, struct store **out, char *message,
+                    uint64_t message_size)
+{
+    CHECK(message_size >= 512);
+    CHECK(strlen(config->folder) <= NAME_SIZE_MAX);
+    struct store *store = mem_zero(sizeof *store);
+    store->config = *config;
+    store->keys = keydir_create(config->hash_seed);
+    snapshot_init(&store->incoming, config->disk, config->folder, config->cluster_id,
+                  config->shard);
+    struct buf line = {0};
+    const enum err err = store_load(store, &line);
+    message_copy(&line, message, message_size);
+    buf_close(&line);
+    if (err != OK) {
+        destroy(store);
+        return err;
+    }
+    *out = store;
+    return OK;
+}
+
+void store_close(struct store *store)
+{
+    store_seal_settle(store);
+    log_close(&store->log);
+    ballot_close(&store->ballot);
+    destroy(store);
+}
+
+bool store_blank(const struct store *store)
+{
+    if (store->log.last_index > 0) return false;
+    return store->ballot.ballot.term <= 1 && store->ballot.ballot.voted_for == 0;
+}
+
+enum err store_bootstrap(struct store *store, struct slice record)
+{
+    CHECK(store_blank(store));
+    /* The ballot first: a log without its term would be refused by the next start. */
+    const enum err err = ballot_save(&store->ballot, 1, 0);
+    if (err != OK) return err;
+    store_append(store, record);
+    CHECK(store_term_at(store, 1) == 1);
+    return store_flush_wait(store);
+}
+
+/* ---- ballot --------------------------------------------------------------------------------------- */
+
+uint64_t store_term(const struct store *store)
+{
+    return store->ballot.ballot.term;
+}
+
+uint64_t store_voted_for(const struct store *store)
+{
+    return store->ballot.ballot.voted_for;
+}
+
+void store_save_ballot(struct store *store, uint64_t term, uint64_t voted_for)
+{
+    CHECK(term >= store_term(store));
+    const enum err err = ballot_save(&store->ballot, term, voted_for);
+    if (err != OK) {
+        fatal(EXIT_DISK, "%s/vote: cannot be saved: %s", store->config.folder, err_name(err));
+    }
+}
+
+/* ---- log ------------------------------------------------------------------------------------------ */
+
+uint64_t store_first_index(const struct store *store)
+{
+    return store->log.first_index;
+}
+
+uint64_t store_last_index(const struct store *store)
+{
+    return store->log.last_index;
+}
+
+uint64_t store_persisted_index(const struct store *store)
+{
+    return store->log.persisted_index;
+}
+
+uint64_t store_term_at(const struct store *store, uint64_t index)
+{
+    if (index == 0) return 0;
+    const uint64_t term = log_term_at(&store->log, index);
+    if (term == 0 && index == store->manifest.base_index) return store->manifest.base_term;
+    return term;
+}
+
+bool store_change_at(const struct store *store, uint64_t index, uint64_t *change_index,
+                     struct slice *payload)
+{
+    /* The log knows the changes of the entries that it has loaded, the manifest the one at its base. */
+    const struct manifest *base = &store->manifest;
+    const bool logged = log_change_at(&store->log, index, change_index, payload);
+    if (base->base_index == 0 || base->change_index > index) return logged;
+    if (logged && *change_index >= base->change_index) return true;
+    *change_index = base->change_index;
+    *payload = buf_slice(&base->change);
+    return true;
+}
+
+uint64_t store_last_stamp(const struct store *store)
+{
+    const uint64_t logged = store->log.last_stamp_ms;
+    return logged > store->stamp_ms ? logged : store->stamp_ms;
+}
+
+void store_append(struct store *store, struct slice record)
+{
+    CHECK(!store->log.stopped);
+    log_append(&store->log, record);
+}
+
+void store_cut(struct store *store, uint64_t index)
+{
+    CHECK(!store->log.stopped);
+    CHECK(index > store->applied_index);
+    log_cut(&store->log, index);
+}
+
+void store_flush(struct store *store)
+{
+    log_flush(&store->log);
+}
+
+bool store_flushing(const struct store *store)
+{
+    return log_flushing(&store->log);
+}
+
+enum err store_flush_wait(struct store *store)
+{
+    return log_flush_wait(&store->log);
+}
+
+enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
+                    struct buf *out, uint32_t *count)
+{
+    return log_read(&store->log, first, last, size_max, out, count);
+}
+
+/* ---- state ---------------------------------------------------------------------------------------- */
+
+uint64_t store_applied_index(const struct store *store)
+{
+    return store->applied_index;
+}
+
+struct keydir *store_keys(struct store *store)
+{
+    return store->keys;
+}
+
+void store_turn(struct store *store, uint64_t now_ms)
+{
+    if (store->log.stopped) return;
+    log_turn(&store->log, now_ms);
+    store_seal_turn(store, now_ms);
+}
+
+uint64_t store_deadline(const struct store *store)
+{
+    if (store->log.stopped) return UINT64_MAX;
+    const uint64_t log = log_deadline(&store->log);
+    const uint64_t seal = store_seal_deadline(store);
+    return log < seal ? log : seal;
+}
+
+bool store_nospace(const struct store *store)
+{
+    return store->log.nospace;
+}
+
+struct store_base store_base(const struct store *store)
+{
+    return (struct store_base){
+        .index = store->manifest.base_index,
+        .term = store->manifest.base_term,
+        .change_index = store->manifest.change_index,
+        .change = buf_slice(&store->manifest.change),
+    };
+}
+
+/* ---- figures -------------------------------------------------------------------------------------- */
+
+struct store_stats store_stats(const struct store *store)
+{
+    const struct log *log = &store->log;
+    struct store_stats stats = {
+        .segments = log->segments_count,
+        .bytes_written = log->bytes_written,
+        .groups_written = log->groups_written,
+        .syncs = log->groups_written,
+        .tail_hits = store->tail_hits,
+        .tail_misses = store->tail_misses,
+        .seals = store->seal.count,
+    };
+    for (uint32_t i = 0; i < log->segments_count; i++) stats.disk_size += log->segments[i]->size;
+    if (log->spare != NULL) {
+        stats.segments++;
+        stats.disk_size += log->spare->size;
+    }
+    return stats;
+}
+
+void store_check(const struct store *store)
+{
+    const struct log *log = &store->log;
+    const struct manifest *base = &store->manifest;
+    log_check(log);
+    keydir_check(store->keys);
+    CHECK(store->applied_index <= log->persisted_index);
+    CHECK(base->base_index <= store->applied_index);
+    CHECK(log->first_index <= base->base_index + 1);
+    CHECK(base->stamp_ms <= store->stamp_ms);
+
+    /* The sealed segments are those of the manifest, number by number. */
+    CHECK(base->file_count <= log->segments_count);
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        const struct log_segment *segment = log->segments[i];
+        const bool sealed = segment->state == LOG_SEGMENT_SEALED;
+        CHECK(sealed == (i < base->file_count));
+        if (!sealed) continue;
+        const struct log_file *file = &base->files[i];
+        CHECK(segment->file.number == file->number);
+        CHECK(segment->file.file_id == file->file_id);
+        CHECK(segment->file.last_index == file->last_index);
+        CHECK(segment->file.used == file->used);
+    }
+
+    /* Every growing hint belongs to an unsealed segment. */
+    for (uint32_t i = 0; i < store->growth_count; i++) {
+        const struct log_segment *segment = log_segment_find(log, store->growths[i].number);
+        CHECK(segment != NULL);
+        CHECK(segment->state != LOG_SEGMENT_SEALED);
+        if (i > 0) CHECK(store->growths[i - 1].number < store->growths[i].number);
+    }
+    if (store->seal.is_done) CHECK(store->seal.state != STORE_SEAL_IDLE);
+}

@@ -1,0 +1,163 @@
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+#include "storage/store_inner.h"
+
+/* ---- growing hints -------------------------------------------------------------------------------- */
+
+struct store_growth *store_growth(struct store *store, const struct log_file *file)
+{
+    /* Entries are applied in order, so the one that is looked for is nearly always the last. */
+    uint32_t at = store->growth_count;
+    while (at > 0 && store->growths[at - 1].number > file->number) at--;
+    if (at > 0 && store->growths[at - 1].number == file->number) return &store->growths[at - 1];
+
+    if (store->growth_count == store->growth_capacity) {
+        store->growth_capacity = store->growth_capacity < 4 ? 4 : 2 * store->growth_capacity;
+        store->growths = mem_resize(store->growths,
+                                    store->growth_capacity * sizeof *store->growths);
+    }
+    struct store_growth *growth = &store->growths[at];
+    memmove(growth + 1, growth, (store->growth_count - at) * sizeof *growth);
+    store->growth_count++;
+    *growth = (struct store_growth){.number = file->number, .stamp_ms = store->stamp_ms};
+    hint_init(&growth->hint, file->file_id);
+    return growth;
+}
+
+void store_growth_drop(struct store *store, uint32_t number)
+{
+    for (uint32_t i = 0; i < store->growth_count; i++) {
+        struct store_growth *growth = &store->growths[i];
+        if (growth->number != number) continue;
+        hint_close(&growth->hint);
+        store->growth_count--;
+        memmove(growth, growth + 1, (store->growth_count - i) * sizeof *growth);
+        return;
+    }
+}
+
+/* ---- applying ------------------------------------------------------------------------------------- */
+
+void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_entry *entry)
+{
+    switch (entry->kind) {
+    case EFFECT_PUT: {
+        const struct place place = {.file = number, .offset = entry->offset};
+        /* The bytes of a value that is not inline are not needed, and a hint does not have them. */
+        const struct slice value = slice_of(entry->value.data, entry->value_size);
+        keydir_put(keys, entry->key, value, entry->revision, entry->expiry_ms, place);
+        return;
+    }
+    case EFFECT_DELETE:
+        /* The key may be gone already: the sweeper's delete can follow another one. */
+        (void)keydir_remove(keys, entry->key);
+        return;
+    case EFFECT_EXPIRE_AT:
+        (void)keydir_expire(keys, entry->key, entry->revision, entry->expiry_ms);
+        return;
+    case EFFECT_FLUSH: keydir_clear(keys); return;
+    default: UNREACHABLE(); /* Decoding knows no other kind. */
+    }
+}
+
+static enum err apply_command(struct store *store, const struct record *record, struct place place)
+{
+    const struct log_segment *segment = log_segment_find(&store->log, place.file);
+    CHECK(segment != NULL);
+    struct store_growth *growth = store_growth(store, &segment->file);
+    struct effect_walk walk;
+    struct effect effect;
+
+    /* All effects are read before the first is applied: an entry takes place wholly or not at all. */
+    effect_walk_open(&walk, record->payload);
+    enum err err;
+    do {
+        err = effect_walk_next(&walk, &effect);
+    } while (err == OK);
+    if (err != ERR_NOT_FOUND) return err;
+
+    effect_walk_open(&walk, record->payload);
+    while (effect_walk_next(&walk, &effect) == OK) {
+        const struct hint_entry entry = {
+            .kind = effect.kind,
+            .flags = effect.flags,
+            .offset = place.offset + RECORD_HEADER_SIZE + walk.offset,
+            .value_size = (uint32_t)effect.value.size,
+            .revision = revision_of(record->index, walk.ordinal),
+            .expiry_ms = effect.expiry_ms,
+            .key = effect.key,
+            .value = effect.value,
+        };
+        store_apply_entry(store->keys, place.file, &entry);
+        hint_add(&growth->hint, &entry);
+    }
+    return OK;
+}
+
+enum err store_apply(struct store *store, uint64_t index)
+{
+    CHECK(!store->is_replaced);
+    CHECK(index <= store->log.persisted_index);
+    while (store->applied_index < index) {
+        const uint64_t next = store->applied_index + 1;
+        struct place place;
+        struct slice bytes;
+        enum err err = log_entry(&store->log, next, &place, &bytes);
+        if (err != OK) return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+        CHECK(place.file > 0);
+        struct record record;
+        uint64_t size = 0;
+        err = record_decode_trusted(bytes, &record, &size);
+        if (err != OK) return err;
+        CHECK(record.index == next);
+        if (record.type == RECORD_COMMAND) err = apply_command(store, &record, place);
+        if (err != OK) return err;
+
+        store->applied_index = next;
+        if (record.stamp_ms > store->stamp_ms) store->stamp_ms = record.stamp_ms;
+        struct store_growth *growth = store_growth(
+            store, &log_segment_find(&store->log, place.file)->file);
+        growth->stamp_ms = store->stamp_ms;
+    }
+    return OK;
+}
+
+/* ---- values --------------------------------------------------------------------------------------- */
+
+/* The value in the effect at @bytes, if that is the put which @info tells of. */
+static enum err value_of(struct slice bytes, const struct keydir_info *info, bool verify,
+                         struct slice *value)
+{
+    struct effect effect;
+    uint64_t size = 0;
+    const enum err err = verify ? effect_decode(bytes, &effect, &size)
+                                : effect_decode_trusted(bytes, &effect, &size);
+    if (err != OK) return ERR_CORRUPT;
+    if (effect.kind != EFFECT_PUT || size != bytes.size) return ERR_CORRUPT;
+    if (effect.value.size != info->value_size) return ERR_CORRUPT;
+    if (!slice_equal(effect.key, info->key)) return ERR_CORRUPT;
+    *value = effect.value;
+    return OK;
+}
+
+enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value)
+{
+    const struct keydir_info info = keydir_info(entry);
+    if (info.is_inline) {
+        *value = info.inline_value;
+        return OK;
+    }
+    const uint64_t size = align_up(EFFECT_HEADER_SIZE + info.key.size + info.value_size, 8);
+    const struct slice memory = log_memory(&store->log, info.place, size);
+    if (memory.data != NULL) {
+        store->tail_hits++;
+        return value_of(memory, &info, false, value);
+    }
+    store->tail_misses++;
+    store->scratch.size = 0;
+    buf_trim(&store->scratch, MIB);
+    uint8_t *at = buf_extend(&store->scratch, size);
+    const enum err err = log_file_read(&store->log, info.place.file, info.place.offset, at, size);
+    if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
+    return value_of(slice_of(at, size), &info, true, value);
+}

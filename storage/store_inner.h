@@ -1,0 +1,92 @@
+/* store_inner.h - what the parts of the store share. Only store*.c include it; others use store.h.
+ *
+ *   store.c        life, ballot, log, figures, checks
+ *   store_load.c   start-up: manifest, keys of the sealed files, log
+ *   store_apply.c  effects into the keydir, values out of it
+ *   store_seal.c   full segments become part of the base; retention
+ *   store_ship.c   the base to and from other replicas */
+#ifndef KV_STORAGE_STORE_INNER_H
+#define KV_STORAGE_STORE_INNER_H
+
+#include "storage/ballot.h"
+#include "storage/effect.h"
+#include "storage/hint.h"
+#include "storage/log.h"
+#include "storage/manifest.h"
+#include "storage/snapshot.h"
+#include "storage/store.h"
+
+#define STORE_RETRY_MS 1000u /* between attempts to seal on a full disk */
+#define STORE_NAME_SIZE 192u
+
+/* The hint of an unsealed segment grows while its entries are applied, so that sealing reads nothing. */
+struct store_growth {
+    uint32_t number;   /* of the segment */
+    bool is_written;   /* The hint is on disk; its memory is given back. */
+    uint64_t stamp_ms; /* highest stamp up to the last entry applied from it */
+    struct hint hint;
+};
+
+enum store_seal_state {
+    STORE_SEAL_IDLE,
+    STORE_SEAL_HINT,     /* A hint is being written. */
+    STORE_SEAL_MANIFEST, /* The next manifest is being written. */
+};
+
+struct store_seal {
+    enum store_seal_state state;
+    bool is_done; /* The operation is complete; store_turn() looks at its result. */
+    uint64_t
+        retry_ms; /* A full disk refused: not before. UINT64_MAX: as soon as the time is known. */
+    bool is_refused; /* A full disk refused. */
+    struct disk_op op;
+    char name[STORE_NAME_SIZE];
+    uint32_t number;      /* of the segment whose hint is written */
+    struct manifest next; /* that is being written */
+    struct buf bytes;     /* of it */
+    uint64_t count;       /* manifests written */
+};
+
+struct store {
+    struct store_config config;
+    struct keydir *keys;
+    struct ballot_file ballot;
+    struct log log;
+    struct manifest manifest; /* As on disk; base_index 0: there is none. */
+    uint64_t applied_index;
+    uint64_t stamp_ms;            /* Highest of all entries applied. */
+    struct store_growth *growths; /* Of unsealed segments, ordered by number. */
+    uint32_t growth_count;
+    uint32_t growth_capacity;
+    struct store_seal seal;
+    struct snapshot incoming;
+    bool is_replaced;   /* A received base is the state on disk: only closing makes sense. */
+    struct buf scratch; /* The value that store_value() read. */
+    uint64_t tail_hits;
+    uint64_t tail_misses;
+};
+
+/* ---- store_load.c -------------------------------------------------------------------------------- */
+
+/* Fills what store_open() has set up. @message: empty buf, receives what store_open() promises. */
+enum err store_load(struct store *store, struct buf *message);
+
+/* ---- store_apply.c ------------------------------------------------------------------------------- */
+
+/* One effect of segment @number into the keydir. */
+void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_entry *entry);
+/* The growth of segment @number; made when it is not there. */
+struct store_growth *store_growth(struct store *store, const struct log_file *file);
+void store_growth_drop(struct store *store, uint32_t number);
+
+/* ---- store_seal.c -------------------------------------------------------------------------------- */
+
+void store_seal_turn(struct store *store, uint64_t now_ms);
+uint64_t store_seal_deadline(const struct store *store);
+/* Waits for the operation under way; its result is taken into account. */
+void store_seal_settle(struct store *store);
+/* Number of the oldest sealed segment whose entries stay readable; UINT32_MAX: none is sealed, or all
+ * are beyond the window. */
+uint32_t store_seal_window(const struct store *store);
+
+#endif

@@ -1,0 +1,234 @@
+#include <stdio.h>
+
+#include "storage/base/check.h"
+#include "storage/base/mem.h"
+#include "storage/hint_build.h"
+#include "storage/recover.h"
+#include "storage/store_inner.h"
+
+#define ADVICE                                                                                     \
+    "stop, keep a copy of this data directory, then replace this node: its peers have the data"
+
+/* What a start collects. */
+struct load {
+    struct store *store;
+    struct buf *message;
+    struct buf rebuilt; /* u32 positions in the manifest: files whose hint must be written again */
+};
+
+static void refuse(struct load *load, const char *file, uint64_t offset, const char *wrong)
+{
+    load->message->size = 0;
+    buf_printf(load->message, "%s: offset %llu: %s; " ADVICE, file, (unsigned long long)offset,
+               wrong);
+}
+
+/* ---- manifest ------------------------------------------------------------------------------------- */
+
+static enum err manifest_bytes(struct disk *disk, const char *name, struct buf *bytes)
+{
+    disk_file file;
+    enum err err = disk->open(disk->context, name, false, &file);
+    if (err != OK) return err;
+    uint64_t size = 0;
+    err = disk->size(disk->context, file, &size);
+    if (err == OK && size > MANIFEST_SIZE_MAX) err = ERR_CORRUPT;
+    if (err == OK) err = disk->read(disk->context, file, 0, buf_extend(bytes, size), size);
+    disk->close(disk->context, file);
+    return err;
+}
+
+static enum err load_manifest(struct load *load)
+{
+    struct store *store = load->store;
+    char name[STORE_NAME_SIZE];
+    (void)snprintf(name, sizeof name, "%s/" MANIFEST_NAME, store->config.folder);
+    struct buf bytes = {0};
+    const char *wrong = "it cannot be read";
+    enum err err = manifest_bytes(store->config.disk, name, &bytes);
+    if (err == ERR_NOT_FOUND) return OK; /* nothing was sealed yet */
+    if (err == OK) err = manifest_decode(buf_slice(&bytes), &store->manifest, &wrong);
+    buf_close(&bytes);
+    if (err == OK && store->manifest.cluster_id != store->config.cluster_id) {
+        wrong = "it belongs to another cluster";
+        err = ERR_FOREIGN;
+    }
+    if (err == OK && store->manifest.shard != store->config.shard) {
+        wrong = "it belongs to another shard";
+        err = ERR_FOREIGN;
+    }
+    if (err != OK) {
+        refuse(load, name, 0, wrong);
+        return err;
+    }
+    err = snapshot_settle(store->config.disk, store->config.folder, &store->manifest);
+    if (err != OK) refuse(load, name, 0, "a file it names cannot be moved to its place");
+    return err;
+}
+
+/* ---- keys ----------------------------------------------------------------------------------------- */
+
+/* The effects of one sealed file in their order. OK: all of them. */
+static enum err apply_hint(struct store *store, struct hint_reader *reader, uint32_t number)
+{
+    struct hint_entry entry;
+    enum err err;
+    while ((err = hint_reader_next(reader, &entry)) == OK) {
+        store_apply_entry(store->keys, number, &entry);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* Makes the hint of a sealed file from the file. */
+static enum err build_hint(struct load *load, const struct log_file *file, struct hint *hint)
+{
+    const struct store_config *config = &load->store->config;
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, config->folder, file->number);
+    struct hint_source source = {
+        .disk = config->disk,
+        .cluster_id = config->cluster_id,
+        .shard = config->shard,
+        .file = file,
+    };
+    enum err err = config->disk->open(config->disk->context, name, false, &source.handle);
+    if (err == ERR_NOT_FOUND) err = ERR_CORRUPT;
+    if (err != OK) {
+        refuse(load, name, 0, "the manifest names this file, and it cannot be opened");
+        return err;
+    }
+    const char *wrong = NULL;
+    uint64_t offset = 0;
+    err = hint_build(hint, &source, &wrong, &offset);
+    config->disk->close(config->disk->context, source.handle);
+    if (err != OK) refuse(load, name, offset, wrong);
+    return err;
+}
+
+static enum err load_keys_of(struct load *load, uint32_t position)
+{
+    struct store *store = load->store;
+    const struct log_file *file = &store->manifest.files[position];
+    const struct hint_segment segment = hint_build_segment(store->config.cluster_id, file);
+    char name[HINT_NAME_SIZE];
+    hint_name(name, store->config.folder, file->number);
+    struct hint_reader reader;
+    enum err err = hint_reader_open(&reader, store->config.disk, name, &segment);
+    if (err == OK) {
+        err = apply_hint(store, &reader, file->number);
+        hint_reader_close(&reader);
+    }
+    if (err == OK) return OK;
+
+    /* Whatever is wrong with the hint, the segment knows better. Effects that were applied already are
+     * applied once more, which ends in the same keys (hint.h). */
+    struct hint hint;
+    err = build_hint(load, file, &hint);
+    if (err != OK) return err;
+    hint_reader_memory(&reader, &hint);
+    err = apply_hint(store, &reader, file->number);
+    hint_reader_close(&reader);
+    hint_close(&hint);
+    CHECK(err == OK); /* It was made just now. */
+    buf_u32(&load->rebuilt, position);
+    return OK;
+}
+
+/* Hints are written again only when the start has succeeded: one that refuses changes nothing. They are
+ * a help, not a need, so errors do not matter here. */
+static void write_hints(struct load *load)
+{
+    struct store *store = load->store;
+    struct disk *disk = store->config.disk;
+    struct buf unheard = {0};
+    struct load again = {.store = store, .message = &unheard};
+    struct reader reader = reader_of(buf_slice(&load->rebuilt));
+    while (reader.at < reader.end) {
+        const struct log_file *file = &store->manifest.files[reader_u32(&reader)];
+        struct hint hint;
+        if (build_hint(&again, file, &hint) != OK) continue;
+        char name[HINT_NAME_SIZE];
+        hint_name(name, store->config.folder, file->number);
+        const enum err err = disk->replace(disk->context, name, buf_slice(&hint.bytes));
+        (void)err;
+        hint_close(&hint);
+    }
+    buf_close(&unheard);
+}
+
+/* ---- log ------------------------------------------------------------------------------------------ */
+
+static enum err load_log(struct load *load)
+{
+    struct store *store = load->store;
+    const struct store_config *config = &store->config;
+    const struct log_config log_config = {
+        .disk = config->disk,
+        .folder = config->folder,
+        .shard = config->shard,
+        .cluster_id = config->cluster_id,
+        .node_id = config->node_id,
+        .random_seed = config->random_seed,
+        .segment_size = config->segment_size,
+        .tail_size = config->tail_size,
+    };
+    const struct recover_start start = {
+        .sealed = store->manifest.files,
+        .sealed_count = store->manifest.file_count,
+        .load_number = store_seal_window(store),
+        .base_index = store->manifest.base_index,
+        .base_term = store->manifest.base_term,
+    };
+    return recover_log(&store->log, &log_config, &start, load->message);
+}
+
+static enum err load_ballot(struct load *load)
+{
+    struct store *store = load->store;
+    const struct store_config *config = &store->config;
+    return ballot_open(&store->ballot, config->disk, config->folder, config->cluster_id,
+                       config->node_id, load->message);
+}
+
+static enum err load_all(struct load *load)
+{
+    struct store *store = load->store;
+    enum err err = load_manifest(load);
+    for (uint32_t i = 0; err == OK && i < store->manifest.file_count; i++) {
+        err = load_keys_of(load, i);
+    }
+    if (err != OK) return err;
+    store->applied_index = store->manifest.base_index;
+    store->stamp_ms = store->manifest.stamp_ms;
+
+    err = load_ballot(load);
+    if (err != OK) return err;
+    err = load_log(load);
+    if (err != OK) {
+        ballot_close(&store->ballot);
+        return err;
+    }
+    struct buf wrong = {0};
+    err = ballot_against_log(&store->ballot, store_term_at(store, store->log.last_index), &wrong);
+    if (err != OK) {
+        load->message->size = 0;
+        buf_append(load->message, wrong.data, wrong.size);
+        log_stop(&store->log);
+        log_close(&store->log);
+        ballot_close(&store->ballot);
+    }
+    buf_close(&wrong);
+    return err;
+}
+
+enum err store_load(struct store *store, struct buf *message)
+{
+    struct load load = {.store = store, .message = message};
+    const enum err err = load_all(&load);
+    if (err == OK) {
+        write_hints(&load);
+        snapshot_clean(store->config.disk, store->config.folder, &store->manifest);
+    }
+    buf_close(&load.rebuilt);
+    return err;
+}
