@@ -24,9 +24,11 @@ struct btree_node {
 struct path {
     struct btree_node *node[BTREE_HEIGHT_MAX];
     uint32_t slot[BTREE_HEIGHT_MAX];
+    bool found;  /* The slot in the leaf is the one that was looked for. */
+    bool inside; /* What was looked for begins like all entries of the leaf. */
 };
 
-/* ---- points: what entries are ordered by------------------------------------------------------*/
+/* ---- points: what entries are ordered by ----------------------------------------------------- */
 
 struct point {
     uint64_t expiry_ms; /* 0 in the order of keys. */
@@ -87,7 +89,7 @@ static uint32_t point_head(enum btree_order order, struct point point, uint64_t 
     return skip <= 4 ? head : head | key_head(point.key, 0) >> 8 * (8 - skip);
 }
 
-/* ---- nodes------------------------------------------------------------------------------------*/
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static uint64_t node_size(uint32_t level)
 {
@@ -129,8 +131,8 @@ static void node_measure(const struct btree *tree, struct btree_node *node)
     }
 }
 
-/* After entry @at was put into its slot: gives it its head. The others keep theirs, unless this entry
- * shares less with them than they do with each other. */
+/* After entry @at was put into its slot: gives it its head. The others keep theirs, unless this
+ * entry shares less with them than they do with each other. */
 static void node_measure_one(const struct btree *tree, struct btree_node *node, uint32_t at)
 {
     const struct point point = point_of(tree->order, node->entry[at]);
@@ -142,8 +144,9 @@ static void node_measure_one(const struct btree *tree, struct btree_node *node, 
     }
 }
 
+/* @inside: it is known already that @entry begins like all others of the node. */
 static void node_add(const struct btree *tree, struct btree_node *node, uint32_t at,
-                     struct keydir_entry *entry, struct btree_node *child)
+                     struct keydir_entry *entry, struct btree_node *child, bool inside)
 {
     CHECK(node->count < BTREE_SLOTS);
     CHECK(at <= node->count);
@@ -156,7 +159,11 @@ static void node_add(const struct btree *tree, struct btree_node *node, uint32_t
         node->child[at] = child;
     }
     node->count++;
-    node_measure_one(tree, node, at);
+    if (inside) {
+        node->head[at] = point_head(tree->order, point_of(tree->order, entry), node->skip);
+    } else {
+        node_measure_one(tree, node, at);
+    }
 }
 
 static void node_drop(struct btree_node *node, uint32_t at)
@@ -171,11 +178,13 @@ static void node_drop(struct btree_node *node, uint32_t at)
     }
 }
 
-/* Appends the slots of @from, from @first on, to @to. The caller measures both. */
+/* Appends the slots of @from, from @first on, to @to. Heads are right afterwards when both skip
+ * the same; otherwise the caller measures @to. */
 static void node_move(struct btree_node *to, struct btree_node *from, uint32_t first)
 {
     const uint32_t count = from->count - first;
     CHECK(to->count + count <= BTREE_SLOTS);
+    memcpy(to->head + to->count, from->head + first, count * sizeof from->head[0]);
     memcpy(to->entry + to->count, from->entry + first, count * sizeof from->entry[0]);
     if (from->level > 0) {
         memcpy(to->child + to->count, from->child + first, count * sizeof(struct btree_node *));
@@ -184,7 +193,16 @@ static void node_move(struct btree_node *to, struct btree_node *from, uint32_t f
     from->count = (uint16_t)first;
 }
 
-/* ---- search-----------------------------------------------------------------------------------*/
+/* After a split: skips more bytes if the heads do not tell the entries apart well enough. Measuring
+ * reads every entry, so heads that do are left alone even if more could be skipped. */
+static void node_tighten(const struct btree *tree, struct btree_node *node)
+{
+    uint32_t alike = 0;
+    for (uint32_t i = 1; i < node->count; i++) alike += node->head[i] == node->head[i - 1];
+    if (alike > node->count / 8u) node_measure(tree, node);
+}
+
+/* ---- search ---------------------------------------------------------------------------------- */
 
 /* Compares @point with what all entries of @node begin with: zero when it begins so too. */
 static int prefix_compare(enum btree_order order, struct point point, const struct btree_node *node)
@@ -204,28 +222,11 @@ static int prefix_compare(enum btree_order order, struct point point, const stru
     return result != 0 || size == skip ? result : -1;
 }
 
-/* The number of entries in @node that are before @point. @equal: the next one is at the point itself. */
-static uint32_t node_search(enum btree_order order, const struct btree_node *node,
-                            struct point point, bool *equal)
+/* The first of entries [@low, @high) of @node that is not before @point; @equal: it is at the
+ * point. */
+static uint32_t search_entries(enum btree_order order, const struct btree_node *node,
+                               struct point point, uint32_t low, uint32_t high, bool *equal)
 {
-    *equal = false;
-    if (node->skip > 0) {
-        const int side = prefix_compare(order, point, node);
-        if (side != 0) return side < 0 ? 0 : node->count;
-    }
-    const uint32_t head = point_head(order, point, node->skip);
-    uint32_t low = 0;
-    uint32_t high = node->count;
-    while (low < high) {
-        const uint32_t middle = (low + high) / 2;
-        if (node->head[middle] < head) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    while (high < node->count && node->head[high] == head && high - low < 4) high++;
-    if (high - low == 4) high = node->count; /* Many are alike: only the entries can tell. */
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
         const int side = point_compare(point_of(order, node->entry[middle]), point);
@@ -242,19 +243,62 @@ static uint32_t node_search(enum btree_order order, const struct btree_node *nod
     return low;
 }
 
-/* Walks to the leaf where @point is or belongs. True when it is there. The tree must not be empty. */
-static bool path_find(const struct btree *tree, struct point point, struct path *path)
+/* The number of entries in @node, which all begin like @point and whose next bytes are @head,
+ * that are before it. */
+static uint32_t search_heads(enum btree_order order, const struct btree_node *node,
+                             struct point point, uint32_t head, bool *equal)
+{
+    uint32_t low = 0;
+    uint32_t high = node->count;
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (node->head[middle] < head) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (high < node->count && node->head[high] == head && high - low < 4) high++;
+    if (high - low == 4) high = node->count; /* Many are alike: only the entries can tell. */
+    return search_entries(order, node, point, low, high, equal);
+}
+
+/* Starts reading the header and the heads of @node. */
+static inline void node_prefetch(const struct btree_node *node)
+{
+    const uint8_t *bytes = (const uint8_t *)node;
+    for (uint32_t at = 0; at < offsetof(struct btree_node, entry); at += 64) {
+        __builtin_prefetch(bytes + at);
+    }
+}
+
+/* Walks to the leaf where @point is or belongs. The tree must not be empty. */
+static void path_find(const struct btree *tree, struct point point, struct path *path)
 {
     struct btree_node *node = tree->root;
-    bool equal = false;
+    /* The first bytes that @point is known to share with the first entry of @node. What the
+     * parent's head shows need not be compared again with an entry, which would be a cache miss. */
+    uint64_t shared = 0;
     for (uint32_t level = tree->height; level-- > 0;) {
-        const uint32_t at = node_search(tree->order, node, point, &equal);
+        const int side = node->skip > shared ? prefix_compare(tree->order, point, node) : 0;
+        const uint32_t head = point_head(tree->order, point, node->skip);
+        bool equal = false;
+        uint32_t at = side < 0 ? 0 : node->count;
+        if (side == 0) at = search_heads(tree->order, node, point, head, &equal);
         path->node[level] = node;
+        path->inside = side == 0;
+        path->found = equal;
         /* An inner slot begins at its entry; what is before the first slot belongs there too. */
         path->slot[level] = level == 0 || equal || at == 0 ? at : at - 1;
-        if (level > 0) node = node->child[path->slot[level]];
+        if (level == 0) return;
+        const uint32_t differs = head ^ node->head[path->slot[level]];
+        shared = node->skip + (differs == 0 ? 4 : (uint64_t)__builtin_clz(differs) / 8);
+        /* Zeros behind the end of a short key are no bytes of it. */
+        const uint64_t size = point_size(tree->order, point);
+        shared = side != 0 ? 0 : shared < size ? shared : size;
+        node = node->child[path->slot[level]];
+        node_prefetch(node);
     }
-    return equal;
 }
 
 /* After the first entry of the node at @level changed: tells the nodes above. */
@@ -269,7 +313,7 @@ static void path_first_changed(const struct btree *tree, const struct path *path
     }
 }
 
-/* ---- life-------------------------------------------------------------------------------------*/
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void btree_init(struct btree *tree, enum btree_order order)
 {
@@ -292,18 +336,20 @@ void btree_close(struct btree *tree)
     btree_init(tree, tree->order);
 }
 
-/* ---- change-----------------------------------------------------------------------------------*/
+/* ---- change ---------------------------------------------------------------------------------- */
 
-/* Makes room at @at in the full @node: the upper part goes to a new node behind it, which is returned.
- * At the very end of a level nothing moves, so that keys inserted in rising order leave full nodes. */
+/* Makes room at @at in the full @node: the upper part goes to a new node behind it, which is
+ * returned. At the very end of a level nothing moves, so that keys inserted in rising order
+ * leave full nodes. */
 static struct btree_node *node_split(struct btree *tree, struct btree_node *node, uint32_t at)
 {
     const bool rising = at == BTREE_SLOTS && node->next == NULL;
     struct btree_node *right = node_create(tree, node->level, node);
     if (!rising) {
+        right->skip = node->skip;
         node_move(right, node, BTREE_SLOTS / 2);
-        node_measure(tree, node);
-        node_measure(tree, right);
+        node_tighten(tree, node);
+        node_tighten(tree, right);
     }
     return right;
 }
@@ -312,7 +358,7 @@ static void grow_root(struct btree *tree, struct path *path)
 {
     struct btree_node *root = node_create(tree, tree->height, NULL);
     CHECK(tree->height < BTREE_HEIGHT_MAX);
-    if (tree->root != NULL) node_add(tree, root, 0, tree->root->entry[0], tree->root);
+    if (tree->root != NULL) node_add(tree, root, 0, tree->root->entry[0], tree->root, false);
     path->node[tree->height] = root;
     path->slot[tree->height] = 0;
     tree->root = root;
@@ -327,9 +373,10 @@ void btree_insert(struct btree *tree, struct keydir_entry *entry)
     tree->count++;
     if (tree->height == 0) {
         grow_root(tree, &path);
+        path.inside = false;
     } else {
-        const bool found = path_find(tree, point_of(tree->order, entry), &path);
-        CHECK(!found);
+        path_find(tree, point_of(tree->order, entry), &path);
+        CHECK(!path.found);
     }
     for (uint32_t level = 0;; level++) {
         if (level == tree->height) grow_root(tree, &path);
@@ -339,9 +386,9 @@ void btree_insert(struct btree *tree, struct keydir_entry *entry)
         struct btree_node *right = NULL;
         if (node->count == BTREE_SLOTS) right = node_split(tree, node, at);
         if (right != NULL && (at > node->count || node->count == BTREE_SLOTS)) {
-            node_add(tree, right, at - node->count, added, child);
+            node_add(tree, right, at - node->count, added, child, false);
         } else {
-            node_add(tree, node, at, added, child);
+            node_add(tree, node, at, added, child, level == 0 && right == NULL && path.inside);
         }
         if (level == 0 && at == 0) path_first_changed(tree, &path, 0);
         if (right == NULL) return;
@@ -390,8 +437,8 @@ void btree_remove(struct btree *tree, const struct keydir_entry *entry)
 {
     struct path path;
     CHECK(tree->count > 0);
-    const bool found = path_find(tree, point_of(tree->order, entry), &path);
-    CHECK(found);
+    path_find(tree, point_of(tree->order, entry), &path);
+    CHECK(path.found);
     CHECK(path.node[0]->entry[path.slot[0]] == entry);
     tree->count--;
     uint32_t at = path.slot[0];
@@ -416,8 +463,8 @@ void btree_replace(struct btree *tree, const struct keydir_entry *before,
 {
     struct path path;
     CHECK(tree->count > 0);
-    const bool found = path_find(tree, point_of(tree->order, before), &path);
-    CHECK(found);
+    path_find(tree, point_of(tree->order, before), &path);
+    CHECK(path.found);
     CHECK(path.node[0]->entry[path.slot[0]] == before);
     for (uint32_t level = 0; level < tree->height; level++) {
         struct keydir_entry **entry = &path.node[level]->entry[path.slot[level]];
@@ -425,9 +472,10 @@ void btree_replace(struct btree *tree, const struct keydir_entry *before,
     }
 }
 
-/* ---- cursors----------------------------------------------------------------------------------*/
+/* ---- cursors --------------------------------------------------------------------------------- */
 
-/* Lets @cursor stand on @slot of @leaf, which may be one behind its last, or -1 for the one before. */
+/* Lets @cursor stand on @slot of @leaf, which may be one behind its last, or -1 for the one
+ * before. */
 static struct keydir_entry *stand(struct keydir_cursor *cursor, const struct btree_node *leaf,
                                   int64_t slot)
 {
@@ -462,7 +510,7 @@ struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
     struct path path;
     CHECK(tree->order == BTREE_BY_KEY);
     if (tree->height == 0) return stand(cursor, NULL, 0);
-    (void)path_find(tree, (struct point){.key = key}, &path);
+    path_find(tree, (struct point){.key = key}, &path);
     return stand(cursor, path.node[0], path.slot[0]);
 }
 
@@ -472,7 +520,7 @@ struct keydir_entry *btree_seek_before(const struct btree *tree, struct slice ke
     struct path path;
     CHECK(tree->order == BTREE_BY_KEY);
     if (tree->height == 0) return stand(cursor, NULL, 0);
-    (void)path_find(tree, (struct point){.key = key}, &path);
+    path_find(tree, (struct point){.key = key}, &path);
     return stand(cursor, path.node[0], (int64_t)path.slot[0] - 1);
 }
 
@@ -495,7 +543,7 @@ struct keydir_entry *btree_random(const struct btree *tree, uint64_t random)
     return node->entry[prng_below(&prng, node->count)];
 }
 
-/* ---- check------------------------------------------------------------------------------------*/
+/* ---- check ----------------------------------------------------------------------------------- */
 
 static void check_node(const struct btree *tree, const struct btree_node *node,
                        const struct keydir_entry *before)

@@ -1,17 +1,17 @@
 /* btree.h - a B+-tree of keydir entries, in the order of their keys or of (expiry, key).
  *
- * The order of an entry is that of a string of bytes: its key, or its expiry as 8 big-endian bytes and
- * then its key. All entries of a node share their first @skip bytes, and the node holds the next four
- * (the head) beside each pointer. A search thus reads the node and seldom an entry, which matters
- * because every entry is a cache miss of its own.
+ * The order of an entry is that of a string of bytes: its key, or its expiry as 8 big-endian
+ * bytes and then its key. All entries of a node share their first @skip bytes, and the node
+ * holds the next four (the head) beside each pointer. A search thus reads the node and seldom an
+ * entry, which matters because every entry is a cache miss of its own.
  *
- * Inner nodes hold, for each child, the first entry below it: exactly that pointer, kept up to date
- * when the entry moves or goes. Nodes of one level are linked in both directions.
+ * Inner nodes hold, for each child, the first entry below it: exactly that pointer, kept up to
+ * date when the entry moves or goes. Nodes of one level are linked in both directions.
  *
- * Memory stays bounded without borrowing: a node that a removal leaves with less than BTREE_MERGE_BELOW
- * slots is merged with a neighbour of the same parent when both fit into BTREE_MERGE_MAX slots. So of two
- * neighbours that stay apart at least one was well filled when the other was last looked at, and an
- * empty node is always freed. */
+ * Memory stays bounded without borrowing: a node that a removal leaves with less than
+ * BTREE_MERGE_BELOW slots is merged with a neighbour of the same parent when both fit into
+ * BTREE_MERGE_MAX slots. So of two neighbours that stay apart at least one was well filled when
+ * the other was last looked at, and an empty node is always freed. */
 #ifndef KV_STORAGE_BTREE_H
 #define KV_STORAGE_BTREE_H
 
@@ -51,7 +51,8 @@ void btree_remove(struct btree *tree, const struct keydir_entry *entry);
 void btree_replace(struct btree *tree, const struct keydir_entry *before,
                    struct keydir_entry *after);
 
-/* Cursors as in keydir.h. The first entry; the first at or after @key; the last before @key; the last. */
+/* Cursors as in keydir.h. The first entry; the first at or after @key; the last before @key; the
+ * last. */
 struct keydir_entry *btree_first(const struct btree *tree, struct keydir_cursor *cursor);
 struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
                                 struct keydir_cursor *cursor);
@@ -61,7 +62,8 @@ struct keydir_entry *btree_last(const struct btree *tree, struct keydir_cursor *
 struct keydir_entry *btree_next(struct keydir_cursor *cursor);
 struct keydir_entry *btree_previous(struct keydir_cursor *cursor);
 
-/* An entry reached by random turns; NULL when empty. Entries of sparse nodes are somewhat likelier. */
+/* An entry reached by random turns; NULL when empty. Entries of sparse nodes are somewhat
+ * likelier. */
 struct keydir_entry *btree_random(const struct btree *tree, uint64_t random);
 
 /* Verifies order, heads, links, separators and the count. For tests. */

@@ -16,7 +16,7 @@
 #define CACHE_LINE 64u
 #define SCAN_SHIFT (HASHDIR_CURSOR_BITS - 32) /* from our positions to those of cursors */
 
-/* ---- slots------------------------------------------------------------------------------------*/
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static inline uint64_t slot_make(uint64_t position, const struct keydir_entry *entry)
 {
@@ -34,7 +34,7 @@ static inline struct hashdir_bucket *slot_link(uint64_t slot) /* NULL: not a lin
     return (struct hashdir_bucket *)(uintptr_t)(slot & ~SLOT_LINK);
 }
 
-/* ---- tables-----------------------------------------------------------------------------------*/
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static inline uint64_t bucket_of(const struct hashdir_table *table, uint64_t position)
 {
@@ -117,7 +117,7 @@ static void table_close(struct hashdir *dir, struct hashdir_table *table)
     *table = (struct hashdir_table){0};
 }
 
-/* ---- buckets----------------------------------------------------------------------------------*/
+/* ---- buckets --------------------------------------------------------------------------------- */
 
 static void bucket_add(struct hashdir *dir, struct hashdir_bucket *bucket, uint64_t slot)
 {
@@ -141,7 +141,8 @@ static void bucket_add(struct hashdir *dir, struct hashdir_bucket *bucket, uint6
     UNREACHABLE();
 }
 
-/* Fills the hole at @slot with the last slot in use, and frees a further bucket left with only one. */
+/* Fills the hole at @slot with the last slot in use, and frees a further bucket left with only
+ * one. */
 static void bucket_drop(struct hashdir *dir, struct hashdir_bucket *bucket, uint64_t *slot)
 {
     struct hashdir_bucket *before = NULL;
@@ -180,7 +181,7 @@ static uint64_t walk_next(struct walk *walk) /* 0 at the end */
     return slot;
 }
 
-/* ---- growth-----------------------------------------------------------------------------------*/
+/* ---- growth ---------------------------------------------------------------------------------- */
 
 uint64_t hashdir_hash(const struct hashdir *dir, struct slice key)
 {
@@ -230,8 +231,8 @@ static void grow(struct hashdir *dir)
         dir->old_moved = 0;
         dir->table = table_open(dir, dir->old.bucket_count + dir->old.bucket_count / 2);
     }
-    /* The old table is moved long before the new one can be full: it has room for three more entries
-     * for each bucket of the old one. */
+    /* The old table is moved long before the new one can be full: it has room for three more
+     * entries for each bucket of the old one. */
     STATIC_CHECK(HASHDIR_MOVE_BUCKETS * HASHDIR_LOAD_MAX / 2 > 1,
                  "moving ends before the next growth");
     for (uint32_t i = 0; i < HASHDIR_MOVE_BUCKETS; i++) {
@@ -240,7 +241,7 @@ static void grow(struct hashdir *dir)
     if (dir->old_moved == dir->old.bucket_count) table_close(dir, &dir->old);
 }
 
-/* ---- use--------------------------------------------------------------------------------------*/
+/* ---- use ------------------------------------------------------------------------------------- */
 
 void hashdir_init(struct hashdir *dir, uint64_t seed)
 {
@@ -319,8 +320,9 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
     uint64_t position = cursor >> SCAN_SHIFT;
     uint64_t visited = 0;
     if (cursor >> HASHDIR_CURSOR_BITS != 0) return 0; /* Not one of ours: behind every position. */
-    /* Always whole buckets, so that a cursor given out is where a bucket of now begins or where the
-     * moved part ends. In another table it may lie within a bucket: what is before it was visited. */
+    /* Always whole buckets, so that a cursor given out is where a bucket of now begins or where
+     * the moved part ends. In another table it may lie within a bucket: what is before it was
+     * visited. */
     const uint64_t boundary = dir->old.segments != NULL ? bucket_start(&dir->old, dir->old_moved)
                                                         : 0;
     while (position < POSITIONS && (visited < count || visited == 0)) {
@@ -356,9 +358,10 @@ struct keydir_entry *hashdir_sample(const struct hashdir *dir, uint64_t random)
     return slot_entry(bucket->slot[at]);
 }
 
-/* ---- check------------------------------------------------------------------------------------*/
+/* ---- check ----------------------------------------------------------------------------------- */
 
-/* Verifies the buckets of @table from @first on up to position @end, which is where its part ends. */
+/* Verifies the buckets of @table from @first on up to position @end, which is where its part
+ * ends. */
 static uint64_t check_table(const struct hashdir *dir, const struct hashdir_table *table,
                             uint64_t first, uint64_t end)
 {

@@ -1,16 +1,17 @@
 /* hashdir.h - the table of the keydir: hash to entry, in the order of the hash.
  *
- * The position of a key is the upper 32 bits of its hash, and bucket i of n holds the positions whose
- * product with n lies in [i, i + 1) * 2^32: buckets are in the order of the hash for any n, not only for
- * powers of two. Growing therefore is one walk from the lowest position to the highest: below a
- * boundary everything is in the new table, from there on in the old one. Each insertion moves a few
- * buckets; segments of the old table are freed as the boundary passes them, and those of the new table
- * are allocated as it reaches them, so that no step costs more than one segment.
+ * The position of a key is the upper 32 bits of its hash, and bucket i of n holds the positions
+ * whose product with n lies in [i, i + 1) * 2^32: buckets are in the order of the hash for any
+ * n, not only for powers of two. Growing therefore is one walk from the lowest position to the
+ * highest: below a boundary everything is in the new table, from there on in the old one. Each
+ * insertion moves a few buckets; segments of the old table are freed as the boundary passes
+ * them, and those of the new table are allocated as it reaches them, so that no step costs more
+ * than one segment.
  *
- * A bucket is one cache line of 8 slots. A slot is a pointer of 48 bits and above it the lower 16 bits of
- * the position (the tag). From 65536 buckets on, bucket and tag together give back the whole position,
- * so moving a bucket reads no entry. The last slot of a full bucket may be a link to a further bucket
- * instead (lowest bit set). Slots in use come first, then zeros. */
+ * A bucket is one cache line of 8 slots. A slot is a pointer of 48 bits and above it the lower
+ * 16 bits of the position (the tag). From 65536 buckets on, bucket and tag together give back
+ * the whole position, so moving a bucket reads no entry. The last slot of a full bucket may be a
+ * link to a further bucket instead (lowest bit set). Slots in use come first, then zeros. */
 #ifndef KV_STORAGE_HASHDIR_H
 #define KV_STORAGE_HASHDIR_H
 

@@ -9,6 +9,7 @@
 #include "storage/btree.h"
 #include "storage/hashdir.h"
 #include "storage/keydir_entry.h"
+#include "storage/slab.h"
 
 /* An update leaves at most this much of an allocation unused before it makes a smaller one. */
 #define SLACK_MAX 4u
@@ -18,7 +19,7 @@ struct keydir {
     struct hashdir dir;
     struct btree by_key;
     struct btree by_expiry; /* Only the entries that have an expiry. */
-    uint64_t entries_size;  /* Bytes of all allocations of entries. */
+    struct slab slab;       /* Holds the entries. */
 };
 
 struct keydir *keydir_create(uint64_t hash_seed)
@@ -27,23 +28,16 @@ struct keydir *keydir_create(uint64_t hash_seed)
     hashdir_init(&keydir->dir, hash_seed);
     btree_init(&keydir->by_key, BTREE_BY_KEY);
     btree_init(&keydir->by_expiry, BTREE_BY_EXPIRY);
+    slab_init(&keydir->slab);
     return keydir;
 }
 
 static void close_all(struct keydir *keydir)
 {
-    struct keydir_cursor cursor;
-    struct keydir_entry *entry = btree_first(&keydir->by_key, &cursor);
     hashdir_close(&keydir->dir);
-    while (entry != NULL) {
-        struct keydir_entry *next = btree_next(&cursor);
-        keydir->entries_size -= keydir_entry_capacity(entry);
-        mem_free(entry);
-        entry = next;
-    }
     btree_close(&keydir->by_key);
     btree_close(&keydir->by_expiry);
-    CHECK(keydir->entries_size == 0);
+    slab_close(&keydir->slab);
 }
 
 void keydir_destroy(struct keydir *keydir)
@@ -67,7 +61,7 @@ uint64_t keydir_count(const struct keydir *keydir)
 uint64_t keydir_memory(const struct keydir *keydir)
 {
     return sizeof *keydir + keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
-           keydir->entries_size;
+           keydir->slab.memory;
 }
 
 uint64_t keydir_expiring(const struct keydir *keydir)
@@ -136,16 +130,14 @@ static void entry_fill(struct keydir_entry *entry, uint64_t units, const struct 
 static struct keydir_entry *entry_create(struct keydir *keydir, const struct content *content)
 {
     const uint64_t units = content_units(content);
-    struct keydir_entry *entry = mem_alloc(units * KEYDIR_ENTRY_UNIT);
-    keydir->entries_size += units * KEYDIR_ENTRY_UNIT;
+    struct keydir_entry *entry = slab_alloc(&keydir->slab, units * KEYDIR_ENTRY_UNIT);
     entry_fill(entry, units, content);
     return entry;
 }
 
 static void entry_free(struct keydir *keydir, struct keydir_entry *entry)
 {
-    keydir->entries_size -= keydir_entry_capacity(entry);
-    mem_free(entry);
+    slab_free(&keydir->slab, entry, keydir_entry_capacity(entry));
 }
 
 /* Lets the entry in @slot hold @content, in place when its allocation suits. */
@@ -297,6 +289,7 @@ void keydir_check(const struct keydir *keydir)
     hashdir_check(&keydir->dir);
     btree_check(&keydir->by_key);
     btree_check(&keydir->by_expiry);
+    slab_check(&keydir->slab);
     CHECK(keydir->by_key.count == keydir->dir.count);
     for (const struct keydir_entry *entry = btree_first(&keydir->by_key, &cursor); entry != NULL;
          entry = btree_next(&cursor)) {
@@ -307,7 +300,7 @@ void keydir_check(const struct keydir *keydir)
         size += keydir_entry_capacity(entry);
     }
     CHECK(expiring == keydir->by_expiry.count);
-    CHECK(size == keydir->entries_size);
+    CHECK(size == keydir->slab.used);
     for (const struct keydir_entry *entry = btree_first(&keydir->by_expiry, &cursor); entry != NULL;
          entry = btree_next(&cursor)) {
         CHECK(keydir_find(keydir, keydir_entry_key(entry)) == entry);

@@ -18,7 +18,7 @@
 #include "storage/base/limits.h"
 #include "storage/keydir.h"
 
-#define KEYDIR_ENTRY_UNIT 8u
+#define KEYDIR_ENTRY_UNIT 8u /* That of slab.h. */
 
 struct keydir_entry {
     uint64_t revision;

@@ -10,7 +10,7 @@
 #include "storage/base/prng.h"
 #include "storage/keydir.h"
 
-/* ---- the reference----------------------------------------------------------------------------*/
+/* ---- the reference --------------------------------------------------------------------------- */
 
 enum { MODEL_KEY_MAX = 96, MODEL_MAX = 8192 };
 
@@ -101,7 +101,7 @@ static void model_clear(struct model *model)
     model->expiring = 0;
 }
 
-/* ---- comparing--------------------------------------------------------------------------------*/
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void expect_row(const struct keydir_entry *entry, const struct row *row)
 {
@@ -221,7 +221,7 @@ static void expect_scan(const struct keydir *keydir, const struct model *model, 
     mem_free(seen.times);
 }
 
-/* ---- random operations------------------------------------------------------------------------*/
+/* ---- random operations ----------------------------------------------------------------------- */
 
 struct mix {
     uint64_t seed;
@@ -328,7 +328,7 @@ TEST(keydir, agrees_with_a_sorted_array_of_a_few_keys)
     }
 }
 
-/* ---- single promises--------------------------------------------------------------------------*/
+/* ---- single promises ------------------------------------------------------------------------- */
 
 static struct slice numbered(char *text, uint64_t number)
 {
@@ -436,8 +436,8 @@ TEST(keydir, overwriting_in_place_keeps_the_entry_where_it_is)
 
 TEST(keydir, memory_follows_the_keys)
 {
-    struct keydir *keydir = keydir_create(3);
     const uint64_t used = mem_used();
+    struct keydir *keydir = keydir_create(3);
     const uint64_t empty = keydir_memory(keydir);
     const uint64_t count = 20000;
     char text[32];
@@ -451,11 +451,11 @@ TEST(keydir, memory_follows_the_keys)
     keydir_check(keydir);
     keydir_clear(keydir);
     EXPECT_EQ(keydir_memory(keydir), empty);
-    EXPECT_EQ(mem_used(), used);
     keydir_destroy(keydir);
+    EXPECT_EQ(mem_used(), used);
 }
 
-/* ---- scans while the keydir changes-----------------------------------------------------------*/
+/* ---- scans while the keydir changes ---------------------------------------------------------- */
 
 struct census {
     uint8_t *times; /* By number of the key. */
@@ -516,6 +516,51 @@ TEST(keydir, scan_sees_every_key_once_while_the_table_grows)
     run_census(2, 500, 60000, 3);
     run_census(3, 5000, 5000, 100);
     run_census(4, 60, 1000, 1);
+}
+
+TEST(keydir, scan_in_single_steps_is_whole_in_every_state_of_growth)
+{
+    const uint64_t count = 1200;
+    struct keydir *keydir = keydir_create(6);
+    struct census census = {.times = mem_zero(count)};
+    char text[32];
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t cursor = 0;
+        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        census.visited = 0;
+        do {
+            cursor = keydir_scan(keydir, cursor, 1, census_visit, &census);
+        } while (cursor != 0 && census.visited <= i);
+        EXPECT_EQ(cursor, 0);
+        EXPECT_EQ(census.visited, i + 1);
+        for (uint64_t k = 0; k <= i; k++) EXPECT_EQ(census.times[k], 1);
+        memset(census.times, 0, count);
+    }
+    mem_free(census.times);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, scan_begins_exactly_at_its_cursor)
+{
+    const uint64_t count = 500;
+    const uint64_t seed = 8;
+    struct keydir *keydir = keydir_create(seed);
+    struct census census = {.times = mem_zero(count)};
+    char text[32];
+    for (uint64_t i = 0; i < count; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        const struct slice key = numbered(text, i);
+        const uint64_t position = hash64_seeded(key.data, key.size, seed) >> 16;
+        (void)keydir_scan(keydir, position, 1, census_visit, &census);
+        EXPECT_EQ(census.times[i], 1);
+        (void)keydir_scan(keydir, position + 1, 1, census_visit, &census);
+        EXPECT_EQ(census.times[i], 1);
+        memset(census.times, 0, count);
+    }
+    mem_free(census.times);
+    keydir_destroy(keydir);
 }
 
 TEST(keydir, scan_goes_on_in_another_keydir_with_the_same_seed)
