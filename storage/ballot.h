@@ -19,7 +19,8 @@
 #include "storage/disk.h"
 
 #define BALLOT_COPY_SIZE 4096u
-#define BALLOT_FILE_SIZE (2u * BALLOT_COPY_SIZE)
+#define BALLOT_COPIES 2u
+#define BALLOT_FILE_SIZE (BALLOT_COPIES * BALLOT_COPY_SIZE)
 #define BALLOT_NAME_SIZE 160u
 
 struct ballot {
@@ -32,11 +33,12 @@ struct ballot {
 /* Fills the BALLOT_COPY_SIZE bytes at @copy. */
 void ballot_encode(const struct ballot *ballot, uint64_t cluster_id, uint64_t node_id,
                    uint8_t *copy);
-/* Picks the newest valid copy. @repair: a copy is bad or older and must be written again.
+/* Picks the newest valid copy. @repair: the copy that is bad or older and must be written again before
+ * anything else happens; BALLOT_COPIES: none.
  *   ERR_CORRUPT  no valid copy, or two of one version that differ
  *   ERR_FOREIGN  of another cluster or node    ERR_NEWER  a format this program does not know */
 enum err ballot_pick(struct slice file, uint64_t cluster_id, uint64_t node_id,
-                     struct ballot *ballot, bool *repair);
+                     struct ballot *ballot, uint32_t *repair);
 
 struct ballot_file {
     struct ballot ballot; /* As last saved. */

@@ -73,7 +73,7 @@ struct log_segment {
     uint32_t slots_capacity;
 };
 
-struct log_run; /* Entries of one term. */
+struct log_run; /* Entries of one term. These three: log_index.h. */
 struct log_change;
 struct log_image; /* A group that is not submitted yet. */
 

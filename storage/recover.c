@@ -1,0 +1,732 @@
+#include "storage/recover.h"
+
+#include "storage/base/check.h"
+#include "storage/base/mem.h"
+#include "storage/log_index.h"
+
+#define ADVICE                                                                                     \
+    "nothing was changed; keep a copy of the data directory, move it away and replace this node "  \
+    "by a new one, which gets the data from its peers"
+
+/* What follows the last intact group of a file. */
+enum rest {
+    REST_CLEAN,   /* zeros, or the end of the file */
+    REST_TORN,    /* a group of which whole sectors are missing, or that has no header */
+    REST_SUSPECT, /* a group that is all there and yet wrong */
+    REST_DAMAGED, /* a valid group header further behind proves that what is bad here was once durable */
+};
+
+/* One unsealed file, as its bytes are. */
+struct recover_file {
+    uint32_t number;
+    disk_file handle;
+    struct segment_header header;
+    uint32_t groups;      /* intact, linked, from the start */
+    uint64_t end;         /* offset behind the last of them */
+    uint64_t last_offset; /* of the last of them */
+    uint64_t last_link;   /* what it links to */
+    uint64_t last_chain;  /* its chain, low half */
+    uint64_t first_link;  /* what the first of them links to */
+    uint64_t last_index;  /* of the log, as the last of them says */
+    bool last_is_mark;
+    enum rest rest;
+    uint64_t rest_size; /* up to the last byte that is not zero */
+    bool rest_has_link; /* the torn group's header is intact and links to: */
+    uint64_t rest_link;
+    uint64_t proof_offset; /* REST_DAMAGED: of the group header behind, */
+    uint64_t proof_index;  /* and the durable index that it states */
+};
+
+struct recover {
+    struct log *log;
+    const struct log_config *config;
+    const struct recover_start *start;
+    struct buf *message;
+    struct disk *disk;
+    struct recover_file *files; /* unsealed, ordered by number */
+    uint32_t count;
+    uint32_t capacity;
+    struct recover_file *last; /* the newest with a group that counts; NULL: none */
+    struct buf bytes;          /* one file */
+
+    /* Replay. */
+    struct hash128 chain;
+    uint64_t physical; /* last index as the records say, void ones included */
+    bool is_placed;    /* physical is known */
+    uint64_t floor;    /* nothing at or below it can be cut */
+};
+
+/* ---- messages --------------------------------------------------------------------------------------- */
+
+static enum err refuse(struct recover *recover, enum err err, uint32_t number, uint64_t offset,
+                       const char *what)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, recover->config->folder, number);
+    recover->message->size = 0;
+    buf_printf(recover->message, "%s: offset %llu: %s: ", name, (unsigned long long)offset, what);
+    switch (err) {
+    case ERR_FOREIGN:
+        buf_text(recover->message, "nothing was changed; check which data directory this is");
+        break;
+    case ERR_NEWER:
+        buf_text(recover->message, "nothing was changed; start the newer version that wrote it");
+        break;
+    case ERR_CORRUPT: buf_text(recover->message, ADVICE); break;
+    default: buf_text(recover->message, err_name(err)); break;
+    }
+    return err;
+}
+
+/* ---- one unsealed file ---------------------------------------------------------------------------------- */
+
+static bool is_zero(const uint8_t *at, uint64_t size)
+{
+    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
+}
+
+/* The next valid group header of this file from @offset on; 0: there is none. */
+static uint64_t find_group(const struct recover_file *file, struct slice bytes, uint64_t offset,
+                           struct segment_group *group)
+{
+    for (; offset + SEGMENT_BLOCK_SIZE <= bytes.size; offset += SEGMENT_BLOCK_SIZE) {
+        const struct slice rest = slice_of(bytes.data + offset, bytes.size - offset);
+        const enum err err = segment_group_decode(rest, file->header.file_id, bytes.size, offset,
+                                                  group);
+        if (err == OK) return offset;
+    }
+    return 0;
+}
+
+static bool has_zero_sector(const uint8_t *at, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i += SECTOR_SIZE) {
+        if (is_zero(at + i, SECTOR_SIZE)) return true;
+    }
+    return false;
+}
+
+/* Decides what the bytes from file->end on are. @header: a valid group header is there, but its group does
+ * not count. */
+static void judge_rest(struct recover_file *file, struct slice bytes,
+                       const struct segment_group *header)
+{
+    const uint64_t end = file->end;
+    if (end + SEGMENT_BLOCK_SIZE > bytes.size) return;
+    const uint8_t *at = bytes.data + end;
+    uint64_t size = bytes.size - end;
+    while (size >= SECTOR_SIZE && is_zero(at + size - SECTOR_SIZE, SECTOR_SIZE)) {
+        size -= SECTOR_SIZE;
+    }
+    while (size > 0 && at[size - 1] == 0) size--;
+    file->rest_size = size;
+    if (size == 0) return;
+
+    struct segment_group behind;
+    const uint64_t proof = find_group(file, bytes, end + SEGMENT_BLOCK_SIZE, &behind);
+    if (proof > 0) {
+        file->rest = REST_DAMAGED;
+        file->proof_offset = proof;
+        file->proof_index = behind.durable_index;
+        return;
+    }
+    if (header == NULL) {
+        file->rest = is_zero(at, SECTOR_SIZE) ? REST_TORN : REST_SUSPECT;
+        return;
+    }
+    /* A sound header in the first group of a file says what came before it, sound group or not. */
+    file->rest_has_link = true;
+    file->rest_link = header->link;
+    const bool follows = file->groups == 0 || header->link == file->last_chain;
+    const uint64_t extent = align_up(header->used, SECTOR_SIZE);
+    file->rest = follows && has_zero_sector(at, extent) ? REST_TORN : REST_SUSPECT;
+}
+
+/* Walks the groups of a file that is in memory as a whole. */
+static void walk(struct recover_file *file, struct slice bytes)
+{
+    file->end = SEGMENT_BLOCK_SIZE;
+    for (;;) {
+        struct segment_group group;
+        const struct slice rest = slice_of(bytes.data + file->end, bytes.size - file->end);
+        enum err err = segment_group_decode(rest, file->header.file_id, bytes.size, file->end,
+                                            &group);
+        if (err != OK) {
+            judge_rest(file, bytes, NULL);
+            return;
+        }
+        struct hash128 chain;
+        err = segment_group_verify(rest, &group, &chain);
+        if (err != OK || (file->groups > 0 && group.link != file->last_chain)) {
+            judge_rest(file, bytes, &group);
+            return;
+        }
+        if (file->groups == 0) file->first_link = group.link;
+        file->groups++;
+        file->last_offset = file->end;
+        file->last_link = group.link;
+        file->last_chain = chain.low;
+        file->last_index = group.last_index;
+        file->last_is_mark = group.count == 0;
+        file->end += align_up(group.used, SEGMENT_BLOCK_SIZE);
+    }
+}
+
+/* Checks whose file this is. */
+static enum err check_header(struct recover *recover, uint32_t number, struct slice block,
+                             struct segment_header *header)
+{
+    const enum err err = segment_header_decode(block, header);
+    if (err == ERR_NEWER) return refuse(recover, err, number, 0, "the format is newer");
+    if (err != OK) return refuse(recover, err, number, 0, "the header of the file is damaged");
+    if (header->cluster_id != recover->config->cluster_id) {
+        return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another cluster");
+    }
+    if (header->shard != recover->config->shard) {
+        return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another shard");
+    }
+    return OK;
+}
+
+static enum err read_file(struct recover *recover, struct recover_file *file)
+{
+    struct disk *disk = recover->disk;
+    const uint32_t number = file->number;
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, recover->config->folder, number);
+    enum err err = disk->open(disk->context, name, true, &file->handle);
+    if (err != OK) {
+        file->handle = -1;
+        return refuse(recover, err, number, 0, "cannot be opened");
+    }
+    uint64_t size = 0;
+    err = disk->size(disk->context, file->handle, &size);
+    if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
+    if (size < SEGMENT_BLOCK_SIZE) {
+        return refuse(recover, ERR_CORRUPT, number, size, "the file was cut off");
+    }
+    struct buf *bytes = &recover->bytes;
+    bytes->size = 0;
+    err = disk->read(disk->context, file->handle, 0, buf_extend(bytes, SEGMENT_BLOCK_SIZE),
+                     SEGMENT_BLOCK_SIZE);
+    if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
+    err = check_header(recover, number, buf_slice(bytes), &file->header);
+    if (err != OK) return err;
+    if (file->header.node_id != recover->config->node_id) {
+        return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another node");
+    }
+    if (file->header.number != number) {
+        return refuse(recover, ERR_CORRUPT, number, 0, "is another file under this name");
+    }
+    /* Files get their full size when they are made, so a crash never leaves a shorter one. */
+    if (size < file->header.size) {
+        return refuse(recover, ERR_CORRUPT, number, size, "the file was cut off");
+    }
+    const uint64_t more = file->header.size - SEGMENT_BLOCK_SIZE;
+    err = disk->read(disk->context, file->handle, SEGMENT_BLOCK_SIZE, buf_extend(bytes, more),
+                     more);
+    if (err != OK) return refuse(recover, err, number, SEGMENT_BLOCK_SIZE, "cannot be read");
+    walk(file, buf_slice(bytes));
+    return OK;
+}
+
+/* ---- which files there are ------------------------------------------------------------------------------ */
+
+static void add_file(struct recover *recover, uint32_t number)
+{
+    recover->files = log_index_grow(recover->files, recover->count, &recover->capacity,
+                                    sizeof *recover->files);
+    uint32_t at = recover->count++;
+    for (; at > 0 && recover->files[at - 1].number > number; at--) {
+        recover->files[at] = recover->files[at - 1];
+    }
+    recover->files[at] = (struct recover_file){.number = number, .handle = -1};
+}
+
+static enum err list_files(struct recover *recover)
+{
+    struct disk *disk = recover->disk;
+    const struct recover_start *start = recover->start;
+    struct buf names = {0};
+    enum err err = disk->make_folder(disk->context, recover->config->folder);
+    if (err == OK) err = disk->list(disk->context, recover->config->folder, &names);
+    if (err != OK) {
+        buf_printf(recover->message, "%s: cannot be read: %s", recover->config->folder,
+                   err_name(err));
+    }
+    const uint32_t sealed = start->sealed_count > 0 ? start->sealed[start->sealed_count - 1].number
+                                                    : 0;
+    uint32_t highest = sealed;
+    for (uint64_t at = 0; err == OK && at < names.size;) {
+        const char *name = (const char *)names.data + at;
+        at += strlen(name) + 1;
+        const uint32_t number = segment_number(name);
+        if (number > highest) highest = number;
+        if (number > sealed) add_file(recover, number);
+    }
+    buf_close(&names);
+    if (highest >= UINT32_MAX - 1) {
+        return refuse(recover, ERR_CORRUPT, highest, 0, "no higher number is left");
+    }
+    recover->log->number_next = highest + 1;
+    return err;
+}
+
+static enum err open_sealed(struct recover *recover, const struct log_file *sealed)
+{
+    struct disk *disk = recover->disk;
+    const uint32_t number = sealed->number;
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, recover->config->folder, number);
+    disk_file handle = -1;
+    enum err err = disk->open(disk->context, name, false, &handle);
+    if (err == ERR_NOT_FOUND) {
+        return refuse(recover, ERR_CORRUPT, number, 0, "a sealed file is missing");
+    }
+    if (err != OK) return refuse(recover, err, number, 0, "cannot be opened");
+    uint64_t size = 0;
+    err = disk->size(disk->context, handle, &size);
+    if (err != OK || size < SEGMENT_BLOCK_SIZE) size = 0;
+    /* From here on the log owns the handle. */
+    (void)log_load_segment(recover->log, sealed, size, handle, LOG_SEGMENT_SEALED);
+    if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
+    if (size < sealed->used || sealed->used < SEGMENT_BLOCK_SIZE) {
+        return refuse(recover, ERR_CORRUPT, number, size, "a sealed file was cut off");
+    }
+    uint8_t block[SEGMENT_BLOCK_SIZE];
+    err = disk->read(disk->context, handle, 0, block, sizeof block);
+    if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
+    struct segment_header header;
+    err = check_header(recover, number, slice_of(block, sizeof block), &header);
+    if (err != OK) return err;
+    /* Its number and node may be those of the node that it came from. */
+    if (header.file_id != sealed->file_id) {
+        return refuse(recover, ERR_CORRUPT, number, 0, "is another file than the manifest says");
+    }
+    return OK;
+}
+
+/* ---- what counts ---------------------------------------------------------------------------------------- */
+
+static enum err refuse_rest(struct recover *recover, const struct recover_file *file)
+{
+    if (file->rest == REST_SUSPECT) {
+        return refuse(recover, ERR_CORRUPT, file->number, file->end,
+                      "the last group is complete and wrong, so it may have been acknowledged and "
+                      "damaged later");
+    }
+    struct buf what = {0};
+    buf_printf(&what,
+               "damaged, although the group at %llu proves that it was durable up to index %llu",
+               (unsigned long long)file->proof_offset, (unsigned long long)file->proof_index);
+    buf_u8(&what, 0);
+    const enum err err = refuse(recover, ERR_CORRUPT, file->number, file->end,
+                                (const char *)what.data);
+    buf_close(&what);
+    return err;
+}
+
+/* Follows the links from file to file. A file whose first group links to the group before the last one of
+ * the file before replaces that last group: see the header of this module. */
+static enum err link_files(struct recover *recover)
+{
+    uint64_t chain = recover->chain.low;
+    struct recover_file *before = NULL;
+    for (uint32_t i = 0; i < recover->count; i++) {
+        struct recover_file *file = &recover->files[i];
+        if (file->groups == 0) continue;
+        if (file->first_link != chain) {
+            const bool replaces = before != NULL && !before->last_is_mark &&
+                                  file->first_link == before->last_link;
+            if (!replaces && before != NULL && before->rest != REST_CLEAN) {
+                before->rest = REST_DAMAGED;
+                before->proof_offset = 0;
+                return refuse(recover, ERR_CORRUPT, before->number, before->end,
+                              "damaged, although a later file goes on behind it");
+            }
+            if (!replaces) {
+                return refuse(recover, ERR_CORRUPT, file->number, SEGMENT_BLOCK_SIZE,
+                              "does not go on where the file before it ends");
+            }
+            before->end = before->last_offset;
+            before->groups--;
+        }
+        chain = file->last_chain;
+        before = file;
+    }
+    recover->last = before;
+    return OK;
+}
+
+static void report_torn(struct recover *recover, const struct recover_file *file, uint64_t index)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, recover->config->folder, file->number);
+    if (recover->message->size > 0) buf_text(recover->message, "; ");
+    buf_printf(recover->message,
+               "torn tail: %llu bytes after index %llu in %s were never acknowledged and are cut",
+               (unsigned long long)file->rest_size, (unsigned long long)index, name);
+}
+
+/* Judges everything behind the last group that counts. */
+static enum err judge(struct recover *recover)
+{
+    const struct recover_file *last = recover->last;
+    const uint64_t index = last != NULL ? last->last_index : recover->start->base_index;
+    for (uint32_t i = 0; i < recover->count; i++) {
+        const struct recover_file *file = &recover->files[i];
+        if (last != NULL && file->number < last->number) continue;
+        if (file->rest == REST_CLEAN) continue;
+        if (file->rest != REST_TORN) return refuse_rest(recover, file);
+        if (file != last && file->rest_has_link) {
+            /* This group was written after the last one was durable, or was to replace it. */
+            const uint64_t chain = last != NULL ? last->last_chain : recover->chain.low;
+            const bool replaces = last != NULL && !last->last_is_mark &&
+                                  file->rest_link == last->last_link;
+            if (file->rest_link != chain && !replaces) {
+                return refuse(recover, ERR_CORRUPT, file->number, SEGMENT_BLOCK_SIZE,
+                              "does not go on where the file before it ends");
+            }
+        }
+        report_torn(recover, file, index);
+    }
+    return OK;
+}
+
+/* ---- replay ----------------------------------------------------------------------------------------------- */
+
+/* One record, in the order of the disk. @segment: NULL for the group that is written again. Returns what is
+ * wrong, or NULL. */
+static const char *replay(struct recover *recover, struct log_segment *segment,
+                          const struct record *record, struct slice bytes, uint32_t offset)
+{
+    struct log *log = recover->log;
+    if (record->shard != recover->config->shard) return "an entry of another shard";
+    if (record->index <= recover->floor) return "an index that is too low";
+    /* The first record may be void (its cut follows): then it is behind a gap. Links vouch for it. */
+    if (!recover->is_placed) recover->physical = record->index - 1;
+    recover->is_placed = true;
+
+    if (record->type == RECORD_CUT) {
+        if (record->index > recover->physical + 1) return "a cut behind the end";
+        recover->physical = record->index - 1;
+        if (record->index > log->last_index + 1) return NULL;
+        if (segment == NULL) {
+            log_cut(log, record->index);
+        } else if (record->index <= log->last_index) {
+            log_load_cut(log, record->index);
+        }
+        return NULL;
+    }
+    if (record->index != recover->physical + 1) return "an index out of order";
+    recover->physical = record->index;
+    if (record->index != log->last_index + 1) return NULL; /* Void: a cut comes. */
+    if (record->term < log_term_at(log, log->last_index)) return "a term that goes back";
+    if (record->term == 0) return "an entry without a term";
+    if (segment == NULL) {
+        log_append(log, bytes);
+    } else {
+        log_load_entry(log, segment, offset, record, bytes.size);
+    }
+    return NULL;
+}
+
+/* Reads the records of @handle from @from up to @end, verifying everything. */
+static enum err replay_file(struct recover *recover, struct log_segment *segment, uint32_t number,
+                            disk_file handle, uint64_t file_id, uint64_t size, uint64_t from,
+                            uint64_t end)
+{
+    struct segment_scan scan;
+    segment_scan_open(&scan, recover->disk, handle, file_id, size, end, recover->chain);
+    scan.offset = from;
+    enum err err;
+    for (;;) {
+        struct record record;
+        struct slice bytes;
+        uint32_t offset = 0;
+        err = segment_scan_next(&scan, &record, &bytes, &offset);
+        if (err == ERR_NOT_FOUND) {
+            err = OK;
+            break;
+        }
+        if (err != OK) {
+            (void)refuse(recover, err, number, scan.offset, "a group is damaged");
+            break;
+        }
+        const char *wrong = replay(recover, segment, &record, bytes, offset);
+        if (wrong != NULL) {
+            err = refuse(recover, ERR_CORRUPT, number, offset, wrong);
+            break;
+        }
+    }
+    recover->chain = scan.chain;
+    segment_scan_close(&scan);
+    return err;
+}
+
+/* Entries of a sealed file, up to the last one that counts. */
+static enum err load_sealed_entries(struct recover *recover, const struct log_file *file)
+{
+    struct log *log = recover->log;
+    struct log_segment *segment = log_segment_find(log, file->number);
+    CHECK(segment != NULL);
+    segment->state = LOG_SEGMENT_FULL; /* Until it is loaded: cuts in it are replayed. */
+    segment->slots_first = log->last_index + 1;
+    segment->file.first_index = log->last_index + 1;
+    segment->file.last_index = log->last_index;
+    recover->chain = file->seed;
+    const enum err err = replay_file(recover, segment, file->number, segment->handle, file->file_id,
+                                     segment->size, SEGMENT_BLOCK_SIZE, file->used);
+    if (err != OK) return err;
+    if (!hash128_equal(recover->chain, file->chain) || log->last_index < file->last_index) {
+        return refuse(recover, ERR_CORRUPT, file->number, file->used,
+                      "a sealed file does not hold what the manifest says");
+    }
+    if (log->last_index > file->last_index) log_load_cut(log, file->last_index + 1);
+    return OK;
+}
+
+static enum err load_sealed(struct recover *recover)
+{
+    const struct recover_start *start = recover->start;
+    struct log *log = recover->log;
+    for (uint32_t i = 0; i < start->sealed_count; i++) {
+        const struct log_file *file = &start->sealed[i];
+        enum err err = open_sealed(recover, file);
+        if (err == OK && file->number >= start->load_number) {
+            err = load_sealed_entries(recover, file);
+        }
+        if (err != OK) return err;
+    }
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        log->segments[i]->state = LOG_SEGMENT_SEALED;
+    }
+    if (start->sealed_count == 0) return OK;
+    const struct log_file *newest = &start->sealed[start->sealed_count - 1];
+    recover->chain = newest->chain;
+    if (newest->last_index != start->base_index || log->last_index != start->base_index ||
+        log_term_at(log, start->base_index) != start->base_term) {
+        return refuse(recover, ERR_CORRUPT, newest->number, newest->used,
+                      "the base is not where the manifest says");
+    }
+    return OK;
+}
+
+static enum err load_unsealed(struct recover *recover)
+{
+    struct log *log = recover->log;
+    for (uint32_t i = 0; i < recover->count; i++) {
+        struct recover_file *file = &recover->files[i];
+        if (file->groups == 0) continue;
+        const bool moves = file == recover->last && !file->last_is_mark;
+        const uint64_t end = moves ? file->last_offset : file->end;
+        struct log_segment *segment = NULL;
+        if (end > SEGMENT_BLOCK_SIZE) {
+            const struct log_file described = {
+                .number = file->number,
+                .file_id = file->header.file_id,
+                .first_index = log->last_index + 1,
+                .last_index = log->last_index,
+                .used = end,
+                .seed = recover->chain,
+            };
+            segment = log_load_segment(log, &described, file->header.size, file->handle,
+                                       LOG_SEGMENT_FULL);
+            const enum err err = replay_file(recover, segment, file->number, file->handle,
+                                             file->header.file_id, file->header.size,
+                                             SEGMENT_BLOCK_SIZE, end);
+            file->handle = -1; /* The log's now; a group that moves is read through the same one. */
+            if (err != OK) return err;
+            segment->file.chain = recover->chain;
+        }
+        log->chain = recover->chain;
+        log->written_index = recover->is_placed ? recover->physical : log->last_index;
+        if (!moves) continue;
+        const disk_file handle = segment != NULL ? segment->handle : file->handle;
+        const enum err err = replay_file(recover, NULL, file->number, handle, file->header.file_id,
+                                         file->header.size, file->last_offset, file->end);
+        if (err != OK) return err;
+    }
+    /* Void entries whose cut did not reach the disk before the crash. */
+    if (log_index_submitted(log) > log->last_index) log_cut(log, log->last_index + 1);
+    return OK;
+}
+
+/* ---- what is changed ---------------------------------------------------------------------------------------- */
+
+/* Writes the last mark again where it is: it may be only in the page cache, and what comes next would not be
+ * reached without it. Nothing that was acknowledged is in its block, and the bytes are the same. */
+static enum err rewrite_mark(struct recover *recover)
+{
+    const struct recover_file *last = recover->last;
+    struct log *log = recover->log;
+    struct log_segment *segment = log_segment_find(log, last->number);
+    CHECK(segment != NULL);
+    struct disk *disk = recover->disk;
+    uint8_t block[SEGMENT_BLOCK_SIZE];
+    enum err err = disk->read(disk->context, segment->handle, last->last_offset, block,
+                              sizeof block);
+    if (err == OK) {
+        err = disk->write_sync(disk->context, segment->handle, last->last_offset,
+                               slice_of(block, sizeof block));
+    }
+    if (err != OK) {
+        return refuse(recover, err, last->number, last->last_offset, "cannot be written");
+    }
+    if (last->rest == REST_CLEAN && log->segments[log->segments_count - 1] == segment) {
+        segment->state = LOG_SEGMENT_ACTIVE;
+        log->active = segment;
+    }
+    return OK;
+}
+
+static uint64_t spare_size(const struct log *log)
+{
+    uint64_t size = log->config.segment_size;
+    for (uint32_t i = 0; i < log->images_count; i++) {
+        const uint64_t records = log->images[i]->bytes.size - GROUP_HEADER_SIZE;
+        const uint64_t need = SEGMENT_BLOCK_SIZE + segment_group_size(records);
+        if (need > size) size = need;
+    }
+    return size;
+}
+
+/* A file that was made ahead and never written is the spare again. */
+static void reuse_spare(struct recover *recover)
+{
+    struct log *log = recover->log;
+    for (uint32_t i = 0; i < recover->count; i++) {
+        struct recover_file *file = &recover->files[i];
+        const bool unused = file->handle >= 0 && file->groups == 0 &&
+                            file->end == SEGMENT_BLOCK_SIZE && file->rest == REST_CLEAN &&
+                            file->last_offset == 0;
+        if (!unused || file->header.size < spare_size(log)) continue;
+        if (recover->last != NULL && file->number < recover->last->number) continue;
+        log->spare = mem_alloc(sizeof *log->spare);
+        *log->spare = (struct log_segment){
+            .file = {.number = file->number,
+                     .file_id = file->header.file_id,
+                     .used = SEGMENT_BLOCK_SIZE},
+            .state = LOG_SEGMENT_ACTIVE,
+            .size = file->header.size,
+            .handle = file->handle,
+        };
+        file->handle = -1;
+        return;
+    }
+}
+
+/* Files without a group that counts are of no use to anybody. */
+static enum err remove_useless(struct recover *recover)
+{
+    struct disk *disk = recover->disk;
+    for (uint32_t i = 0; i < recover->count; i++) {
+        struct recover_file *file = &recover->files[i];
+        if (file->handle < 0) continue;
+        disk->close(disk->context, file->handle);
+        file->handle = -1;
+        char name[SEGMENT_NAME_SIZE];
+        segment_name(name, recover->config->folder, file->number);
+        const enum err err = disk->remove(disk->context, name);
+        if (err != OK && err != ERR_NOT_FOUND) {
+            return refuse(recover, err, file->number, 0, "cannot be removed");
+        }
+    }
+    return OK;
+}
+
+static enum err settle(struct recover *recover)
+{
+    struct log *log = recover->log;
+    enum err err = OK;
+    if (recover->last != NULL && recover->last->last_is_mark) err = rewrite_mark(recover);
+    if (err != OK) return err;
+    reuse_spare(recover);
+    log->persisted_index = log_index_submitted(log);
+    log->write_index = log->persisted_index;
+    if (log_flush_wait(log) == ERR_NOSPACE) {
+        recover->message->size = 0;
+        buf_printf(recover->message,
+                   "%s: no space for a new segment, and the end of the log must be written again: "
+                   "free %llu bytes",
+                   recover->config->folder, (unsigned long long)spare_size(log));
+        return ERR_NOSPACE;
+    }
+    return remove_useless(recover);
+}
+
+/* ---- all together ------------------------------------------------------------------------------------------- */
+
+static void prepare_log(struct recover *recover)
+{
+    const struct recover_start *start = recover->start;
+    struct log *log = recover->log;
+    /* Every log begins with a link that no other cluster or shard has. */
+    uint8_t identity[16];
+    put_u64(identity, recover->config->cluster_id);
+    put_u64(identity + 8, recover->config->shard);
+    recover->chain = hash128(identity, sizeof identity);
+
+    uint64_t last = start->base_index;
+    for (uint32_t i = 0; i < start->sealed_count; i++) {
+        if (start->sealed[i].number < start->load_number) continue;
+        last = start->sealed[i].first_index - 1;
+        break;
+    }
+    log->last_index = last;
+    log->first_index = last + 1;
+    log->prefix_index = last == start->base_index ? last : 0;
+    log->prefix_term = last == start->base_index ? start->base_term : 0;
+    recover->floor = last;
+}
+
+static enum err run(struct recover *recover)
+{
+    const struct recover_start *start = recover->start;
+    struct log *log = recover->log;
+    enum err err = list_files(recover);
+    for (uint32_t i = 0; err == OK && i < recover->count; i++) {
+        err = read_file(recover, &recover->files[i]);
+    }
+    if (err != OK) return err;
+    prepare_log(recover);
+    err = load_sealed(recover);
+    if (err != OK) return err;
+    log->chain = recover->chain;
+    log->written_index = log->last_index;
+    recover->is_placed = false;
+    recover->floor = start->base_index;
+    err = link_files(recover);
+    if (err == OK) err = judge(recover);
+    if (err == OK) err = load_unsealed(recover);
+    if (err == OK) err = settle(recover);
+    return err;
+}
+
+enum err recover_log(struct log *log, const struct log_config *config,
+                     const struct recover_start *start, struct buf *message)
+{
+    CHECK(message->size == 0);
+    struct recover recover = {
+        .log = log,
+        .config = config,
+        .start = start,
+        .message = message,
+        .disk = config->disk,
+    };
+    log_init(log, config);
+    const enum err err = run(&recover);
+    for (uint32_t i = 0; i < recover.count; i++) {
+        if (recover.files[i].handle < 0) continue;
+        config->disk->close(config->disk->context, recover.files[i].handle);
+    }
+    mem_free(recover.files);
+    buf_close(&recover.bytes);
+    if (err != OK) {
+        log->stopped = true; /* Nothing more is written. */
+        log_close(log);
+        return err;
+    }
+    log_check(log);
+    return OK;
+}
