@@ -6,8 +6,8 @@
  * does not make and free regions all the time. Larger ones are allocations of mem.h.
  *
  * The keydir keeps its entries here. Measured against one malloc each, for a million random keys:
- * 11 bytes a key less, and a clear that takes 10 ns a key instead of 240, because it frees the
- * regions and looks at no entry. */
+ * 10 bytes of resident memory a key less, and a clear that takes 10 ns a key instead of 240,
+ * because it frees the regions and looks at no entry. */
 #ifndef KV_STORAGE_SLAB_H
 #define KV_STORAGE_SLAB_H
 
