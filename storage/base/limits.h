@@ -35,6 +35,10 @@
     (1u * MIB) /* entries in one AppendEntries frame, but for a single big one */
 #define APPEND_ENTRIES_MAX (4096u)
 #define SHIP_CHUNK_SIZE (256u * KIB)
+#define FORWARD_SIZE_MAX (15u * MIB)       /* one command that travels to the leader */
+#define FORWARD_QUEUE_SIZE_MAX (18u * MIB) /* unanswered commands of one connection on their way */
+#define FORWARD_REPLY_SIZE_MAX (16u * MIB) /* one reply that travels back */
+#define REQUEST_SIZE_MAX (32u * MIB)       /* one command, all its arguments */
 #define NAME_SIZE_MAX (63u)
 #define ADDRESS_SIZE_MAX (255u)
 
@@ -46,5 +50,9 @@ STATIC_CHECK(RECORD_SIZE_MAX + SEGMENT_BLOCK_SIZE <= GROUP_SIZE_MAX, "a record f
 STATIC_CHECK(GROUP_SIZE_MAX + 2 * SEGMENT_BLOCK_SIZE <= SEGMENT_SIZE_DEFAULT,
              "a group fits in a segment");
 STATIC_CHECK(RECORD_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a record fits in a peer frame");
+STATIC_CHECK(FORWARD_QUEUE_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "what is sent again fits in a frame");
+STATIC_CHECK(FORWARD_SIZE_MAX <= FORWARD_QUEUE_SIZE_MAX, "one command fits in the queue");
+STATIC_CHECK(FORWARD_REPLY_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a reply fits in a frame");
+STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX + 4096 <= FORWARD_SIZE_MAX, "any SET can travel");
 
 #endif

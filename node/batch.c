@@ -1,0 +1,274 @@
+#include "node/batch.h"
+
+#include "storage/base/check.h"
+#include "storage/base/hash.h"
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
+
+#define BUCKET_COUNT_MIN 1024u
+#define SPARE_BUFFER_MAX (4u * MIB)
+
+struct batch_node {
+    uint64_t hash;
+    struct batch *batch;
+    uint64_t offset;         /* Of the effect in the batch's record. */
+    struct batch_node *next; /* In the bucket, or in the free list. */
+    struct batch_node *batch_next;
+    bool is_linked; /* False after a FLUSH hid it. */
+};
+
+static struct batch *batch_create(struct batches *batches, uint64_t number)
+{
+    struct batch *batch = batches->spare;
+    if (batch != NULL) {
+        batches->spare = NULL;
+    } else {
+        batch = mem_zero(sizeof *batch);
+    }
+    list_init(&batch->link);
+    batch->number = number;
+    batch->index = 0;
+    batch->effect_count = 0;
+    batch->nodes = NULL;
+    batch->record.size = 0;
+    memset(buf_extend(&batch->record, RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE), 0,
+           RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE);
+    return batch;
+}
+
+static void batch_free(struct batches *batches, struct batch *batch)
+{
+    if (batches->spare == NULL && batch->record.capacity <= SPARE_BUFFER_MAX) {
+        batches->spare = batch;
+        return;
+    }
+    buf_close(&batch->record);
+    mem_free(batch);
+}
+
+void batches_init(struct batches *batches)
+{
+    *batches = (struct batches){.bucket_count = BUCKET_COUNT_MIN};
+    list_init(&batches->flying);
+    batches->buckets = mem_zero(BUCKET_COUNT_MIN * sizeof(struct batch_node *));
+    batches->open = batch_create(batches, 1);
+}
+
+static void bucket_unlink(struct batches *batches, struct batch_node *node)
+{
+    struct batch_node **at = &batches->buckets[node->hash & (batches->bucket_count - 1)];
+    while (*at != node) at = &(*at)->next;
+    *at = node->next;
+    node->is_linked = false;
+    batches->node_count--;
+}
+
+static void batch_release(struct batches *batches, struct batch *batch)
+{
+    struct batch_node *node = batch->nodes;
+    while (node != NULL) {
+        struct batch_node *next = node->batch_next;
+        if (node->is_linked) bucket_unlink(batches, node);
+        node->next = batches->free_nodes;
+        batches->free_nodes = node;
+        node = next;
+    }
+    batch->nodes = NULL;
+    if (batches->flush_number == batch->number) batches->flush_number = 0;
+    batch_free(batches, batch);
+}
+
+void batches_close(struct batches *batches)
+{
+    batches_drop(batches);
+    batch_release(batches, batches->open);
+    if (batches->spare != NULL) {
+        buf_close(&batches->spare->record);
+        mem_free(batches->spare);
+    }
+    while (batches->free_nodes != NULL) {
+        struct batch_node *next = batches->free_nodes->next;
+        mem_free(batches->free_nodes);
+        batches->free_nodes = next;
+    }
+    mem_free(batches->buckets);
+    *batches = (struct batches){0};
+}
+
+static struct effect node_effect(const struct batch_node *node)
+{
+    struct effect effect = {0};
+    uint64_t size = 0;
+    const struct buf *record = &node->batch->record;
+    const struct slice bytes = slice_of(record->data + node->offset, record->size - node->offset);
+    CHECK(effect_decode_trusted(bytes, &effect, &size) == OK);
+    return effect;
+}
+
+struct batch_hit batches_find(const struct batches *batches, struct slice key)
+{
+    struct batch_hit hit = {0};
+    if (batches->node_count == 0 && batches->flush_number == 0) return hit;
+    const uint64_t hash = hash64(key.data, key.size);
+    const struct batch_node *node = batches->buckets[hash & (batches->bucket_count - 1)];
+    for (; node != NULL; node = node->next) {
+        if (node->hash != hash) continue;
+        const struct effect effect = node_effect(node);
+        if (!slice_equal(effect.key, key)) continue;
+        if (!hit.is_flying) {
+            hit.is_flying = true;
+            hit.number = node->batch->number;
+            hit.expiry_ms = effect.expiry_ms;
+            hit.exists = effect.kind != EFFECT_DELETE;
+        }
+        if (effect.kind != EFFECT_EXPIRE_AT) {
+            hit.value = effect.value;
+            hit.is_expiry_only = false;
+            return hit;
+        }
+        hit.is_expiry_only =
+            true; /* Look further for the value; none in flight: the keydir has it. */
+    }
+    if (!hit.is_flying && batches->flush_number != 0) {
+        hit.is_hidden = true;
+        hit.number = batches->flush_number;
+    }
+    return hit;
+}
+
+static void buckets_grow(struct batches *batches)
+{
+    const uint32_t count = batches->bucket_count * 2;
+    struct batch_node **buckets = mem_zero(count * sizeof *buckets);
+    for (uint32_t i = 0; i < batches->bucket_count; i++) {
+        /* Two passes keep the order within a chain: newest first. */
+        struct batch_node **low = &buckets[i];
+        struct batch_node **high = &buckets[i + batches->bucket_count];
+        for (struct batch_node *node = batches->buckets[i]; node != NULL; node = node->next) {
+            struct batch_node ***tail = (node->hash & batches->bucket_count) != 0 ? &high : &low;
+            **tail = node;
+            *tail = &node->next;
+        }
+        *low = NULL;
+        *high = NULL;
+    }
+    mem_free(batches->buckets);
+    batches->buckets = buckets;
+    batches->bucket_count = count;
+}
+
+/* A FLUSH hides every effect in flight before it. */
+static void hide_all(struct batches *batches)
+{
+    for (uint32_t i = 0; i < batches->bucket_count && batches->node_count > 0; i++) {
+        for (struct batch_node *node = batches->buckets[i]; node != NULL; node = node->next) {
+            node->is_linked = false;
+            batches->node_count--;
+        }
+        batches->buckets[i] = NULL;
+    }
+    batches->flush_number = batches->open->number;
+}
+
+void batches_add(struct batches *batches, const struct effect *effect)
+{
+    struct batch *batch = batches->open;
+    CHECK(batch->effect_count < BATCH_EFFECTS_MAX);
+    CHECK(batch->record.size + effect_size(effect) <= RECORD_SIZE_MAX);
+    const uint64_t offset = batch->record.size;
+    effect_encode(effect, &batch->record);
+    batch->effect_count++;
+    if (effect->kind == EFFECT_FLUSH) {
+        hide_all(batches);
+        return;
+    }
+    struct batch_node *node = batches->free_nodes;
+    if (node != NULL) {
+        batches->free_nodes = node->next;
+    } else {
+        node = mem_alloc(sizeof *node);
+    }
+    if (batches->node_count >= batches->bucket_count) buckets_grow(batches);
+    const uint64_t hash = hash64(effect->key.data, effect->key.size);
+    struct batch_node **bucket = &batches->buckets[hash & (batches->bucket_count - 1)];
+    *node = (struct batch_node){.hash = hash,
+                                .batch = batch,
+                                .offset = offset,
+                                .next = *bucket,
+                                .batch_next = batch->nodes,
+                                .is_linked = true};
+    *bucket = node;
+    batch->nodes = node;
+    batches->node_count++;
+}
+
+struct buf *batches_seal(struct batches *batches)
+{
+    struct batch *batch = batches->open;
+    CHECK(batch->effect_count > 0);
+    put_u32(batch->record.data + RECORD_HEADER_SIZE, batch->effect_count);
+    return &batch->record;
+}
+
+void batches_launch(struct batches *batches, uint64_t index)
+{
+    struct batch *batch = batches->open;
+    CHECK(index > 0);
+    batch->index = index;
+    list_append(&batches->flying, &batch->link);
+    batches->flying_count++;
+    batches->flying_size += batch->record.size;
+    batches->open = batch_create(batches, batch->number + 1);
+}
+
+static void retire_first(struct batches *batches)
+{
+    struct batch *batch = LIST_ITEM(batches->flying.next, struct batch, link);
+    list_remove(&batch->link);
+    batches->flying_count--;
+    batches->flying_size -= batch->record.size;
+    batches->retired_number = batch->number;
+    batch_release(batches, batch);
+}
+
+bool batches_retire(struct batches *batches, uint64_t applied)
+{
+    bool any = false;
+    while (!list_empty(&batches->flying)) {
+        if (LIST_ITEM(batches->flying.next, struct batch, link)->index > applied) break;
+        retire_first(batches);
+        any = true;
+    }
+    return any;
+}
+
+void batches_drop(struct batches *batches)
+{
+    while (!list_empty(&batches->flying)) retire_first(batches);
+    if (batches_open_empty(batches)) return;
+    const uint64_t number = batches->open->number;
+    batch_release(batches, batches->open);
+    batches->retired_number = number;
+    batches->open = batch_create(batches, number + 1);
+}
+
+void batches_check(const struct batches *batches)
+{
+    uint64_t count = 0;
+    uint64_t size = 0;
+    uint64_t number = batches->retired_number;
+    uint64_t index = 0;
+    for (const struct list *at = batches->flying.next; at != &batches->flying; at = at->next) {
+        const struct batch *batch = LIST_ITEM(at, const struct batch, link);
+        CHECK(batch->number == number + 1);
+        CHECK(batch->index > index);
+        number = batch->number;
+        index = batch->index;
+        size += batch->record.size;
+        count++;
+    }
+    CHECK(batches->open->number == number + 1);
+    CHECK(count == batches->flying_count);
+    CHECK(size == batches->flying_size);
+    CHECK(batches->flush_number <= batches->open->number);
+}

@@ -1,0 +1,85 @@
+/* batch.h - the effects of one Raft entry while it is on its way, and the view over all such entries.
+ *
+ * Commands are evaluated at once, against the applied keys and the effects still in flight: the newest
+ * effect of a key in flight hides what the keydir says. A batch gathers while a log write is under way;
+ * then it is proposed as one entry. It is retired when the entry is applied, or dropped when leadership is lost.
+ *
+ * Batches are numbered from 1 without end; the number, not the Raft index, is what replies wait for, since an
+ * open batch has no index yet. */
+#ifndef KV_NODE_BATCH_H
+#define KV_NODE_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+#include "storage/base/list.h"
+#include "storage/effect.h"
+#include "storage/record.h"
+
+struct batch_node; /* One effect in flight, in the view's table. */
+
+struct batch {
+    struct list link; /* In batches.flying, oldest first. */
+    uint64_t number;
+    uint64_t index;    /* Raft index once proposed, else 0. */
+    struct buf record; /* RECORD_HEADER_SIZE bytes, the body's header, the effects. */
+    uint32_t effect_count;
+    struct batch_node *nodes; /* Its effects in the view, newest first. */
+};
+
+struct batches {
+    struct batch *open; /* Gathers; never NULL. Its number is one above the newest proposed. */
+    struct list flying; /* Proposed, not yet applied. */
+    uint64_t flying_count;
+    uint64_t flying_size;    /* Bytes of their records. */
+    uint64_t retired_number; /* All batches up to it are applied. */
+    struct batch *spare;     /* One retired batch, kept for its buffer. */
+    /* The view: a chained hash table, newest effect of a key first. */
+    struct batch_node **buckets;
+    uint32_t bucket_count; /* A power of two. */
+    uint32_t node_count;
+    struct batch_node *free_nodes;
+    uint64_t flush_number; /* Batch of the newest FLUSH in flight; 0: none. */
+};
+
+/* What the view knows of a key. */
+struct batch_hit {
+    bool is_flying; /* The rest is valid only then; else the keydir decides (unless hidden). */
+    bool is_hidden; /* Not flying, but a FLUSH in flight removed whatever the keydir has. */
+    bool exists;
+    bool
+        is_expiry_only; /* The newest effects only change the expiry: the value is in the keydir. */
+    struct slice value; /* Borrows until the next batch_add. */
+    uint64_t expiry_ms;
+    uint64_t number; /* Batch to wait for: also set when hidden. */
+};
+
+void batches_init(struct batches *batches);
+void batches_close(struct batches *batches);
+
+/* Looks @key up among the effects in flight. */
+struct batch_hit batches_find(const struct batches *batches, struct slice key);
+
+/* Adds an effect to the open batch; the caller kept within BATCH_SIZE_MAX and BATCH_EFFECTS_MAX (CHECK). */
+void batches_add(struct batches *batches, const struct effect *effect);
+static inline bool batches_open_empty(const struct batches *batches)
+{
+    return batches->open->effect_count == 0;
+}
+static inline uint64_t batches_open_size(const struct batches *batches)
+{
+    return batches->open->record.size;
+}
+/* Completes the body's header; the record is ready to be proposed. */
+struct buf *batches_seal(struct batches *batches);
+/* The open batch became entry @index: it flies, a new one opens. */
+void batches_launch(struct batches *batches, uint64_t index);
+/* Retires every batch with an index up to @applied. Returns true when any was. */
+bool batches_retire(struct batches *batches, uint64_t applied);
+/* Leadership is lost: forgets everything in flight, the open batch included. Afterwards retired_number is the number
+ * of the last dropped batch, so that nobody waits for ever: resolve the waiting replies before. */
+void batches_drop(struct batches *batches);
+void batches_check(const struct batches *batches);
+
+#endif

@@ -1,0 +1,324 @@
+/* cmd_server.c - INFO, CONFIG and what else describes this node to Redis clients. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "node/command.h"
+#include "node/core_parts.h"
+#include "node/glob.h"
+#include "node/version.h"
+#include "storage/base/mem.h"
+
+/* ---- INFO ------------------------------------------------------------------------------------------------- */
+
+static void info_server(struct core *core, const struct session *session, struct buf *out)
+{
+    const bool is_cluster = session != NULL && session->face == CORE_FACE_CLUSTER;
+    const struct config_address *listener = is_cluster ? &core->config->cluster_client
+                                                       : &core->config->client;
+    buf_printf(out, "# Server\r\nredis_version:%s\r\nflashkv_version:%s\r\nredis_mode:%s\r\n",
+               KV_REDIS_VERSION, KV_VERSION, is_cluster ? "cluster" : "standalone");
+    buf_printf(out, "run_id:%s\r\ntcp_port:%u\r\nuptime_in_seconds:%" PRIu64 "\r\n", core->run_id,
+               listener->port, (core->now_ms - core->started_ms) / 1000);
+}
+
+static void info_clients(struct core *core, struct buf *out)
+{
+    buf_printf(out,
+               "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%" PRIu64
+               "\r\nblocked_clients:0\r\nproxied_clients:%" PRIu64 "\r\n",
+               core->session_count, core->config->max_connections, core->proxy_count);
+}
+
+static void info_memory(struct core *core, struct buf *out)
+{
+    const struct keydir *keys = store_keys(core->shard.store);
+    buf_printf(out,
+               "# Memory\r\nused_memory:%" PRIu64 "\r\nused_memory_index:%" PRIu64
+               "\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n",
+               mem_used(), keydir_memory(keys));
+}
+
+static void info_persistence(struct core *core, struct buf *out)
+{
+    struct store *store = core->shard.store;
+    const struct store_stats stats = store_stats(store);
+    const bool loading = replica_installing(core->shard.replica);
+    buf_printf(out,
+               "# Persistence\r\nloading:%d\r\naof_enabled:1\r\nlog_first_index:%" PRIu64
+               "\r\nlog_last_index:%" PRIu64 "\r\nlog_persisted_index:%" PRIu64
+               "\r\nlog_applied_index:%" PRIu64 "\r\nbase_index:%" PRIu64 "\r\n",
+               loading ? 1 : 0, store_first_index(store), store_last_index(store),
+               store_persisted_index(store), store_applied_index(store), store_base(store).index);
+    buf_printf(
+        out,
+        "segments:%" PRIu64 "\r\ndisk_bytes:%" PRIu64 "\r\nbytes_written:%" PRIu64
+        "\r\ngroups_written:%" PRIu64 "\r\nsyncs:%" PRIu64 "\r\nseals:%" PRIu64
+        "\r\nvalue_reads_memory:%" PRIu64 "\r\nvalue_reads_disk:%" PRIu64 "\r\nnospace:%d\r\n",
+        stats.segments, stats.disk_size, stats.bytes_written, stats.groups_written, stats.syncs,
+        stats.seals, stats.tail_hits, stats.tail_misses, store_nospace(store) ? 1 : 0);
+}
+
+static void info_stats(struct core *core, struct buf *out)
+{
+    const struct core_stats *stats = &core->stats;
+    const struct shard *shard = &core->shard;
+    buf_printf(
+        out,
+        "# Stats\r\ntotal_connections_received:%" PRIu64 "\r\ntotal_commands_processed:%" PRIu64
+        "\r\nrejected_connections:%" PRIu64 "\r\ntotal_net_input_bytes:%" PRIu64
+        "\r\ntotal_net_output_bytes:%" PRIu64 "\r\nexpired_keys:%" PRIu64
+        "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64 "\r\n",
+        stats->connections_total, stats->commands_total, stats->connections_refused,
+        stats->bytes_in_total, stats->bytes_out_total, shard->expired_count, stats->errors_total);
+    buf_printf(
+        out,
+        "commands_forwarded:%" PRIu64 "\r\ncommands_served_for_others:%" PRIu64
+        "\r\ncommands_parked:%" PRIu64 "\r\nuncertain_replies:%" PRIu64
+        "\r\nprotocol_errors:%" PRIu64 "\r\nreads_paused:%" PRIu64
+        "\r\noutput_limit_closed:%" PRIu64 "\r\nidle_closed:%" PRIu64
+        "\r\npeer_links_refused:%" PRIu64 "\r\nwrites:%" PRIu64 "\r\nreads:%" PRIu64
+        "\r\nentries_proposed:%" PRIu64 "\r\neffects_proposed:%" PRIu64 "\r\nturns:%" PRIu64 "\r\n",
+        stats->forwarded_total, stats->forwarded_in_total, stats->parked_total,
+        stats->uncertain_total, stats->protocol_errors_total, stats->paused_total,
+        stats->output_limit_closed, stats->idle_closed, stats->links_refused, shard->write_count,
+        shard->read_count, shard->batch_count, shard->effect_count, stats->turns_total);
+}
+
+static void put_host_port(const char *address, struct buf *host, uint16_t *port)
+{
+    struct config_address parsed = {0};
+    if (!config_parse_address(address, &parsed)) parsed = (struct config_address){0};
+    buf_text(host, parsed.host);
+    *port = parsed.port;
+}
+
+static void info_replication(struct core *core, const struct session *session, struct buf *out)
+{
+    const struct replica *replica = core->shard.replica;
+    const bool is_cluster = session != NULL && session->face == CORE_FACE_CLUSTER;
+    const bool leads = replica_role(replica) == REPLICA_LEADER;
+    const uint64_t leader = replica_leader(replica);
+    const uint64_t applied = store_applied_index(core->shard.store);
+    /* A standalone client may write to any node: each one is a master to it. */
+    if (leads || !is_cluster) {
+        buf_printf(out, "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\n",
+                   leads ? core->peers.count : 0);
+    } else {
+        const struct peer *peer = peers_find(&core->peers, leader);
+        struct buf host = {0};
+        uint16_t port = 0;
+        if (peer != NULL) put_host_port(peer->identity.client_address, &host, &port);
+        buf_printf(out,
+                   "# Replication\r\nrole:slave\r\nmaster_host:%.*s\r\nmaster_port:%u\r\n"
+                   "master_link_status:%s\r\nslave_read_only:1\r\nslave_repl_offset:%" PRIu64
+                   "\r\n",
+                   (int)host.size, (const char *)host.data, port,
+                   peer != NULL && peer->is_connected ? "up" : "down", applied);
+        buf_close(&host);
+    }
+    buf_printf(out, "master_replid:%s\r\nmaster_repl_offset:%" PRIu64 "\r\n", core->run_id,
+               applied);
+}
+
+static void info_raft(struct core *core, struct buf *out)
+{
+    const struct replica *replica = core->shard.replica;
+    const struct replica_stats stats = replica_stats(replica);
+    static const char *const roles[] = {"follower", "candidate", "leader"};
+    buf_printf(out,
+               "# Raft\r\nraft_role:%s\r\nraft_term:%" PRIu64
+               "\r\nraft_leader:%s\r\nraft_committed:%" PRIu64
+               "\r\nraft_ready:%d\r\nraft_installing:%d\r\n",
+               roles[replica_role(replica)], replica_term(replica),
+               core_node_name(core, replica_leader(replica)), replica_committed(replica),
+               replica_ready(replica) ? 1 : 0, replica_installing(replica) ? 1 : 0);
+    buf_printf(out,
+               "raft_elections_won:%" PRIu64 "\r\nraft_steps_down:%" PRIu64
+               "\r\nraft_appends_sent:%" PRIu64 "\r\nraft_appends_received:%" PRIu64
+               "\r\nraft_rejected_frames:%" PRIu64 "\r\nraft_read_rounds:%" PRIu64
+               "\r\nraft_snapshots_sent:%" PRIu64 "\r\nraft_snapshots_installed:%" PRIu64
+               "\r\nraft_snapshots_abandoned:%" PRIu64 "\r\n",
+               stats.elections_won, stats.steps_down, stats.append_sent, stats.append_received,
+               stats.rejected_frames, stats.read_rounds, stats.snapshots_sent,
+               stats.snapshots_installed, stats.snapshots_abandoned);
+}
+
+static void info_keyspace(struct core *core, struct buf *out)
+{
+    const struct keydir *keys = store_keys(core->shard.store);
+    buf_text(out, "# Keyspace\r\n");
+    if (keydir_count(keys) == 0) return;
+    buf_printf(out, "db0:keys=%" PRIu64 ",expires=%" PRIu64 ",avg_ttl=0\r\n", keydir_count(keys),
+               keydir_expiring(keys));
+}
+
+static bool info_wanted(const struct eval *eval, const char *section)
+{
+    if (eval->count == 1) return true;
+    for (uint32_t i = 1; i < eval->count; i++) {
+        if (slice_equal_fold(eval->args[i], section)) return true;
+        if (slice_equal_fold(eval->args[i], "all")) return true;
+        if (slice_equal_fold(eval->args[i], "everything")) return true;
+        if (slice_equal_fold(eval->args[i], "default")) return true;
+    }
+    return false;
+}
+
+void cmd_info(struct eval *eval)
+{
+    static const char *const sections[] = {"server",      "clients",  "memory",
+                                           "persistence", "stats",    "replication",
+                                           "raft",        "keyspace", "cluster"};
+    struct buf out = {0};
+    for (uint32_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        if (!info_wanted(eval, sections[i])) continue;
+        if (out.size > 0) buf_text(&out, "\r\n");
+        switch (i) {
+        case 0: info_server(eval->core, eval->session, &out); break;
+        case 1: info_clients(eval->core, &out); break;
+        case 2: info_memory(eval->core, &out); break;
+        case 3: info_persistence(eval->core, &out); break;
+        case 4: info_stats(eval->core, &out); break;
+        case 5: info_replication(eval->core, eval->session, &out); break;
+        case 6: info_raft(eval->core, &out); break;
+        case 7: info_keyspace(eval->core, &out); break;
+        default:
+            buf_printf(&out, "# Cluster\r\ncluster_enabled:%d\r\n",
+                       eval->session->face == CORE_FACE_CLUSTER ? 1 : 0);
+        }
+    }
+    resp_put_verbatim(eval->out, buf_slice(&out), eval->protocol);
+    buf_close(&out);
+}
+
+/* ---- CONFIG -------------------------------------------------------------------------------------------------- */
+
+/* Options of Redis that clients ask for, with what is true here. */
+static const struct {
+    const char *name;
+    const char *value;
+} redis_options[] = {{"appendfsync", "always"}, {"appendonly", "yes"},        {"databases", "1"},
+                     {"maxmemory", "0"},        {"replica-read-only", "yes"}, {"save", ""},
+                     {"slave-read-only", "yes"}};
+
+static bool config_matches(const struct eval *eval, const char *name)
+{
+    for (uint32_t i = 2; i < eval->count; i++) {
+        if (glob_match(eval->args[i], slice_text(name))) return true;
+    }
+    return false;
+}
+
+static void config_get_options(struct eval *eval)
+{
+    struct buf pairs = {0};
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < sizeof redis_options / sizeof redis_options[0]; i++) {
+        if (!config_matches(eval, redis_options[i].name)) continue;
+        resp_put_text(&pairs, redis_options[i].name);
+        resp_put_text(&pairs, redis_options[i].value);
+        count++;
+    }
+    if (config_matches(eval, "maxclients")) {
+        char text[24];
+        (void)snprintf(text, sizeof text, "%" PRIu64, eval->core->config->max_connections);
+        resp_put_text(&pairs, "maxclients");
+        resp_put_text(&pairs, text);
+        count++;
+    }
+    if (config_matches(eval, "timeout")) {
+        char text[24];
+        (void)snprintf(text, sizeof text, "%" PRIu64, eval->core->config->idle_timeout_ms / 1000);
+        resp_put_text(&pairs, "timeout");
+        resp_put_text(&pairs, text);
+        count++;
+    }
+    for (uint32_t i = 0; config_option(i) != NULL; i++) {
+        struct buf value = {0};
+        if (!config_matches(eval, config_option(i)->name)) continue;
+        config_get(eval->core->config, config_option(i)->name, &value);
+        resp_put_text(&pairs, config_option(i)->name);
+        resp_put_bulk(&pairs, buf_slice(&value));
+        buf_close(&value);
+        count++;
+    }
+    resp_put_map(eval->out, count, eval->protocol);
+    buf_append(eval->out, pairs.data, pairs.size);
+    buf_close(&pairs);
+}
+
+void cmd_config(struct eval *eval)
+{
+    const struct slice sub = eval->args[1];
+    if (slice_equal_fold(sub, "get") && eval->count >= 3) {
+        config_get_options(eval);
+    } else if (slice_equal_fold(sub, "get")) {
+        eval_error(eval, "ERR wrong number of arguments for 'config|get' command");
+    } else {
+        char text[160];
+        (void)snprintf(text, sizeof text,
+                       "ERR unknown subcommand '%.*s': options are set when the node starts, only "
+                       "CONFIG GET is here",
+                       sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
+        eval_error(eval, text);
+    }
+}
+
+/* ---- TIME, ROLE ------------------------------------------------------------------------------------------------ */
+
+void cmd_time(struct eval *eval)
+{
+    char text[24];
+    resp_put_array(eval->out, 2);
+    (void)snprintf(text, sizeof text, "%" PRIu64, eval->core->wall_ms / 1000);
+    resp_put_text(eval->out, text);
+    (void)snprintf(text, sizeof text, "%" PRIu64, eval->core->wall_ms % 1000 * 1000);
+    resp_put_text(eval->out, text);
+}
+
+static void put_member(struct eval *eval, const struct peer *peer, uint64_t offset)
+{
+    char text[24];
+    struct buf host = {0};
+    uint16_t port = 0;
+    put_host_port(peer->identity.client_address, &host, &port);
+    resp_put_array(eval->out, 3);
+    resp_put_bulk(eval->out, buf_slice(&host));
+    (void)snprintf(text, sizeof text, "%u", port);
+    resp_put_text(eval->out, text);
+    (void)snprintf(text, sizeof text, "%" PRIu64, offset);
+    resp_put_text(eval->out, text);
+    buf_close(&host);
+}
+
+void cmd_role(struct eval *eval)
+{
+    struct core *core = eval->core;
+    const struct replica *replica = core->shard.replica;
+    const struct peer *leader = peers_find(&core->peers, replica_leader(replica));
+    const uint64_t applied = store_applied_index(core->shard.store);
+    if (replica_role(replica) != REPLICA_LEADER && leader != NULL) {
+        struct buf host = {0};
+        uint16_t port = 0;
+        put_host_port(leader->identity.client_address, &host, &port);
+        resp_put_array(eval->out, 5);
+        resp_put_text(eval->out, "slave");
+        resp_put_bulk(eval->out, buf_slice(&host));
+        resp_put_int(eval->out, port);
+        resp_put_text(eval->out, leader->is_connected ? "connected" : "connect");
+        resp_put_int(eval->out, (int64_t)applied);
+        buf_close(&host);
+        return;
+    }
+    const bool leads = replica_role(replica) == REPLICA_LEADER;
+    uint32_t known = 0;
+    for (uint32_t i = 0; leads && i < core->peers.count; i++) known += core->peers.list[i].is_known;
+    resp_put_array(eval->out, 3);
+    resp_put_text(eval->out, "master");
+    resp_put_int(eval->out, (int64_t)applied);
+    resp_put_array(eval->out, known);
+    for (uint32_t i = 0; known > 0 && i < core->peers.count; i++) {
+        const struct peer *peer = &core->peers.list[i];
+        if (peer->is_known) put_member(eval, peer, replica_match(replica, peer->identity.node_id));
+    }
+}

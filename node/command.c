@@ -1,0 +1,157 @@
+/* command.c - the command table. Adding a command: one row here, one function in a cmd_*.c. Rows are in the order of
+ * their names, which the look-up and a test rely on. */
+#include "node/command.h"
+
+#define LOCAL (CMD_LOCAL | CMD_FAST)
+#define READ (CMD_READ | CMD_FAST)
+#define WRITE (CMD_WRITE | CMD_FAST)
+#define FREES (CMD_WRITE | CMD_FREES | CMD_FAST)
+#define WALK (CMD_READ | CMD_APPLIED)
+
+static const struct command table[] = {
+    {"append", 3, WRITE, 1, 1, 1, cmd_append, "string", "2.0.0", "O(n) of the value",
+     "Appends to a value; sets the key when it is not there", "APPEND key value"},
+    {"auth", -2, LOCAL, 0, 0, 0, cmd_auth, "connection", "1.0.0", "O(1)",
+     "Names a user; this version only has the user default without a password",
+     "AUTH [username] password"},
+    {"client", -2, LOCAL, 0, 0, 0, cmd_client, "connection", "2.4.0", "O(1), LIST O(n) connections",
+     "About connections: SETINFO SETNAME GETNAME ID INFO LIST NO-EVICT NO-TOUCH",
+     "CLIENT subcommand [argument ...]"},
+    {"command", -1, LOCAL, 0, 0, 0, cmd_command, "server", "2.8.13", "O(n) commands",
+     "Describes the commands: COUNT DOCS GETKEYS INFO LIST", "COMMAND [subcommand [argument ...]]"},
+    {"config", -2, LOCAL, 0, 0, 0, cmd_config, "server", "2.0.0", "O(n) options",
+     "Shows the options of this node that match the patterns", "CONFIG GET pattern [pattern ...]"},
+    {"dbsize", 1, WALK | CMD_FAST, 0, 0, 0, cmd_dbsize, "server", "1.0.0", "O(1)",
+     "Counts the keys", "DBSIZE"},
+    {"decr", 2, WRITE, 1, 1, 1, cmd_decr, "string", "1.0.0", "O(1)",
+     "Subtracts one from an integer value", "DECR key"},
+    {"decrby", 3, WRITE, 1, 1, 1, cmd_decrby, "string", "1.0.0", "O(1)",
+     "Subtracts a number from an integer value", "DECRBY key decrement"},
+    {"del", -2, FREES, 1, -1, 1, cmd_del, "generic", "1.0.0", "O(n) keys", "Deletes keys",
+     "DEL key [key ...]"},
+    {"echo", 2, LOCAL, 0, 0, 0, cmd_echo, "connection", "1.0.0", "O(1)", "Answers its argument",
+     "ECHO message"},
+    {"exists", -2, READ, 1, -1, 1, cmd_exists, "generic", "1.0.0", "O(n) keys",
+     "Counts how many of the keys exist", "EXISTS key [key ...]"},
+    {"expire", -3, WRITE, 1, 1, 1, cmd_expire, "generic", "1.0.0", "O(1)",
+     "Sets the time to live of a key in seconds", "EXPIRE key seconds [NX | XX | GT | LT]"},
+    {"flushall", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
+     "Deletes every key", "FLUSHALL [ASYNC | SYNC]"},
+    {"flushdb", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
+     "Deletes every key: there is one database", "FLUSHDB [ASYNC | SYNC]"},
+    {"get", 2, READ, 1, 1, 1, cmd_get, "string", "1.0.0", "O(1)", "Answers the value of a key",
+     "GET key"},
+    {"getdel", 2, FREES, 1, 1, 1, cmd_getdel, "string", "6.2.0", "O(1)",
+     "Answers the value of a key and deletes the key", "GETDEL key"},
+    {"getset", 3, WRITE, 1, 1, 1, cmd_getset, "string", "1.0.0", "O(1)",
+     "Sets a value and answers the one before", "GETSET key value"},
+    {"hello", -1, LOCAL, 0, 0, 0, cmd_hello, "connection", "6.0.0", "O(1)",
+     "Chooses the protocol version and introduces both sides",
+     "HELLO [protover [AUTH username password] [SETNAME clientname]]"},
+    {"incr", 2, WRITE, 1, 1, 1, cmd_incr, "string", "1.0.0", "O(1)", "Adds one to an integer value",
+     "INCR key"},
+    {"incrby", 3, WRITE, 1, 1, 1, cmd_incrby, "string", "1.0.0", "O(1)",
+     "Adds a number to an integer value", "INCRBY key increment"},
+    {"info", -1, LOCAL & ~CMD_FAST, 0, 0, 0, cmd_info, "server", "1.0.0", "O(1)",
+     "State and figures of this node", "INFO [section [section ...]]"},
+    {"keys", 2, WALK, 0, 0, 0, cmd_keys, "generic", "1.0.0", "O(n) keys",
+     "Lists the keys that match a pattern", "KEYS pattern"},
+    {"kv.get", 2, READ | CMD_APPLIED, 1, 1, 1, cmd_kv_get, "kv", "0.1.0", "O(1)",
+     "Answers value, revision and remaining milliseconds (-1: for ever) of a key", "KV.GET key"},
+    {"kv.leader", 1, LOCAL, 0, 0, 0, cmd_kv_leader, "kv", "0.1.0", "O(1)",
+     "Name and client address of the leader that this node knows", "KV.LEADER"},
+    {"kv.members", 1, LOCAL, 0, 0, 0, cmd_kv_members, "kv", "0.1.0", "O(n) members",
+     "The members: name, id, peer address, client address, role, whether connected", "KV.MEMBERS"},
+    {"kv.range", -3, WALK, 0, 0, 0, cmd_kv_range, "kv", "0.1.0", "O(log n + result)",
+     "Keys from <= key < to in order, with values and revisions; an empty to is the end",
+     "KV.RANGE from to [LIMIT count] [REVERSE] [KEYS]"},
+    {"kv.status", 1, LOCAL, 0, 0, 0, cmd_kv_status, "kv", "0.1.0", "O(1)",
+     "State of this node as fields and values", "KV.STATUS"},
+    {"kv.transfer", -1, CMD_READ, 0, 0, 0, cmd_kv_transfer, "kv", "0.1.0", "O(1)",
+     "Asks the leader to hand leadership to a member, or to the one that is furthest",
+     "KV.TRANSFER [name]"},
+    {"mget", -2, READ, 1, -1, 1, cmd_mget, "string", "1.0.0", "O(n) keys",
+     "Answers the values of keys, all of one moment", "MGET key [key ...]"},
+    {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
+     "Sets keys, all at one moment", "MSET key value [key value ...]"},
+    {"persist", 2, WRITE, 1, 1, 1, cmd_persist, "generic", "2.2.0", "O(1)",
+     "Takes the time to live from a key", "PERSIST key"},
+    {"pexpire", -3, WRITE, 1, 1, 1, cmd_pexpire, "generic", "2.6.0", "O(1)",
+     "Sets the time to live of a key in milliseconds",
+     "PEXPIRE key milliseconds [NX | XX | GT | LT]"},
+    {"ping", -1, LOCAL, 0, 0, 0, cmd_ping, "connection", "1.0.0", "O(1)",
+     "Answers PONG, or its argument", "PING [message]"},
+    {"pttl", 2, READ, 1, 1, 1, cmd_pttl, "generic", "2.6.0", "O(1)",
+     "Remaining milliseconds of a key; -1: for ever, -2: no such key", "PTTL key"},
+    {"quit", -1, LOCAL, 0, 0, 0, cmd_quit, "connection", "1.0.0", "O(1)", "Closes the connection",
+     "QUIT"},
+    {"reset", 1, LOCAL, 0, 0, 0, cmd_reset, "connection", "6.2.0", "O(1)",
+     "Puts the connection back to its first state", "RESET"},
+    {"role", 1, LOCAL, 0, 0, 0, cmd_role, "server", "2.8.12", "O(n) members",
+     "The part that this node plays", "ROLE"},
+    {"scan", -2, WALK, 0, 0, 0, cmd_scan, "generic", "2.8.0", "O(1) a call, O(n) in all",
+     "Walks over the keys; a key that is there all the time is seen exactly once",
+     "SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"},
+    {"select", 2, LOCAL, 0, 0, 0, cmd_select, "connection", "1.0.0", "O(1)",
+     "Chooses the database: there is only 0", "SELECT index"},
+    {"set", -3, WRITE, 1, 1, 1, cmd_set, "string", "1.0.0", "O(1)", "Sets the value of a key",
+     "SET key value [NX | XX | IFREV revision] [GET] [EX seconds | PX milliseconds | EXAT seconds "
+     "| PXAT "
+     "milliseconds | KEEPTTL]"},
+    {"setnx", 3, WRITE, 1, 1, 1, cmd_setnx, "string", "1.0.0", "O(1)",
+     "Sets the value of a key that does not exist", "SETNX key value"},
+    {"strlen", 2, READ, 1, 1, 1, cmd_strlen, "string", "2.2.0", "O(1)",
+     "Answers the length of a value", "STRLEN key"},
+    {"time", 1, LOCAL, 0, 0, 0, cmd_time, "server", "2.6.0", "O(1)",
+     "The clock of this node: seconds and microseconds", "TIME"},
+    {"ttl", 2, READ, 1, 1, 1, cmd_ttl, "generic", "1.0.0", "O(1)",
+     "Remaining seconds of a key; -1: for ever, -2: no such key", "TTL key"},
+    {"type", 2, READ, 1, 1, 1, cmd_type, "generic", "1.0.0", "O(1)",
+     "Answers string, or none when the key does not exist", "TYPE key"},
+    {"unlink", -2, FREES, 1, -1, 1, cmd_del, "generic", "4.0.0", "O(n) keys", "Deletes keys",
+     "UNLINK key [key ...]"},
+};
+
+uint32_t command_count(void)
+{
+    return (uint32_t)(sizeof table / sizeof table[0]);
+}
+
+const struct command *command_at(uint32_t at)
+{
+    return at < command_count() ? &table[at] : NULL;
+}
+
+static int compare_fold(struct slice name, const char *text)
+{
+    for (uint64_t i = 0; i < name.size; i++) {
+        uint8_t byte = name.data[i];
+        if (byte >= 'A' && byte <= 'Z') byte = (uint8_t)(byte + 32);
+        if (text[i] == 0) return 1;
+        if (byte != (uint8_t)text[i]) return byte < (uint8_t)text[i] ? -1 : 1;
+    }
+    return text[name.size] == 0 ? 0 : -1;
+}
+
+const struct command *command_find(struct slice name)
+{
+    uint32_t low = 0;
+    uint32_t high = command_count();
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        const int order = compare_fold(name, table[middle].name);
+        if (order == 0) return &table[middle];
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return NULL;
+}
+
+bool command_arity_fits(const struct command *command, uint32_t count)
+{
+    if (command->arity >= 0) return count == (uint32_t)command->arity;
+    return count >= (uint32_t)-command->arity;
+}

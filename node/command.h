@@ -1,0 +1,159 @@
+/* command.h - the command table and what a command's function may use.
+ *
+ * A command is one row of the table (command_table.c) and one function (cmd_*.c). The function reads keys and adds
+ * effects through eval_* and writes its reply; it never waits. What it read and wrote decides when the reply may
+ * leave, which eval tracks by itself. */
+#ifndef KV_NODE_COMMAND_H
+#define KV_NODE_COMMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/resp.h"
+#include "node/batch.h"
+#include "node/session.h"
+#include "storage/keydir.h"
+
+struct core;
+struct shard;
+
+enum command_flag {
+    CMD_LOCAL = 1, /* Answered by the node that the client talks to; no keys, no leader. */
+    CMD_READ = 2,  /* Linearizable read: confirmed by a read round. */
+    CMD_WRITE = 4, /* May add effects. */
+    CMD_APPLIED =
+        8, /* Looks at the applied keys as a whole: waits until all before it is applied. */
+    CMD_FREES = 16, /* A write that is still taken when the disk is full. */
+    CMD_FAST = 32,  /* For COMMAND INFO: constant or logarithmic time. */
+};
+
+struct eval {
+    struct core *core;
+    struct shard *shard;
+    struct session *session;
+    const struct command *command;
+    const struct slice *args; /* args[0] is the name */
+    uint32_t count;
+    struct buf *out;
+    int protocol;
+    uint64_t now_ms; /* The replicated clock, milliseconds since the epoch; never goes back. */
+    /* What it touched. */
+    uint64_t batch;  /* Newest batch that it saw or wrote; 0: none. */
+    bool is_local;   /* Reads of this node's applied state alone (option reads = local). */
+    bool is_applied; /* Looks at the applied state only (CMD_APPLIED), but may note what expired. */
+    bool wrote;
+    bool damaged; /* A value could not be read from the disk. */
+};
+
+struct command {
+    const char *name; /* lower case */
+    int8_t arity;     /* Redis': positive exact, negative minimum, the name included */
+    uint8_t flags;
+    int8_t key_first; /* Positions of keys among the arguments; 0: none */
+    int8_t key_last;
+    int8_t key_step;
+    void (*function)(struct eval *eval);
+    const char *group;
+    const char *since;
+    const char *complexity;
+    const char *summary;
+    const char *syntax;
+};
+
+/* NULL when there is no such command. Names fold case. */
+const struct command *command_find(struct slice name);
+const struct command *command_at(uint32_t at); /* NULL past the end */
+uint32_t command_count(void);
+bool command_arity_fits(const struct command *command, uint32_t count);
+
+/* ---- keys, as evaluation sees them ------------------------------------------------------------------ */
+
+struct item {
+    bool exists;
+    uint64_t expiry_ms; /* 0: never */
+    uint64_t revision;  /* Of the applied state; 0 when only in flight or absent. */
+    struct slice value; /* Valid when has_value; else fetched by eval_value. */
+    bool has_value;
+    const struct keydir_entry *entry;
+};
+
+/* Looks a key up. An expired one is deleted by an effect and reported as absent. */
+struct item eval_find(struct eval *eval, struct slice key);
+/* A walk over the applied keys met one that the clock says is gone: notes it, so that it stays gone. */
+void eval_note_expired(struct eval *eval, const struct keydir_info *info);
+/* The item's value; false when the disk gives damaged bytes (an error was replied). Borrowed until the next eval_*. */
+bool eval_value(struct eval *eval, struct item *item, struct slice *value);
+
+/* Room for effects: false when one command may not make so many bytes or effects (an error was replied). */
+bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);
+void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
+              const struct item *before);
+void eval_delete(struct eval *eval, struct slice key, const struct item *before);
+void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms,
+                 const struct item *before);
+void eval_flush(struct eval *eval);
+
+/* Key and value sizes; false when refused (an error was replied). */
+bool eval_key_fits(struct eval *eval, struct slice key);
+bool eval_value_fits(struct eval *eval, uint64_t size);
+
+/* ---- replies ------------------------------------------------------------------------------------------ */
+
+void eval_ok(struct eval *eval);
+void eval_error(struct eval *eval, const char *text); /* with its prefix, e.g. "ERR syntax error" */
+void eval_syntax_error(struct eval *eval);
+/* An integer argument; on failure "ERR value is not an integer or out of range" is replied. */
+bool eval_int(struct eval *eval, uint32_t at, int64_t *value);
+
+/* ---- families ------------------------------------------------------------------------------------------- */
+
+void cmd_get(struct eval *eval);
+void cmd_set(struct eval *eval);
+void cmd_setnx(struct eval *eval);
+void cmd_getset(struct eval *eval);
+void cmd_getdel(struct eval *eval);
+void cmd_mget(struct eval *eval);
+void cmd_mset(struct eval *eval);
+void cmd_append(struct eval *eval);
+void cmd_strlen(struct eval *eval);
+void cmd_incr(struct eval *eval);
+void cmd_decr(struct eval *eval);
+void cmd_incrby(struct eval *eval);
+void cmd_decrby(struct eval *eval);
+
+void cmd_del(struct eval *eval);
+void cmd_exists(struct eval *eval);
+void cmd_type(struct eval *eval);
+void cmd_expire(struct eval *eval);
+void cmd_pexpire(struct eval *eval);
+void cmd_ttl(struct eval *eval);
+void cmd_pttl(struct eval *eval);
+void cmd_persist(struct eval *eval);
+void cmd_dbsize(struct eval *eval);
+void cmd_scan(struct eval *eval);
+void cmd_keys(struct eval *eval);
+void cmd_flushall(struct eval *eval);
+
+void cmd_ping(struct eval *eval);
+void cmd_echo(struct eval *eval);
+void cmd_auth(struct eval *eval);
+void cmd_hello(struct eval *eval);
+void cmd_select(struct eval *eval);
+void cmd_quit(struct eval *eval);
+void cmd_reset(struct eval *eval);
+void cmd_client(struct eval *eval);
+void cmd_command(struct eval *eval);
+
+void cmd_info(struct eval *eval);
+void cmd_config(struct eval *eval);
+void cmd_time(struct eval *eval);
+void cmd_role(struct eval *eval);
+
+void cmd_kv_get(struct eval *eval);
+void cmd_kv_range(struct eval *eval);
+void cmd_kv_status(struct eval *eval);
+void cmd_kv_members(struct eval *eval);
+void cmd_kv_leader(struct eval *eval);
+void cmd_kv_transfer(struct eval *eval);
+
+#endif

@@ -1,0 +1,452 @@
+/* core_client.c - client connections: bytes to commands, where a command runs, replies to bytes. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "client/slot.h"
+#include "node/core_parts.h"
+#include "node/router.h"
+#include "storage/base/check.h"
+
+#define TURN_COMMANDS_MAX 512u /* of one session in one turn, so that none starves the others */
+#define INPUT_PAUSE_SIZE                                                                           \
+    (256u * KIB) /* unread input at which reading stops while the session waits */
+#define OUTPUT_PAUSE_SIZE (1u * MIB) /* replies not taken by the socket at which commands stop */
+#define FORWARD_COUNT_MAX 2048u
+#define BULK_SLACK (64u * KIB)
+
+enum dispatch {
+    DISPATCH_DONE,  /* Answered or on its way: consume it. */
+    DISPATCH_LATER, /* Not now: the session stays ready and tries again when something changed. */
+};
+
+void core_mark_ready(struct core *core, struct session *session)
+{
+    if (list_empty(&session->ready)) list_append(&core->ready, &session->ready);
+}
+
+void core_mark_dirty(struct core *core, struct session *session)
+{
+    if (session_is_proxy(session)) return;
+    if (list_empty(&session->dirty)) list_append(&core->dirty, &session->dirty);
+}
+
+void core_track_waits(struct core *core, struct session *session)
+{
+    if (session->wait_count > 0 && list_empty(&session->waiting)) {
+        list_append(&core->waiting, &session->waiting);
+    }
+}
+
+struct session *core_find_session(struct core *core, uint64_t id)
+{
+    struct session *session = core->session_table[id % CORE_TABLE_SIZE];
+    while (session != NULL && session->id != id) session = session->table_next;
+    return session;
+}
+
+static void forget(struct core *core, struct session *session)
+{
+    struct session **at = &core->session_table[session->id % CORE_TABLE_SIZE];
+    while (*at != session) at = &(*at)->table_next;
+    *at = session->table_next;
+    core->session_count--;
+    router_session_closed(core, session);
+    session_destroy(session);
+}
+
+void core_close_session(struct core *core, struct session *session)
+{
+    core->net->client_close(core->net->context, session->connection);
+    forget(core, session);
+}
+
+struct session *core_client_open(struct core *core, void *connection, enum core_face face,
+                                 const char *address)
+{
+    static const char full[] = "-ERR max number of clients reached\r\n";
+    static const char stopping[] = "-ERR the server is stopping\r\n";
+    const bool is_full = core->session_count >= core->config->max_connections;
+    if (is_full || core->stage != CORE_RUNNING) {
+        const char *text = is_full ? full : stopping;
+        core->stats.connections_refused++;
+        (void)core->net->client_send(core->net->context, connection, (const uint8_t *)text,
+                                     strlen(text));
+        return NULL;
+    }
+    struct session *session = session_create(core->next_session_id++, connection, core->now_ms);
+    session->face = (uint8_t)face;
+    (void)snprintf(session->address, sizeof session->address, "%s", address);
+    list_append(&core->sessions, &session->all);
+    struct session **chain = &core->session_table[session->id % CORE_TABLE_SIZE];
+    session->table_next = *chain;
+    *chain = session;
+    core->session_count++;
+    core->stats.connections_total++;
+    return session;
+}
+
+void core_client_bytes(struct core *core, struct session *session, const uint8_t *data,
+                       uint64_t size)
+{
+    core->stats.bytes_in_total += size;
+    session->active_ms = core->now_ms;
+    if (session->closing) return; /* Nothing after QUIT or a protocol error is read. */
+    buf_append(&session->in, data, size);
+    core_mark_ready(core, session);
+}
+
+void core_client_writable(struct core *core, struct session *session)
+{
+    session->clogged = false;
+    core_mark_dirty(core, session);
+    core_mark_ready(core, session);
+}
+
+void core_client_closed(struct core *core, struct session *session)
+{
+    forget(core, session);
+}
+
+/* ---- where a command runs ---------------------------------------------------------------------------- */
+
+static void reply_error(struct session *session, const char *text)
+{
+    resp_put_error(&session->out, text);
+    session_add_wait(session, (struct session_wait){0});
+}
+
+static void unknown_command(struct core *core, struct session *session, const struct slice *args,
+                            uint32_t count)
+{
+    struct buf text = {0};
+    const struct slice name = args[0];
+    const int name_size = name.size < 128 ? (int)name.size : 128;
+    core->stats.errors_total++;
+    buf_printf(&text, "ERR unknown command '%.*s', with args beginning with: ", name_size,
+               (const char *)name.data);
+    for (uint32_t i = 1; i < count && text.size < 256; i++) {
+        const int size = args[i].size < 128 ? (int)args[i].size : 128;
+        buf_printf(&text, "'%.*s' ", size, (const char *)args[i].data);
+    }
+    buf_u8(&text, 0);
+    reply_error(session, (const char *)text.data);
+    buf_close(&text);
+}
+
+/* The slot that a MOVED names: that of the command's first key, 0 without keys. */
+static void reply_moved(struct session *session, const struct command *command,
+                        const struct slice *args, uint32_t count, const struct peer *leader)
+{
+    char text[ADDRESS_SIZE_MAX + 64];
+    uint32_t slot = 0;
+    if (command->key_first > 0 && (uint32_t)command->key_first < count) {
+        slot = slot_of_key(args[command->key_first]);
+    }
+    (void)snprintf(text, sizeof text, "MOVED %u %s", slot, leader->identity.cluster_client_address);
+    reply_error(session, text);
+}
+
+/* There is no leader to ask: the command waits, up to the option park. */
+static enum dispatch park(struct core *core, struct session *session)
+{
+    if (session->parked_ms == 0) {
+        session->parked_ms = core->now_ms;
+        core->stats.parked_total++;
+    }
+    if (core->now_ms - session->parked_ms < core->config->park_ms) return DISPATCH_LATER;
+    core->stats.errors_total++;
+    reply_error(session,
+                "CLUSTERDOWN no leader is known: the command was not carried out, try again later");
+    return DISPATCH_DONE;
+}
+
+static enum dispatch go_remote(struct core *core, struct session *session,
+                               const struct command *command, const struct slice *args,
+                               uint32_t count, struct slice request)
+{
+    const struct peer *leader = core_leader_peer(core);
+    if (leader == NULL) return park(core, session);
+    if (session->wait_count > 0) return DISPATCH_LATER; /* First what was begun here. */
+    session->parked_ms = 0;
+    if (session->face == CORE_FACE_CLUSTER && leader->identity.cluster_client_address[0] != 0) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        reply_moved(session, command, args, count, leader);
+        return DISPATCH_DONE;
+    }
+    if (session->forward_count >= FORWARD_COUNT_MAX) return DISPATCH_LATER;
+    if (request.size > FORWARD_SIZE_MAX) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        reply_error(
+            session,
+            "TOOBIG the command is too long to travel to the leader: it was not carried out");
+        return DISPATCH_DONE;
+    }
+    if (session->forwarded.size - session->forwarded_start + request.size >
+        FORWARD_QUEUE_SIZE_MAX) {
+        return DISPATCH_LATER;
+    }
+    const bool is_write = (command->flags & CMD_WRITE) != 0;
+    struct buf encoded = {0};
+    if (request.data[0] != '*') { /* An inline command travels as an array. */
+        resp_put_command(&encoded, args, count);
+        request = buf_slice(&encoded);
+    }
+    const bool taken = router_forward(core, session, leader->identity.node_id, request, is_write);
+    buf_close(&encoded);
+    return taken ? DISPATCH_DONE : DISPATCH_LATER;
+}
+
+static enum dispatch go_local(struct core *core, struct session *session,
+                              const struct command *command, const struct slice *args,
+                              uint32_t count)
+{
+    if (session->forward_count > 0) return DISPATCH_LATER; /* First what is still elsewhere. */
+    struct eval eval = {.core = core,
+                        .shard = &core->shard,
+                        .session = session,
+                        .command = command,
+                        .args = args,
+                        .count = count,
+                        .out = &session->out,
+                        .protocol = session->protocol,
+                        .now_ms = core->shard.clock_ms};
+    command->function(&eval);
+    session_add_wait(session, (struct session_wait){0});
+    return DISPATCH_DONE;
+}
+
+/* A request of another node that we cannot carry out: it goes back, and so does everything behind it. */
+static enum dispatch send_back(struct session *proxy)
+{
+    proxy->moved = true;
+    session_add_wait(proxy, (struct session_wait){.moved = true});
+    return DISPATCH_DONE;
+}
+
+static enum dispatch dispatch(struct core *core, struct session *session, const struct slice *args,
+                              uint32_t count, struct slice request)
+{
+    struct shard *shard = &core->shard;
+    const struct command *command = command_find(args[0]);
+    if (session_is_proxy(session) && session->moved) return send_back(session);
+    if (command == NULL || !command_arity_fits(command, count)) {
+        char text[128];
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        if (command == NULL) {
+            unknown_command(core, session, args, count);
+            return DISPATCH_DONE;
+        }
+        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command",
+                       command->name);
+        core->stats.errors_total++;
+        reply_error(session, text);
+        return DISPATCH_DONE;
+    }
+    if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
+    const bool local_read = core->config->reads == CONFIG_READS_LOCAL &&
+                            (command->flags & CMD_READ) != 0 && !session_is_proxy(session) &&
+                            !replica_installing(shard->replica);
+    if (local_read && !shard_ready(shard)) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        shard_evaluate_local(shard, session, command, args, count);
+        return DISPATCH_DONE;
+    }
+    if (!shard_ready(shard)) {
+        if (session_is_proxy(session)) return send_back(session);
+        session->applied_batch = 0;
+        return go_remote(core, session, command, args, count, request);
+    }
+    if (session->forward_count > 0) return DISPATCH_LATER;
+    if ((command->flags & CMD_WRITE) != 0 && shard_is_full(shard)) return DISPATCH_LATER;
+    if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
+    session->parked_ms = 0;
+    return DISPATCH_DONE;
+}
+
+/* ---- input -------------------------------------------------------------------------------------------- */
+
+static struct resp_limits limits_of(const struct core *core)
+{
+    const uint64_t max = core->config->max_value_size;
+    return (struct resp_limits){.args_max = COMMAND_ARGS_MAX,
+                                .bulk_max = (max > KEY_SIZE_MAX ? max : KEY_SIZE_MAX) + BULK_SLACK,
+                                .inline_max = COMMAND_INLINE_SIZE_MAX};
+}
+
+static bool may_run(const struct session *session)
+{
+    if (session->closing) return false;
+    if (session->wait_count >= SESSION_PIPELINE_MAX) return false;
+    return session_end(session) - session->sent < OUTPUT_PAUSE_SIZE;
+}
+
+/* An argument was longer than any value may be: it was read and dropped, the connection stays in step. */
+static void too_big(struct core *core, struct session *session)
+{
+    core->stats.errors_total++;
+    if (session->forward_count > 0) {
+        session_add_forward(session, (struct slice){0}, false, SESSION_TOO_BIG);
+    } else {
+        reply_error(session, ROUTER_TOO_BIG_TEXT);
+    }
+}
+
+/* Runs what the session's input holds. True: it has more that could run at once. */
+static bool run_session(struct core *core, struct session *session)
+{
+    const struct resp_limits limits = limits_of(core);
+    struct resp_parser *parser = &session->parser;
+    for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
+        const struct slice input = slice_of(session->in.data + session->in_start,
+                                            session_input(session));
+        if (!may_run(session) || input.size == 0) {
+            if (input.size == 0) session->begun_ms = 0;
+            return false;
+        }
+        const enum resp_status status = resp_parse(parser, &limits, input);
+        if (status == RESP_MORE) {
+            if (session->begun_ms == 0) session->begun_ms = core->now_ms;
+            if (input.size <= REQUEST_SIZE_MAX) return false;
+        }
+        if (status == RESP_DROP) {
+            session_consume(session, parser->position);
+            continue;
+        }
+        if (status == RESP_BAD || status == RESP_MORE) {
+            core->stats.protocol_errors_total++;
+            if (session->forward_count > 0) return false; /* Its turn has not come yet. */
+            reply_error(session, status == RESP_BAD
+                                     ? parser->error
+                                     : "ERR Protocol error: the command is too long");
+            session->closing = true;
+            core_mark_dirty(core, session);
+            return false;
+        }
+        const uint64_t size = parser->position;
+        enum dispatch result = DISPATCH_DONE;
+        if (parser->too_big) {
+            too_big(core, session);
+        } else if (parser->arg_count > 0) {
+            result = dispatch(core, session, parser->args, parser->arg_count,
+                              slice_of(input.data, size));
+        }
+        if (result == DISPATCH_LATER) {
+            resp_parser_next(parser);
+            core_mark_ready(core, session);
+            return false;
+        }
+        session->begun_ms = 0;
+        session->command_count++;
+        core->stats.commands_total++;
+        session_consume(session, size);
+        resp_parser_next(parser);
+    }
+    core_mark_ready(core, session);
+    return true;
+}
+
+/* A session that waits with a lot of input stops reading from its socket: the sender feels it. */
+static void regulate(struct core *core, struct session *session)
+{
+    if (session_is_proxy(session)) return;
+    const bool blocked = !list_empty(&session->ready) || !may_run(session);
+    const bool pause = blocked && session_input(session) >= INPUT_PAUSE_SIZE;
+    if (pause == session->paused) return;
+    if (!pause && session_input(session) > INPUT_PAUSE_SIZE / 2 && blocked) return;
+    session->paused = pause;
+    if (pause) core->stats.paused_total++;
+    core->net->client_pause(core->net->context, session->connection, pause);
+}
+
+void core_serve_clients(struct core *core)
+{
+    struct list work;
+    if (core->stage >= CORE_CLOSING || list_empty(&core->ready)) return;
+    /* The list is taken over as a whole: sessions that become ready meanwhile wait for the next turn. */
+    list_init(&work);
+    work.next = core->ready.next;
+    work.prev = core->ready.prev;
+    work.next->prev = &work;
+    work.prev->next = &work;
+    list_init(&core->ready);
+    while (!list_empty(&work)) {
+        struct session *session = LIST_ITEM(work.next, struct session, ready);
+        list_remove(&session->ready);
+        const uint64_t end = session_end(session);
+        if (run_session(core, session)) core->more = true;
+        core_track_waits(core, session);
+        if (session_is_proxy(session)) {
+            /* Replies that wait for nothing leave at once. */
+            router_release(core, session, core->shard.retired_seen, core->shard.confirmed_seen);
+        } else if (session_end(session) != end) {
+            core_mark_dirty(core, session);
+        }
+        regulate(core, session);
+    }
+}
+
+/* ---- output ------------------------------------------------------------------------------------------- */
+
+static void flush_session(struct core *core, struct session *session)
+{
+    const uint64_t size = session->released - session->sent;
+    if (size > 0 && !session->clogged) {
+        const uint64_t sent = core->net->client_send(
+            core->net->context, session->connection,
+            session->out.data + (session->sent - session->out_base), size);
+        core->stats.bytes_out_total += sent;
+        session->active_ms = core->now_ms;
+        session->clogged = sent < size;
+        session_sent(session, sent);
+        if (sent > 0 && session_input(session) > 0) core_mark_ready(core, session);
+    }
+    if (session->closing && session->sent == session_end(session) && session->forward_count == 0) {
+        core_close_session(core, session);
+        return;
+    }
+    if (session_end(session) - session->sent > core->config->output_limit_size) {
+        core->stats.output_limit_closed++;
+        core_log(core, CONFIG_WARN, "client %s does not read its replies: closed at output-limit",
+                 session->address);
+        core_close_session(core, session);
+    }
+}
+
+void core_flush_clients(struct core *core)
+{
+    while (!list_empty(&core->dirty)) {
+        struct session *session = LIST_ITEM(core->dirty.next, struct session, dirty);
+        list_remove(&session->dirty);
+        flush_session(core, session);
+    }
+}
+
+/* ---- timeouts ------------------------------------------------------------------------------------------ */
+
+static bool is_overdue(const struct core *core, const struct session *session)
+{
+    const struct config *config = core->config;
+    const uint64_t now = core->now_ms;
+    if (session->begun_ms != 0 && !session->paused && list_empty(&session->ready) &&
+        now - session->begun_ms >= config->handshake_timeout_ms &&
+        now - session->active_ms >= config->handshake_timeout_ms) {
+        return true; /* A command was begun and no more of it came. */
+    }
+    if (config->idle_timeout_ms == 0 || session->wait_count > 0 || session->forward_count > 0) {
+        return false;
+    }
+    return now - session->active_ms >= config->idle_timeout_ms;
+}
+
+void core_tick_clients(struct core *core)
+{
+    for (struct list *at = core->sessions.next, *next; at != &core->sessions; at = next) {
+        next = at->next;
+        struct session *session = LIST_ITEM(at, struct session, all);
+        regulate(core, session);
+        if (is_overdue(core, session)) {
+            core->stats.idle_closed++;
+            core_close_session(core, session);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/* core_parts.h - the inside of the core, shared by core.c, router.c, identity.c and the commands only. */
+#ifndef KV_NODE_CORE_PARTS_H
+#define KV_NODE_CORE_PARTS_H
+
+#include "node/core.h"
+#include "node/identity.h"
+#include "node/session.h"
+#include "node/shard.h"
+#include "raft/peer.h"
+
+#define CORE_TABLE_SIZE 4096u /* chains of the session and proxy tables */
+
+struct core_stats {
+    uint64_t connections_total, connections_refused, commands_total, errors_total, forwarded_total;
+    uint64_t forwarded_in_total, uncertain_total, parked_total, protocol_errors_total;
+    uint64_t bytes_in_total, bytes_out_total, output_limit_closed, idle_closed, paused_total;
+    uint64_t links_refused, turns_total;
+};
+
+enum core_stage { CORE_RUNNING, CORE_HANDING_OVER, CORE_DRAINING, CORE_CLOSING, CORE_STOPPED };
+
+struct core {
+    const struct config *config;
+    struct disk *disk;
+    struct net *net;
+    uint64_t seed;
+    struct identity identity;
+    struct peers peers;
+    struct shard shard;
+    bool started;
+    int failed; /* exit code */
+    uint64_t now_ms;
+    uint64_t wall_ms;
+    uint64_t started_ms;
+    char run_id[41];
+
+    struct list sessions;   /* all clients, by session.all */
+    struct list proxies;    /* sessions of other nodes that we serve as leader, by session.all */
+    struct list ready;      /* have input to look at, by session.ready */
+    struct list dirty;      /* have released replies, by session.dirty */
+    struct list waiting;    /* have waits, by session.waiting */
+    struct list forwarding; /* have unanswered forwards, by session.waiting */
+    uint64_t session_count;
+    uint64_t proxy_count;
+    uint64_t next_session_id;
+    struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
+    struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */
+    bool more;         /* A session has more to do than one turn allows. */
+    uint64_t tick_ms;  /* Next look at timeouts. */
+    uint64_t retry_ms; /* Forwards that came back are sent again then; 0: none. */
+
+    struct list links; /* of struct core_link */
+    uint32_t link_count;
+
+    enum core_stage stage;
+    uint64_t stage_ms; /* End of this stage at the latest. */
+    struct core_stats stats;
+};
+
+/* An incoming connection of a peer. */
+struct core_link {
+    struct link link; /* first: the host knows only this */
+    struct list all;
+    void *connection;
+    uint64_t opened_ms;
+};
+
+/* core_client.c */
+void core_serve_clients(struct core *core); /* parses and runs what is ready */
+void core_flush_clients(struct core *core); /* sends what is released */
+void core_tick_clients(struct core *core);  /* timeouts */
+struct session *core_find_session(struct core *core, uint64_t id);
+/* core_peer.c */
+void core_tick_links(struct core *core);
+void core_link_free(struct core *core, struct core_link *link);
+
+void core_log(struct core *core, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void core_mark_ready(struct core *core, struct session *session);
+void core_mark_dirty(struct core *core, struct session *session);
+void core_track_waits(struct core *core, struct session *session);
+void core_close_session(struct core *core, struct session *session); /* at once; frees it */
+const struct peer *
+core_leader_peer(struct core *core); /* NULL: we lead, or nobody that we can reach */
+uint64_t core_leader_id(const struct core *core);
+const char *core_node_name(const struct core *core, uint64_t node_id); /* "" when unknown */
+
+#endif

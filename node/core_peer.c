@@ -1,0 +1,208 @@
+/* core_peer.c - connections between nodes: handshakes, frames to their owners. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "node/core_parts.h"
+#include "node/router.h"
+#include "storage/base/check.h"
+#include "storage/base/mem.h"
+
+#define LINKS_MAX (4u * PEERS_MAX)
+
+uint32_t core_peer_count(const struct core *core)
+{
+    return core->peers.count;
+}
+
+void core_peer_get(const struct core *core, uint32_t at, uint64_t *node_id, const char **address)
+{
+    CHECK(at < core->peers.count);
+    *node_id = core->peers.list[at].identity.node_id;
+    *address = core->peers.list[at].identity.peer_address;
+}
+
+/* A number that changes when what we know of the others' directories does. */
+static uint64_t known_of(const struct core *core)
+{
+    uint64_t known = 0;
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        const struct peer_identity *identity = &core->peers.list[i].identity;
+        known = known * 31 + identity->directory_id + 7 * identity->incarnation;
+    }
+    return known;
+}
+
+/* What the others say of themselves is remembered on the disk, so that a directory which was wiped, restored or cloned
+ * is refused after our own restart too. */
+static void remember(struct core *core, uint64_t before)
+{
+    if (known_of(core) == before) return;
+    const enum err err = identity_save_peers(core->disk, &core->peers);
+    if (err == ERR_IO || err == ERR_READ_ONLY) {
+        fatal(EXIT_DISK, "file peers: %s", err_name(err));
+    }
+    if (err != OK) core_log(core, CONFIG_WARN, "file peers: %s", err_name(err));
+}
+
+void core_peer_up(struct core *core, uint64_t node_id)
+{
+    struct peer *peer = peers_find(&core->peers, node_id);
+    if (peer != NULL) peer_up(&core->peers, peer);
+}
+
+void core_peer_down(struct core *core, uint64_t node_id)
+{
+    struct peer *peer = peers_find(&core->peers, node_id);
+    if (peer == NULL) return;
+    if (peer->is_connected) {
+        core_log(core, CONFIG_INFO, "connection to node %s lost", peer->identity.name);
+    }
+    peer_down(peer);
+    router_lost(core, node_id);
+}
+
+void core_peer_bytes(struct core *core, uint64_t node_id, const uint8_t *data, uint64_t size)
+{
+    char message[256] = "";
+    struct peer *peer = peers_find(&core->peers, node_id);
+    if (peer == NULL) return;
+    const uint64_t before = known_of(core);
+    const bool was_connected = peer->is_connected;
+    const enum err err = peer_feed(&core->peers, peer, slice_of(data, size), message);
+    if (err != OK) {
+        core_log(core, CONFIG_WARN, "node %s (%s): %s", peer->identity.name,
+                 peer->identity.peer_address, message[0] != 0 ? message : err_name(err));
+        core_peer_down(core, node_id);
+        core->net->peer_close(core->net->context, node_id);
+        return;
+    }
+    remember(core, before);
+    if (peer->is_connected && !was_connected) {
+        core_log(core, CONFIG_INFO, "connected to node %s", peer->identity.name);
+    }
+}
+
+void core_peer_writable(struct core *core, uint64_t node_id)
+{
+    (void)core;
+    (void)node_id; /* The end of the turn offers the queue again. */
+}
+
+/* ---- incoming ------------------------------------------------------------------------------------------- */
+
+struct link *core_link_open(struct core *core, void *connection)
+{
+    if (core->link_count >= LINKS_MAX) {
+        core->stats.links_refused++;
+        return NULL;
+    }
+    struct core_link *link = mem_zero(sizeof *link);
+    link_init(&link->link);
+    link->connection = connection;
+    link->opened_ms = core->now_ms;
+    list_append(&core->links, &link->all);
+    core->link_count++;
+    return &link->link;
+}
+
+static struct core_link *outer(struct link *link)
+{
+    return (struct core_link *)(void *)link;
+}
+
+void core_link_free(struct core *core, struct core_link *link)
+{
+    list_remove(&link->all);
+    core->link_count--;
+    link_close(&link->link);
+    mem_free(link);
+}
+
+/* True when another link of the same node is open: it dialled again before we saw the old one end. */
+static bool has_other_link(const struct core *core, const struct core_link *link)
+{
+    for (const struct list *at = core->links.next; at != &core->links; at = at->next) {
+        const struct core_link *other = LIST_ITEM(at, const struct core_link, all);
+        if (other != link && other->link.from == link->link.from) return true;
+    }
+    return false;
+}
+
+static void link_gone(struct core *core, struct core_link *link)
+{
+    const uint64_t from = link->link.from;
+    const bool other = from != 0 && has_other_link(core, link);
+    core_link_free(core, link);
+    if (from == 0) return;
+    router_lost(core, from);
+    if (!other) router_drop_proxies(core, from);
+}
+
+void core_link_closed(struct core *core, struct link *link)
+{
+    link_gone(core, outer(link));
+}
+
+static void close_link(struct core *core, struct core_link *link)
+{
+    core->net->link_close(core->net->context, link->connection);
+    link_gone(core, link);
+}
+
+static void send_answer(struct core *core, struct core_link *link)
+{
+    struct buf *out = &link->link.out;
+    if (out->size == 0) return;
+    (void)core->net->link_send(core->net->context, link->connection, out->data, out->size);
+    out->size =
+        0; /* A handshake's answer fits any socket buffer; if not, the dialler dials again. */
+}
+
+static enum err take_frame(struct core *core, const struct wire_frame *frame)
+{
+    if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
+    return replica_receive(core->shard.replica, frame, core->now_ms);
+}
+
+void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data, uint64_t size)
+{
+    char message[256] = "";
+    struct wire_frame frame;
+    struct core_link *link = outer(inner);
+    enum err err = OK;
+    if (core->failed != 0) return;
+    link_feed(inner, slice_of(data, size));
+    for (;;) {
+        const bool is_handshake = inner->from == 0;
+        const uint64_t before = is_handshake ? known_of(core) : 0;
+        err = link_next(&core->peers, inner, core->now_ms, &frame, message);
+        if (is_handshake) remember(core, before);
+        if (err != OK) break;
+        err = take_frame(core, &frame);
+        if (err != OK) {
+            (void)snprintf(message, sizeof message, "frame of type %u: %s", frame.type,
+                           err_name(err));
+            break;
+        }
+    }
+    send_answer(core, link);
+    if (err == ERR_MORE) return;
+    core->stats.links_refused++;
+    core_log(core, CONFIG_WARN, "peer connection from %s closed: %s",
+             inner->from != 0 ? core_node_name(core, inner->from) : "an unknown node",
+             message[0] != 0 ? message : err_name(err));
+    close_link(core, link);
+}
+
+void core_tick_links(struct core *core)
+{
+    for (struct list *at = core->links.next, *next; at != &core->links; at = next) {
+        next = at->next;
+        struct core_link *link = LIST_ITEM(at, struct core_link, all);
+        if (link->link.from == 0 &&
+            core->now_ms - link->opened_ms >= core->config->handshake_timeout_ms) {
+            core->stats.links_refused++;
+            close_link(core, link);
+        }
+    }
+}

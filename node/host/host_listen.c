@@ -1,0 +1,131 @@
+#include "node/host/host_listen.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "storage/base/check.h"
+
+#define BACKLOG 1024
+#define MESSAGE_SIZE 512u
+
+static void on_connection(uv_stream_t *server, int status)
+{
+    struct host_listener *listener = server->data;
+    if (status < 0) return; /* It was gone before we came. */
+    if (listener->budget == 0) {
+        listener->is_waiting = true;
+        return;
+    }
+    listener->budget--;
+    listener->accept(listener);
+}
+
+void host_listener_turn(struct host_listener *listener)
+{
+    if (!listener->is_open) return;
+    listener->budget = HOST_ACCEPT_MAX;
+    if (!listener->is_waiting) return;
+    listener->is_waiting = false;
+    listener->budget--;
+    listener->accept(listener);
+}
+
+static int try_bind(struct host_listener *listener, uv_loop_t *loop, const struct sockaddr *address)
+{
+    int code = uv_tcp_init(loop, &listener->tcp);
+    if (code != 0) return code;
+    listener->tcp.data = listener;
+    code = uv_tcp_bind(&listener->tcp, address, 0);
+    if (code == 0) code = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    if (code == 0) return 0;
+    uv_close((uv_handle_t *)&listener->tcp, NULL);
+    (void)uv_run(loop,
+                 UV_RUN_NOWAIT); /* Completes the closing, so that the handle can be used again. */
+    return code;
+}
+
+/* Binds to the first address that @address stands for and that works. */
+static int bind_any(struct host_listener *listener, uv_loop_t *loop,
+                    const struct config_address *address)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    char port[8];
+    (void)snprintf(port, sizeof port, "%u", (unsigned)address->port);
+    const bool all = strcmp(address->host, "::") == 0;
+    if (getaddrinfo(address->host, port, &hints, &found) != 0) return UV_EADDRNOTAVAIL;
+    int code = UV_EADDRNOTAVAIL;
+    for (const struct addrinfo *at = found; at != NULL && code != 0; at = at->ai_next) {
+        code = try_bind(listener, loop, at->ai_addr);
+    }
+    freeaddrinfo(found);
+    /* A machine without IPv6 has no "all addresses" of that kind. */
+    if (all && (code == UV_EAFNOSUPPORT || code == UV_EADDRNOTAVAIL || code == UV_EINVAL)) {
+        struct sockaddr_in any;
+        if (uv_ip4_addr("0.0.0.0", address->port, &any) != 0) return code;
+        code = try_bind(listener, loop, (const struct sockaddr *)&any);
+    }
+    return code;
+}
+
+static enum err explain(int code, const char *option, const struct config_address *address,
+                        char *message)
+{
+    const char *host = address->host;
+    const unsigned port = address->port;
+    const char *open = strchr(host, ':') != NULL ? "[" : "";
+    const char *close = open[0] != 0 ? "]" : "";
+    switch (code) {
+    case UV_EADDRINUSE:
+        (void)snprintf(
+            message, MESSAGE_SIZE,
+            "%s: %s%s%s:%u is in use by another program: stop it, or choose another port", option,
+            open, host, close, port);
+        return ERR_IN_USE;
+    case UV_EACCES:
+    case UV_EPERM:
+        (void)snprintf(message, MESSAGE_SIZE,
+                       "%s: this process may not listen on %s%s%s:%u: choose a port above 1023",
+                       option, open, host, close, port);
+        return ERR_PERMISSION;
+    case UV_EADDRNOTAVAIL:
+        (void)snprintf(message, MESSAGE_SIZE,
+                       "%s: '%s' is no address of this machine: give one that is, or :%u for all",
+                       option, host, port);
+        return ERR_INVALID;
+    default:
+        (void)snprintf(message, MESSAGE_SIZE, "%s: cannot listen on %s%s%s:%u: %s", option, open,
+                       host, close, port, uv_strerror(code));
+        return ERR_IO;
+    }
+}
+
+enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, const char *option,
+                            struct config_address *address, char *message)
+{
+    CHECK(!listener->is_open);
+    CHECK(listener->accept != NULL);
+    if (address->host[0] == 0) return OK;
+    const int code = bind_any(listener, loop, address);
+    if (code != 0) return explain(code, option, address, message);
+    struct sockaddr_storage bound;
+    int size = (int)sizeof bound;
+    if (uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&bound, &size) == 0) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&bound;
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&bound;
+        address->port = ntohs(bound.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+    }
+    listener->is_open = true;
+    listener->budget = HOST_ACCEPT_MAX;
+    return OK;
+}
+
+void host_listener_close(struct host_listener *listener)
+{
+    if (!listener->is_open) return;
+    listener->is_open = false;
+    uv_close((uv_handle_t *)&listener->tcp, NULL);
+}

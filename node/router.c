@@ -1,0 +1,402 @@
+#include "node/router.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "storage/base/check.h"
+#include "storage/base/hash.h"
+
+#define RETRY_MS 10u
+#define REPLIES_SIZE_MAX (2u * MIB) /* in one frame, but for a single longer reply */
+#define UNCERTAIN_TEXT                                                                             \
+    "UNCERTAIN the connection to the leader was lost, the write may or may not have happened"
+
+enum reply_status { REPLY_DONE = 0, REPLY_MOVED = 1 };
+
+/* ---- origin: sending ----------------------------------------------------------------------------------- */
+
+bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
+                    bool is_write)
+{
+    if (session->forward_count > 0 && session->forward_node != node) {
+        return false; /* First the answers of the former leader, or its loss. */
+    }
+    if (session->forward_count == 0) {
+        session->forward_node = node;
+        session->forward_lost_ms = 0;
+        session->retry_ms = 0;
+        session->forward_epoch++;
+        session->forward_number = 0;
+        session->forward_answered = 0;
+        CHECK(list_empty(&session->waiting));
+        list_append(&core->forwarding, &session->waiting);
+    }
+    session_add_forward(session, request, is_write, SESSION_ASK);
+    core->stats.forwarded_total++;
+    return true;
+}
+
+static struct session_forward *forward_at(struct session *session, uint32_t at)
+{
+    return &session->forwards[(session->forward_first + at) & (session->forward_capacity - 1)];
+}
+
+/* All requests of @session that are not sent yet, in one frame. */
+static void send_unsent(struct core *core, struct session *session)
+{
+    struct peer *peer = peers_find(&core->peers, session->forward_node);
+    uint64_t start = 0;
+    uint32_t count = 0;
+    uint64_t offset = session->forwarded_start;
+    const uint32_t first = session->forward_count - session->forward_unsent;
+    if (peer == NULL) return;
+    struct buf *out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
+    if (out == NULL) return; /* Not connected or its queue is full: a later turn, or router_lost. */
+    buf_u64(out, session->id);
+    buf_u32(out, session->forward_epoch);
+    buf_u64(out, session->forward_number);
+    const uint64_t count_at = out->size;
+    buf_u32(out, 0);
+    buf_u8(out, session->protocol);
+    for (uint32_t i = 0; i < session->forward_count; i++) {
+        const struct session_forward *forward = forward_at(session, i);
+        if (i >= first && forward->answer == SESSION_ASK) {
+            buf_append(out, session->forwarded.data + offset, forward->size);
+            count++;
+        }
+        offset += forward->size;
+    }
+    put_u32(out->data + count_at, count);
+    peer_frame_end(peer, start);
+    session->forward_number += count;
+    session->forward_unsent = 0;
+}
+
+/* What is not asked of the leader (any more) is answered when it is its turn. */
+static void answer_own(struct core *core, struct session *session)
+{
+    struct session_forward *forward = session_first_forward(session);
+    while (forward != NULL && forward->answer != SESSION_ASK) {
+        const bool is_uncertain = forward->answer == SESSION_UNCERTAIN;
+        resp_put_error(&session->out, is_uncertain ? UNCERTAIN_TEXT : ROUTER_TOO_BIG_TEXT);
+        session_add_wait(session, (struct session_wait){0});
+        session_drop_forward(session);
+        if (is_uncertain) core->stats.uncertain_total++;
+        core_mark_dirty(core, session);
+        forward = session_first_forward(session);
+    }
+    if (session->forward_count == 0 && !list_empty(&session->waiting)) {
+        list_remove(&session->waiting);
+        core_mark_ready(core, session);
+    }
+}
+
+/* The requests not answered yet go to whoever leads now, in a new epoch. If we lead ourselves they are put back
+ * in front of the input. */
+static void send_again(struct core *core, struct session *session)
+{
+    const struct peer *leader = core_leader_peer(core);
+    if (shard_ready(&core->shard)) {
+        struct buf in = {0};
+        uint64_t offset = session->forwarded_start;
+        while (session->forward_count > 0) {
+            const struct session_forward *forward = session_first_forward(session);
+            if (forward->answer != SESSION_ASK)
+                break; /* Its answer has its place behind those before it. */
+            buf_append(&in, session->forwarded.data + offset, forward->size);
+            session_drop_forward(session);
+            offset = session->forwarded_start;
+        }
+        buf_append(&in, session->in.data + session->in_start, session_input(session));
+        buf_close(&session->in);
+        session->in = in;
+        session->in_start = 0;
+        resp_parser_next(&session->parser);
+        session->begun_ms = 0;
+        answer_own(core, session);
+        core_mark_ready(core, session);
+        return;
+    }
+    if (leader == NULL) return;
+    session->forward_node = leader->identity.node_id;
+    session->forward_lost_ms = 0;
+    session->retry_ms = 0;
+    session->forward_epoch++;
+    session->forward_number = 0;
+    session->forward_answered = 0;
+    session->forward_unsent = session->forward_count;
+    send_unsent(core, session);
+}
+
+void router_flush(struct core *core)
+{
+    for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
+        next = at->next;
+        struct session *session = LIST_ITEM(at, struct session, waiting);
+        if (session->retry_ms != 0) {
+            if (core->now_ms >= session->retry_ms) send_again(core, session);
+        } else if (session->forward_unsent > 0) {
+            send_unsent(core, session);
+        }
+    }
+}
+
+/* ---- origin: answers and losses ---------------------------------------------------------------------------- */
+
+static enum err take_replies(struct core *core, const struct wire_frame *frame)
+{
+    struct reader reader = reader_of(frame->body);
+    struct session *session = core_find_session(core, reader_u64(&reader));
+    const uint32_t epoch = reader_u32(&reader);
+    const uint64_t number = reader_u64(&reader);
+    const uint32_t count = reader_u32(&reader);
+    if (reader.bad) return ERR_CORRUPT;
+    if (session == NULL || epoch != session->forward_epoch) return OK;
+    if (frame->from != session->forward_node || session->retry_ms != 0) return OK;
+    if (number != session->forward_answered) return ERR_CORRUPT;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t status = reader_u8(&reader);
+        const struct slice reply = reader_sized(&reader);
+        if (reader.bad || status > REPLY_MOVED) return ERR_CORRUPT;
+        if (session->forward_count <= session->forward_unsent)
+            return ERR_CORRUPT;      /* None was sent. */
+        if (status == REPLY_MOVED) { /* Neither this one nor any behind it was carried out. */
+            session->retry_ms = core->now_ms + RETRY_MS;
+            session->forward_unsent = session->forward_count;
+            return OK;
+        }
+        buf_append(&session->out, reply.data, reply.size);
+        session_add_wait(session, (struct session_wait){0});
+        session_drop_forward(session);
+        session->forward_answered++;
+        answer_own(core, session);
+    }
+    core_mark_dirty(core, session);
+    core_mark_ready(core, session);
+    return OK;
+}
+
+/* What was sent and not answered: nobody knows of the writes; the reads are asked again. */
+static void lose(struct core *core, struct session *session)
+{
+    const uint32_t sent = session->forward_count - session->forward_unsent;
+    for (uint32_t i = 0; i < sent; i++) {
+        struct session_forward *forward = forward_at(session, i);
+        if (forward->is_write) forward->answer = SESSION_UNCERTAIN;
+    }
+    session->forward_epoch++;
+    session->forward_unsent = session->forward_count;
+    session->retry_ms = core->now_ms + 1;
+    session->forward_lost_ms = 0;
+    answer_own(core, session);
+}
+
+void router_lost(struct core *core, uint64_t node)
+{
+    for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
+        next = at->next;
+        struct session *session = LIST_ITEM(at, struct session, waiting);
+        if (session->forward_node == node && session->retry_ms == 0) lose(core, session);
+    }
+}
+
+/* Nobody can be asked for longer than `park`: the reads that wait to be sent again are answered so. */
+static void give_up(struct core *core, struct session *session)
+{
+    while (session->forward_count > 0) {
+        answer_own(core, session);
+        if (session->forward_count == 0) break;
+        resp_put_error(&session->out,
+                       "CLUSTERDOWN no leader is known: the command was not carried out, try again "
+                       "later");
+        session_add_wait(session, (struct session_wait){0});
+        session_drop_forward(session);
+        core->stats.errors_total++;
+    }
+    answer_own(core, session);
+    core_mark_dirty(core, session);
+    core_mark_ready(core, session);
+    if (session->forward_count == 0) list_remove(&session->waiting);
+}
+
+void router_tick(struct core *core)
+{
+    const uint64_t leader = core_leader_id(core);
+    for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
+        next = at->next;
+        struct session *session = LIST_ITEM(at, struct session, waiting);
+        if (session->retry_ms != 0) {
+            if (core->now_ms >= session->retry_ms + core->config->park_ms) give_up(core, session);
+        } else if (leader == session->forward_node) {
+            session->forward_lost_ms = 0;
+        } else if (session->forward_lost_ms == 0) {
+            session->forward_lost_ms = core->now_ms;
+        } else if (core->now_ms - session->forward_lost_ms >= core->config->election_timeout_ms) {
+            lose(core, session); /* The former leader had time to answer what it could. */
+        }
+    }
+}
+
+void router_session_closed(struct core *core, struct session *session)
+{
+    if (session->forward_epoch == 0) return;
+    struct peer *peer = peers_find(&core->peers, session->forward_node);
+    if (peer == NULL || !peer->is_connected) return;
+    uint8_t body[8];
+    put_u64(body, session->id);
+    (void)peer_send(&core->peers, peer, WIRE_FORWARD_CLOSE, slice_of(body, sizeof body));
+}
+
+/* ---- leader: proxies ---------------------------------------------------------------------------------------- */
+
+static struct session **proxy_chain(struct core *core, uint64_t node, uint64_t session)
+{
+    return &core->proxy_table[(node * 31 + session) % CORE_TABLE_SIZE];
+}
+
+static struct session *proxy_find(struct core *core, uint64_t node, uint64_t id)
+{
+    struct session *proxy = *proxy_chain(core, node, id);
+    while (proxy != NULL && (proxy->origin_node != node || proxy->origin_session != id)) {
+        proxy = proxy->table_next;
+    }
+    return proxy;
+}
+
+static void proxy_drop(struct core *core, struct session *proxy)
+{
+    struct session **at = proxy_chain(core, proxy->origin_node, proxy->origin_session);
+    while (*at != proxy) at = &(*at)->table_next;
+    *at = proxy->table_next;
+    core->proxy_count--;
+    session_destroy(proxy);
+}
+
+void router_drop_proxies(struct core *core, uint64_t node)
+{
+    for (struct list *at = core->proxies.next, *next; at != &core->proxies; at = next) {
+        next = at->next;
+        struct session *proxy = LIST_ITEM(at, struct session, all);
+        if (proxy->origin_node == node) proxy_drop(core, proxy);
+    }
+}
+
+static struct session *proxy_make(struct core *core, uint64_t node, uint64_t id, uint32_t epoch)
+{
+    struct session *proxy = session_create(core->next_session_id++, NULL, core->now_ms);
+    struct session **chain = proxy_chain(core, node, id);
+    proxy->origin_node = node;
+    proxy->origin_session = id;
+    proxy->origin_epoch = epoch;
+    proxy->table_next = *chain;
+    *chain = proxy;
+    list_append(&core->proxies, &proxy->all);
+    core->proxy_count++;
+    return proxy;
+}
+
+static enum err take_requests(struct core *core, const struct wire_frame *frame)
+{
+    struct reader reader = reader_of(frame->body);
+    const uint64_t id = reader_u64(&reader);
+    const uint32_t epoch = reader_u32(&reader);
+    const uint64_t number = reader_u64(&reader);
+    const uint32_t count = reader_u32(&reader);
+    const uint8_t protocol = reader_u8(&reader);
+    if (reader.bad || (protocol != 2 && protocol != 3) || count == 0) return ERR_CORRUPT;
+    struct session *proxy = proxy_find(core, frame->from, id);
+    const bool is_reborn = proxy != NULL && proxy->origin_incarnation != frame->incarnation;
+    if (is_reborn || (proxy != NULL && proxy->origin_epoch != epoch)) {
+        /* Overtaken by a newer epoch of the same process: nobody waits for it. */
+        if (!is_reborn && epoch < proxy->origin_epoch) return OK;
+        proxy_drop(core, proxy);
+        proxy = NULL;
+    }
+    if (proxy == NULL) {
+        if (number != 0)
+            return OK; /* Its beginning was lost with a connection: the origin knows. */
+        proxy = proxy_make(core, frame->from, id, epoch);
+        proxy->origin_incarnation = frame->incarnation;
+    }
+    if (number != proxy->forward_number) return ERR_CORRUPT;
+    proxy->forward_number += count;
+    proxy->protocol = protocol;
+    core->stats.forwarded_in_total += count;
+    buf_append(&proxy->in, reader.at, (uint64_t)(reader.end - reader.at));
+    core_mark_ready(core, proxy);
+    return OK;
+}
+
+static enum err take_close(struct core *core, const struct wire_frame *frame)
+{
+    if (frame->body.size != 8) return ERR_CORRUPT;
+    struct session *proxy = proxy_find(core, frame->from, get_u64(frame->body.data));
+    if (proxy != NULL) proxy_drop(core, proxy);
+    return OK;
+}
+
+enum err router_receive(struct core *core, const struct wire_frame *frame)
+{
+    switch (frame->type) {
+    case WIRE_FORWARD: return take_requests(core, frame);
+    case WIRE_FORWARD_REPLY: return take_replies(core, frame);
+    case WIRE_FORWARD_CLOSE: return take_close(core, frame);
+    default: return ERR_CORRUPT;
+    }
+}
+
+/* How many of the first waits of @proxy hold, as many as fit into a frame, but one in any case. */
+static uint32_t releasable(const struct session *proxy, uint64_t retired, uint64_t confirmed)
+{
+    uint32_t count = 0;
+    while (count < proxy->wait_count) {
+        const uint32_t at = (proxy->wait_first + count) & (proxy->wait_capacity - 1);
+        const struct session_wait *wait = &proxy->waits[at];
+        if (wait->batch > retired || wait->read > confirmed) break;
+        if (count > 0 && wait->end - proxy->released > REPLIES_SIZE_MAX) break;
+        count++;
+    }
+    return count;
+}
+
+/* Sends the first @count replies of @proxy in one frame. */
+static void send_replies(struct core *core, struct session *proxy, uint32_t count)
+{
+    uint64_t start = 0;
+    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
+    struct buf *out = NULL;
+    if (peer != NULL) out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, &start);
+    if (out == NULL && peer != NULL && peer->is_connected) {
+        /* Its queue is full. A reply may not be skipped: break the connection, the origin then knows. */
+        core->net->peer_close(core->net->context, proxy->origin_node);
+    }
+    if (out != NULL) {
+        buf_u64(out, proxy->origin_session);
+        buf_u32(out, proxy->origin_epoch);
+        buf_u64(out, proxy->answered);
+        buf_u32(out, count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct session_wait *wait = session_first_wait(proxy);
+        const uint64_t size = wait->end - proxy->released;
+        if (out != NULL) {
+            buf_u8(out, wait->moved ? REPLY_MOVED : REPLY_DONE);
+            buf_sized(out, slice_of(proxy->out.data + (proxy->released - proxy->out_base), size));
+        }
+        proxy->released = wait->end;
+        proxy->wait_first = (proxy->wait_first + 1) & (proxy->wait_capacity - 1);
+        proxy->wait_count--;
+        proxy->answered++;
+    }
+    if (out != NULL) peer_frame_end(peer, start);
+    session_sent(proxy, proxy->released - proxy->sent);
+}
+
+void router_release(struct core *core, struct session *proxy, uint64_t retired, uint64_t confirmed)
+{
+    for (;;) {
+        const uint32_t count = releasable(proxy, retired, confirmed);
+        if (count == 0) return;
+        send_replies(core, proxy, count);
+    }
+}

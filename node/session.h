@@ -1,0 +1,146 @@
+/* session.h - one client connection: bytes in, replies out in the order of the requests.
+ *
+ * A reply's bytes are made when its command is evaluated, but they may leave only when what they
+ * promise holds: the batch they wait for is applied, and a read round that began after the command arrived has
+ * confirmed our leadership. Each such reply is a wait; waits are released strictly in order. A session runs
+ * its commands either here (we lead) or at the leader (forwarded), never both at once: it changes over only
+ * when nothing is outstanding.
+ *
+ * A proxy session is the leader's side of a session of another node: its requests come in FORWARD frames and
+ * its replies go back in FORWARD_REPLY frames (node/router.h). */
+#ifndef KV_NODE_SESSION_H
+#define KV_NODE_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/resp.h"
+#include "storage/base/bytes.h"
+#include "storage/base/limits.h"
+#include "storage/base/list.h"
+
+/* A reply that may not leave yet. */
+struct session_wait {
+    uint64_t end;   /* Stream position behind the reply's last byte. */
+    uint64_t batch; /* Batch that must be applied; 0: none. */
+    uint64_t read;  /* Read round that must be confirmed; 0: none. */
+    bool wrote;     /* It put something into that batch: lost leadership makes it UNCERTAIN. */
+    bool moved;     /* Proxy only: not executed here, the origin must take it elsewhere. */
+};
+
+enum session_answer {
+    SESSION_ASK,       /* The leader's. */
+    SESSION_UNCERTAIN, /* A write that was sent, then the connection broke. */
+    SESSION_TOO_BIG,   /* A command whose argument is longer than any value may be. */
+};
+
+/* A request that was forwarded and not answered yet. */
+struct session_forward {
+    uint64_t size; /* Of its bytes in forwarded. */
+    bool is_write;
+    uint8_t answer; /* enum session_answer: what it gets in its turn instead of being sent. */
+};
+
+struct session {
+    struct list all;            /* In core.sessions, or the proxies of a peer. */
+    struct list ready;          /* In core.ready while it has something to do. */
+    struct list dirty;          /* In core.dirty while replies can leave. */
+    struct list waiting;        /* In core.waiting while waits is not empty, or core.forwarding. */
+    struct session *table_next; /* Chain of core.session_table or core.proxy_table. */
+    uint64_t id;
+    void *connection; /* The host's; NULL for a proxy. */
+    char address[64]; /* Of the client, as text. */
+    char name[64];    /* CLIENT SETNAME */
+    char library[64]; /* CLIENT SETINFO */
+    char library_version[32];
+    uint8_t protocol; /* 2 or 3 */
+    uint8_t face;     /* enum core_face */
+    bool closing;     /* Close once everything is sent; no more commands. */
+    bool clogged;     /* The socket took less than offered. */
+    bool paused;      /* We asked the host to stop reading. */
+    uint64_t opened_ms;
+    uint64_t active_ms; /* Last byte in or out. */
+    uint64_t command_count;
+
+    /* In. */
+    struct buf in;
+    uint64_t in_start; /* Where the next request begins. */
+    uint64_t begun_ms; /* Since when an incomplete request waits; 0: none. */
+    struct resp_parser parser;
+
+    /* Out: out.data[0] is stream position out_base; up to `released` may leave. */
+    struct buf out;
+    uint64_t out_base;
+    uint64_t sent; /* Up to here the host took them. */
+    uint64_t released;
+    struct session_wait *waits; /* A ring. */
+    uint32_t wait_capacity;
+    uint32_t wait_first;
+    uint32_t wait_count;
+    uint64_t
+        applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
+    uint64_t parked_ms; /* Since when the head command waits for a leader; 0: not. */
+
+    /* Forwarding, the origin's side. */
+    struct buf forwarded;             /* Bytes of the requests not answered yet, in order, */
+    uint64_t forwarded_start;         /* from here on. */
+    struct session_forward *forwards; /* A ring, as waits. */
+    uint32_t forward_capacity;
+    uint32_t forward_first;
+    uint32_t forward_count;
+    uint32_t forward_unsent;   /* The last so many of them are not sent yet. */
+    uint32_t forward_epoch;    /* Grows with every retry: answers to an older one are ignored. */
+    uint64_t forward_number;   /* Of the next request to send in this epoch. */
+    uint64_t forward_answered; /* Number of the next answer expected in this epoch. */
+    uint64_t forward_node;     /* Where they went. */
+    uint64_t forward_lost_ms;  /* That node is not the leader any more since then; 0: it is. */
+    uint64_t retry_ms;         /* Not before then are they sent again; 0: at once. */
+
+    /* Proxy: where from. */
+    uint64_t origin_node;
+    uint64_t origin_session;
+    uint32_t origin_epoch;
+    uint64_t origin_incarnation;
+    uint64_t answered; /* Replies of this epoch already sent back. */
+    bool moved; /* A request of this epoch was not executed: neither are the following ones. */
+};
+
+struct session *session_create(uint64_t id, void *connection, uint64_t now_ms);
+void session_destroy(struct session *session); /* unlinks it everywhere */
+
+/* Stream position behind the last byte made so far. */
+static inline uint64_t session_end(const struct session *session)
+{
+    return session->out_base + session->out.size;
+}
+static inline uint64_t session_input(const struct session *session)
+{
+    return session->in.size - session->in_start;
+}
+static inline bool session_is_proxy(const struct session *session)
+{
+    return session->connection == NULL;
+}
+
+/* The reply whose bytes were just appended to out waits for @wait (end is filled in). */
+void session_add_wait(struct session *session, struct session_wait wait);
+const struct session_wait *session_first_wait(const struct session *session);
+/* Releases waits that hold, in order. True when any bytes became free. */
+bool session_release(struct session *session, uint64_t retired_batch, uint64_t confirmed_read);
+/* Leadership is lost: replies whose conditions do not hold yet are replaced: those that wrote into a proposed
+ * batch (number below @open_batch) by UNCERTAIN, the others by CLUSTERDOWN, or for a proxy by moved. */
+void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_t confirmed_read,
+                        uint64_t open_batch);
+
+/* Remembers a request that goes to another node. */
+void session_add_forward(struct session *session, struct slice request, bool is_write,
+                         enum session_answer answer);
+struct session_forward *session_first_forward(struct session *session);
+void session_drop_forward(struct session *session); /* the first */
+/* Consumes @size bytes of input. */
+void session_consume(struct session *session, uint64_t size);
+/* The host took @size more bytes of what is released. */
+void session_sent(struct session *session, uint64_t size);
+void session_check(const struct session *session);
+
+#endif

@@ -1,0 +1,362 @@
+#include "node/shard.h"
+
+#include <stdio.h>
+
+#include "node/core_parts.h"
+#include "storage/base/check.h"
+#include "storage/base/hash.h"
+#include "storage/base/limits.h"
+
+#define SWEEP_INTERVAL_MS 100u
+#define SWEEP_EFFECTS_MAX 1000u
+#define BATCH_EFFECTS_SOFT 16384u
+
+static uint64_t next_random(struct shard *shard)
+{
+    return shard->random = hash64_seeded("random", 6, shard->random);
+}
+
+static enum err replica_start(struct shard *shard, uint64_t now_ms, char *message)
+{
+    const struct config *config = shard->config;
+    const struct replica_config replica_config = {
+        .id = shard->peers->self.node_id,
+        .address = shard->peers->self.peer_address,
+        .election_timeout_ms = config->election_timeout_ms,
+        .heartbeat_ms = config->heartbeat_ms,
+        .random_seed = (uint32_t)next_random(shard),
+        .guards = GUARD_ALL,
+        .shard = 0,
+    };
+    return replica_create(&replica_config, shard->store, shard->peers, now_ms, &shard->replica,
+                          message);
+}
+
+static enum err store_start(struct shard *shard, char *message)
+{
+    const struct config *config = shard->config;
+    const struct store_config store_config = {
+        .disk = shard->disk,
+        .folder = "shard-0000",
+        .shard = 0,
+        .cluster_id = shard->cluster_id,
+        .node_id = shard->peers->self.node_id,
+        .hash_seed = shard->cluster_id,
+        .random_seed = next_random(shard),
+        .segment_size = config->segment_size,
+        .retention_size = config->retention_size,
+        .tail_size = config->segment_size * 2,
+    };
+    return store_open(&store_config, &shard->store, message, 512);
+}
+
+enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
+                    uint64_t now_ms, char *message)
+{
+    enum err err = store_start(shard, message);
+    if (err != OK) return err;
+    if (message[0] != 0) core_log(shard->core, CONFIG_WARN, "%s", message);
+    message[0] = 0;
+    if (store_blank(shard->store) && count > 0) {
+        struct buf record = {0};
+        replica_encode_bootstrap(members, count, 0, &record);
+        err = store_bootstrap(shard->store, buf_slice(&record));
+        buf_close(&record);
+        if (err != OK) {
+            (void)snprintf(message, 512, "the first log entry could not be written: %s",
+                           err_name(err));
+            return err;
+        }
+    }
+    batches_init(&shard->batches);
+    shard->leaderless_ms = now_ms;
+    return replica_start(shard, now_ms, message);
+}
+
+void shard_close(struct shard *shard)
+{
+    if (shard->replica != NULL) replica_destroy(shard->replica);
+    if (shard->store != NULL) store_close(shard->store);
+    if (shard->batches.open != NULL) batches_close(&shard->batches);
+    shard->replica = NULL;
+    shard->store = NULL;
+}
+
+/* A received snapshot is the state on disk now (or its source is gone): start again from the disk. */
+static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
+{
+    replica_destroy(shard->replica);
+    shard->replica = NULL;
+    store_close(shard->store);
+    shard->store = NULL;
+    enum err err = store_start(shard, message);
+    if (err != OK) return err;
+    message[0] = 0;
+    err = replica_start(shard, now_ms, message);
+    if (err != OK) return err;
+    core_log(shard->core, CONFIG_INFO, "state reopened from the disk at index %llu",
+             (unsigned long long)store_applied_index(shard->store));
+    return OK;
+}
+
+static uint64_t clock_now(struct shard *shard, uint64_t now_ms)
+{
+    uint64_t clock = shard->clock_base_ms + (now_ms - shard->clock_at_ms);
+    const uint64_t stamp = store_last_stamp(shard->store);
+    if (clock < stamp) clock = stamp;
+    if (clock < shard->clock_ms) clock = shard->clock_ms;
+    shard->clock_ms = clock;
+    return clock;
+}
+
+/* Notices gain and loss of leadership. A leader's clock starts from the wall and then follows the monotonic one, so
+ * that a jump of the wall clock while it leads expires nothing early. */
+static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
+{
+    const struct replica *replica = shard->replica;
+    const bool ready = replica_ready(replica);
+    const uint64_t term = replica_term(replica);
+    if (shard->was_ready && (!ready || term != shard->term)) {
+        shard->lost = true; /* The core resolves the replies that wait, then drops the batches. */
+        shard->was_ready = false;
+        shard->transfer_wanted = false;
+    }
+    if (ready && !shard->was_ready && !shard->lost) {
+        shard->was_ready = true;
+        shard->clock_base_ms = wall_ms;
+        shard->clock_at_ms = now_ms;
+        shard->clock_ms = 0;
+        shard->sweep_ms = now_ms;
+    } else if (!ready) {
+        shard->clock_base_ms = wall_ms; /* For reads = local on a follower. */
+        shard->clock_at_ms = now_ms;
+    }
+    shard->term = term;
+    if (replica_leader(replica) != 0) {
+        shard->leaderless_ms = 0;
+    } else if (shard->leaderless_ms == 0) {
+        shard->leaderless_ms = now_ms;
+    }
+    (void)clock_now(shard, now_ms);
+}
+
+static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
+{
+    enum err err = replica_turn(shard->replica, now_ms);
+    if (err == ERR_AGAIN) err = reopen(shard, now_ms, message);
+    if (err != OK && message[0] == 0) {
+        (void)snprintf(message, 512, "the log cannot be read back from the disk: %s",
+                       err_name(err));
+    }
+    return err;
+}
+
+enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, char *message)
+{
+    const enum err err = turn(shard, now_ms, message);
+    if (err != OK) return err;
+    follow_role(shard, now_ms, wall_ms);
+    if (!shard->lost) (void)batches_retire(&shard->batches, store_applied_index(shard->store));
+    return OK;
+}
+
+bool shard_ready(const struct shard *shard)
+{
+    return shard->was_ready && !shard->lost && !shard->transfer_wanted &&
+           !replica_transferring(shard->replica);
+}
+
+bool shard_is_full(const struct shard *shard)
+{
+    const struct batches *batches = &shard->batches;
+    if (batches_open_size(batches) >= BATCH_SIZE_SOFT) return true;
+    if (batches->open->effect_count >= BATCH_EFFECTS_SOFT) return true;
+    return batches->flying_size + batches_open_size(batches) >= shard->config->max_inflight_size;
+}
+
+static bool keys_fit(struct eval *eval)
+{
+    const struct command *command = eval->command;
+    if (command->key_first == 0) return true;
+    const int64_t count = eval->count;
+    const int64_t last = command->key_last < 0 ? count + command->key_last : command->key_last;
+    for (int64_t at = command->key_first; at <= last && at < count; at += command->key_step) {
+        if (!eval_key_fits(eval, eval->args[at])) return false;
+    }
+    return true;
+}
+
+static bool disk_has_room(struct eval *eval)
+{
+    const uint8_t flags = eval->command->flags;
+    if ((flags & CMD_WRITE) == 0 || (flags & CMD_FREES) != 0) return true;
+    if (!replica_nospace(eval->shard->replica)) return true;
+    eval_error(eval, "NOSPACE the disk is full: writes are refused, reads and deletes go on");
+    return false;
+}
+
+static struct eval eval_for(struct shard *shard, struct session *session,
+                            const struct command *command, const struct slice *args, uint32_t count)
+{
+    return (struct eval){.core = shard->core,
+                         .shard = shard,
+                         .session = session,
+                         .command = command,
+                         .args = args,
+                         .count = count,
+                         .out = &session->out,
+                         .protocol = session->protocol,
+                         .now_ms = shard->clock_ms};
+}
+
+bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,
+                    const struct slice *args, uint32_t count)
+{
+    struct batches *batches = &shard->batches;
+    if ((command->flags & CMD_APPLIED) != 0) {
+        if (session->applied_batch == 0) {
+            session->applied_batch = batches->open->number - (batches_open_empty(batches) ? 1 : 0);
+        }
+        if (batches->retired_number < session->applied_batch) return false;
+        session->applied_batch = 0;
+    }
+    struct eval eval = eval_for(shard, session, command, args, count);
+    eval.is_applied = (command->flags & CMD_APPLIED) != 0;
+    const uint64_t begin = session->out.size;
+    if (keys_fit(&eval) && disk_has_room(&eval)) command->function(&eval);
+    if (session_is_proxy(session) && session->out.size - begin > FORWARD_REPLY_SIZE_MAX) {
+        CHECK(!eval.wrote); /* What a write answers is at most one value. */
+        session->out.size = begin;
+        eval_error(&eval,
+                   "TOOBIG the reply is too long to travel between nodes: ask for less at once");
+    }
+    struct session_wait wait = {.wrote = eval.wrote};
+    if (eval.batch > batches->retired_number) wait.batch = eval.batch;
+    /* An entry that is proposed after the command came proves that we still lead; anything else needs a round. */
+    if (eval.batch != batches->open->number) wait.read = replica_read_request(shard->replica);
+    if (eval.wrote) shard->write_count++;
+    if (!eval.wrote) shard->read_count++;
+    session_add_wait(session, wait);
+    return true;
+}
+
+void shard_evaluate_local(struct shard *shard, struct session *session,
+                          const struct command *command, const struct slice *args, uint32_t count)
+{
+    struct eval eval = eval_for(shard, session, command, args, count);
+    eval.is_local = true;
+    if (keys_fit(&eval)) command->function(&eval);
+    shard->read_count++;
+    session_add_wait(session, (struct session_wait){0});
+}
+
+void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms)
+{
+    shard->transfer_wanted = true;
+    shard->transfer_target = target;
+    shard->transfer_until_ms = now_ms + 2 * shard->config->election_timeout_ms;
+}
+
+/* The leader deletes what its clock says is gone, in bounded batches. */
+static void sweep(struct shard *shard, uint64_t now_ms)
+{
+    struct keydir_cursor cursor;
+    uint32_t count = 0;
+    if (now_ms < shard->sweep_ms) return;
+    shard->sweep_ms = now_ms + SWEEP_INTERVAL_MS;
+    const struct keydir_entry *entry = keydir_expired(store_keys(shard->store), shard->clock_ms,
+                                                      &cursor);
+    while (entry != NULL && count < SWEEP_EFFECTS_MAX && !shard_is_full(shard)) {
+        const struct keydir_info info = keydir_info(entry);
+        const struct batch_hit hit = batches_find(&shard->batches, info.key);
+        if (!hit.is_flying && !hit.is_hidden) {
+            batches_add(&shard->batches, &(struct effect){.kind = EFFECT_DELETE,
+                                                          .flags = EFFECT_FLAG_EXPIRED,
+                                                          .previous_revision = info.revision,
+                                                          .key = info.key});
+            shard->expired_count++;
+        }
+        count++;
+        entry = keydir_expired_next(&cursor, shard->clock_ms);
+    }
+    if (entry != NULL) shard->sweep_ms = now_ms + 5;
+}
+
+static void propose(struct shard *shard, uint64_t now_ms)
+{
+    struct batches *batches = &shard->batches;
+    uint64_t index = 0;
+    if (batches_open_empty(batches)) return;
+    /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
+    if (store_flushing(shard->store) && batches_open_size(batches) < BATCH_SIZE_SOFT &&
+        batches->open->effect_count < BATCH_EFFECTS_SOFT) {
+        return;
+    }
+    const uint32_t effects = batches->open->effect_count;
+    const enum err err = replica_submit(shard->replica, batches_seal(batches), shard->clock_ms,
+                                        now_ms, &index);
+    if (err != OK)
+        return; /* Too much uncommitted, or not the leader any more: shard_begin sees to that. */
+    batches_launch(batches, index);
+    shard->batch_count++;
+    shard->effect_count += effects;
+}
+
+static void transfer(struct shard *shard, uint64_t now_ms)
+{
+    if (!shard->transfer_wanted) return;
+    if (now_ms >= shard->transfer_until_ms) {
+        shard->transfer_wanted = false;
+        core_log(shard->core, CONFIG_WARN, "leadership was not handed over in time");
+        return;
+    }
+    if (replica_transferring(shard->replica)) return;
+    if (!batches_open_empty(&shard->batches) || shard->batches.flying_count > 0) return;
+    const enum err err = replica_transfer(shard->replica, shard->transfer_target, now_ms);
+    if (err == OK || err == ERR_AGAIN) return;
+    shard->transfer_wanted = false;
+    core_log(shard->core, CONFIG_WARN, "leadership cannot be handed over: %s", err_name(err));
+}
+
+enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
+{
+    if (shard->was_ready && !shard->lost) {
+        if (shard_ready(shard)) sweep(shard, now_ms);
+        propose(shard, now_ms);
+        transfer(shard, now_ms);
+    }
+    const enum err err = turn(shard, now_ms, message);
+    if (err != OK) return err;
+    if (shard->was_ready && !shard->lost && replica_ready(shard->replica) &&
+        replica_term(shard->replica) == shard->term) {
+        (void)batches_retire(&shard->batches, store_applied_index(shard->store));
+    }
+    return OK;
+}
+
+uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms)
+{
+    uint64_t deadline = replica_deadline(shard->replica);
+    const uint64_t store = store_deadline(shard->store);
+    if (store < deadline) deadline = store;
+    if (shard->was_ready && keydir_expiring(store_keys(shard->store)) > 0) {
+        const uint64_t first = keydir_expiry_first(store_keys(shard->store));
+        uint64_t due = shard->sweep_ms;
+        if (first > shard->clock_ms && now_ms + (first - shard->clock_ms) > due) {
+            due = now_ms + (first - shard->clock_ms);
+        }
+        if (due < deadline) deadline = due;
+    }
+    return deadline;
+}
+
+void shard_check(const struct shard *shard)
+{
+    store_check(shard->store);
+    replica_check(shard->replica);
+    batches_check(&shard->batches);
+    if (shard->was_ready && !shard->lost) {
+        CHECK(shard->batches.flying_count == 0 ||
+              store_applied_index(shard->store) < store_last_index(shard->store));
+    }
+}

@@ -1,0 +1,72 @@
+/* shard.h - one shard's pipeline: evaluate, propose, apply, release replies.
+ *
+ * Owns the store and the replica. Five numbers hold every turn: replies released <= applied <= min(committed,
+ * persisted), and max(committed, persisted) <= last. */
+#ifndef KV_NODE_SHARD_H
+#define KV_NODE_SHARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node/batch.h"
+#include "node/command.h"
+#include "node/config.h"
+#include "raft/peer.h"
+#include "raft/replica.h"
+#include "storage/disk.h"
+#include "storage/store.h"
+
+struct shard {
+    struct core *core;
+    const struct config *config;
+    struct disk *disk;
+    struct peers *peers;
+    uint64_t cluster_id;
+    uint64_t random;     /* For the seeds of store and replica: grows with each use. */
+    struct store *store; /* NULL while being opened again */
+    struct replica *replica;
+    struct batches batches;
+
+    bool was_ready; /* Evaluated commands in term. */
+    uint64_t term;
+    uint64_t leaderless_ms; /* Since when no leader is known; 0: one is. */
+    uint64_t
+        clock_base_ms; /* The replicated clock: base + (now - at), kept above the log's stamps. */
+    uint64_t clock_at_ms;
+    uint64_t clock_ms;    /* Last value given out. */
+    uint64_t sweep_ms;    /* Next run of the expiry sweeper. */
+    bool transfer_wanted; /* Evaluation stopped; hand over once nothing is in flight. */
+    uint64_t transfer_target;
+    uint64_t transfer_until_ms; /* Give up then. */
+    bool lost; /* Set by shard_begin: leadership was lost: resolve replies, then batches_drop. */
+    uint64_t retired_seen; /* What sessions were last released for. */
+    uint64_t confirmed_seen;
+
+    uint64_t expired_count, write_count, read_count, uncertain_count, batch_count, effect_count;
+};
+
+/* Opens the store, bootstraps it when blank and @members lists us, and starts the replica. */
+enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
+                    uint64_t now_ms, char *message);
+void shard_close(struct shard *shard);
+
+/* The beginning of a turn: completions, timers, applying. Sets what changed; handles a reopened store. */
+enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, char *message);
+/* Commands may be evaluated here and now. */
+bool shard_ready(const struct shard *shard);
+/* The open batch or what is in flight is at its limit: no more writes this turn. */
+bool shard_is_full(const struct shard *shard);
+/* Evaluates one request for @session: its reply and wait are added. False: not now (see session.applied_batch). */
+bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,
+                    const struct slice *args, uint32_t count);
+/* The same for a read of this node's own state, whoever leads: no wait, possibly old. */
+void shard_evaluate_local(struct shard *shard, struct session *session,
+                          const struct command *command, const struct slice *args, uint32_t count);
+/* Asks to hand leadership over (to @target, 0: any) as soon as nothing is in flight; evaluation stops until then. */
+void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms);
+/* The end of a turn: sweeps, proposes the open batch, starts the log write and the read round. */
+enum err shard_end(struct shard *shard, uint64_t now_ms, char *message);
+uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms);
+void shard_check(const struct shard *shard);
+
+#endif

@@ -1,0 +1,184 @@
+#include "node/status.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "node/version.h"
+#include "storage/base/mem.h"
+
+void status_of(struct core *core, struct status *status)
+{
+    const struct replica *replica = core->shard.replica;
+    struct store *store = core->shard.store;
+    char reason[64];
+    *status = (struct status){
+        .name = core->identity.name,
+        .role = replica_role(replica) == REPLICA_LEADER ? "leader" : "follower",
+        .leader = core_node_name(core, replica_leader(replica)),
+        .term = replica_term(replica),
+        .committed = replica_committed(replica),
+        .applied = store_applied_index(store),
+        .last = store_last_index(store),
+        .keys = keydir_count(store_keys(store)),
+        .disk_size = store_stats(store).disk_size,
+        .version = KV_VERSION,
+        .client = core->peers.self.client_address,
+        .peer = core->peers.self.peer_address,
+        .cluster = core->config->cluster_token,
+    };
+    (void)snprintf(status->id, sizeof status->id, "%016" PRIx64, core->identity.node_id);
+    const bool serving = core_serving(core, reason);
+    if (!serving) {
+        (void)snprintf(status->health, sizeof status->health, "%s", reason);
+    } else {
+        (void)snprintf(status->health, sizeof status->health, "%s",
+                       store_nospace(store) ? "nospace" : "ok");
+    }
+}
+
+/* ---- HTTP ---------------------------------------------------------------------------------------------------- */
+
+static void metric(struct buf *body, const char *name, const char *type, const char *help,
+                   uint64_t value)
+{
+    buf_printf(body, "# HELP flashkv_%s %s\n# TYPE flashkv_%s %s\nflashkv_%s %" PRIu64 "\n", name,
+               help, name, type, name, value);
+}
+
+static void metrics_state(struct core *core, struct buf *body)
+{
+    struct store *store = core->shard.store;
+    const struct replica *replica = core->shard.replica;
+    const struct store_stats stats = store_stats(store);
+    metric(body, "leader", "gauge", "1 when this node leads.",
+           replica_role(replica) == REPLICA_LEADER);
+    metric(body, "ready", "gauge", "1 when commands are served.", core_serving(core, NULL));
+    metric(body, "term", "gauge", "Raft term.", replica_term(replica));
+    metric(body, "committed_index", "gauge", "Highest committed log index known.",
+           replica_committed(replica));
+    metric(body, "applied_index", "gauge", "Highest applied log index.",
+           store_applied_index(store));
+    metric(body, "persisted_index", "gauge", "Highest log index durable here.",
+           store_persisted_index(store));
+    metric(body, "keys", "gauge", "Keys in the store.", keydir_count(store_keys(store)));
+    metric(body, "index_memory_bytes", "gauge", "Memory of the key index.",
+           keydir_memory(store_keys(store)));
+    metric(body, "memory_bytes", "gauge", "Memory allocated by the node.", mem_used());
+    metric(body, "disk_bytes", "gauge", "Bytes of the data files.", stats.disk_size);
+    metric(body, "disk_full", "gauge", "1 while writes are refused for want of space.",
+           replica_nospace(replica));
+    metric(body, "log_bytes_written_total", "counter", "Bytes written to segments.",
+           stats.bytes_written);
+    metric(body, "log_syncs_total", "counter", "Completed log syncs.", stats.syncs);
+    metric(body, "inflight_bytes", "gauge", "Bytes of entries proposed and not applied.",
+           core->shard.batches.flying_size);
+}
+
+static void metrics_counters(struct core *core, struct buf *body)
+{
+    const struct core_stats *stats = &core->stats;
+    const struct replica_stats raft = replica_stats(core->shard.replica);
+    metric(body, "connections", "gauge", "Client connections.", core->session_count);
+    metric(body, "connections_total", "counter", "Client connections accepted.",
+           stats->connections_total);
+    metric(body, "connections_refused_total", "counter", "Client connections refused.",
+           stats->connections_refused);
+    metric(body, "commands_total", "counter", "Commands handled.", stats->commands_total);
+    metric(body, "errors_total", "counter", "Error replies.", stats->errors_total);
+    metric(body, "uncertain_total", "counter", "Writes whose outcome was unknown.",
+           stats->uncertain_total);
+    metric(body, "forwarded_total", "counter", "Commands sent on to the leader.",
+           stats->forwarded_total);
+    metric(body, "parked_total", "counter", "Times a client waited for a leader.",
+           stats->parked_total);
+    metric(body, "expired_total", "counter", "Keys deleted since they expired.",
+           core->shard.expired_count);
+    metric(body, "paused_total", "counter", "Times reading from a client was stopped.",
+           stats->paused_total);
+    metric(body, "elections_won_total", "counter", "Elections won by this node.",
+           raft.elections_won);
+    metric(body, "snapshots_sent_total", "counter", "Snapshots sent.", raft.snapshots_sent);
+    metric(body, "snapshots_installed_total", "counter", "Snapshots installed.",
+           raft.snapshots_installed);
+    metric(body, "peer_frames_rejected_total", "counter", "Invalid frames of peers.",
+           raft.rejected_frames);
+}
+
+static void status_json(const struct status *status, struct buf *body)
+{
+    buf_printf(body,
+               "{\"name\":\"%s\",\"id\":\"%s\",\"role\":\"%s\",\"leader\":\"%s\",\"term\":%" PRIu64
+               ",\"committed\":%" PRIu64 ",\"applied\":%" PRIu64 ",\"last\":%" PRIu64
+               ",\"keys\":%" PRIu64 ",\"disk_bytes\":%" PRIu64
+               ",\"version\":\"%s\",\"health\":\"%s\",\"client\":\"%s\",\"peer\":\"%s\","
+               "\"cluster\":\"%s\"}\n",
+               status->name, status->id, status->role, status->leader, status->term,
+               status->committed, status->applied, status->last, status->keys, status->disk_size,
+               status->version, status->health, status->client, status->peer, status->cluster);
+}
+
+static void status_page(const struct core *core, const struct status *status, struct buf *body)
+{
+    buf_printf(
+        body,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" "
+        "content=\"2\">"
+        "<title>FlashKV %s</title><style>body{font:16px sans-serif;margin:2em}td,th{padding:.2em "
+        "1em;"
+        "text-align:left}</style><h1>FlashKV node %s</h1><p>%s, leader %s, health: %s</p><table>",
+        status->name, status->name, status->role, status->leader, status->health);
+    buf_printf(body,
+               "<tr><th>term<td>%" PRIu64 "<tr><th>committed<td>%" PRIu64
+               "<tr><th>applied<td>%" PRIu64 "<tr><th>keys<td>%" PRIu64
+               "<tr><th>disk bytes<td>%" PRIu64 "<tr><th>client connections<td>%" PRIu64
+               "<tr><th>version<td>%s</table><h2>Members</h2><table>",
+               status->term, status->committed, status->applied, status->keys, status->disk_size,
+               core->session_count, status->version);
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        const struct peer *peer = &core->peers.list[i];
+        buf_printf(body, "<tr><th>%s<td>%s<td>%s", peer->identity.name, peer->identity.peer_address,
+                   peer->is_connected ? "connected" : "not connected");
+    }
+    buf_text(
+        body,
+        "</table><p><a href=\"/metrics\">metrics</a> <a href=\"/status\">status</a></p></html>\n");
+}
+
+int core_http(struct core *core, const char *path, struct buf *body, const char **type)
+{
+    struct status status;
+    char reason[64];
+    *type = "text/plain; charset=utf-8";
+    if (strcmp(path, "/healthz") == 0) {
+        buf_text(body, "ok\n");
+        return core->failed == 0 ? 200 : 503;
+    }
+    if (core->shard.store == NULL || core->shard.replica == NULL) {
+        buf_text(body, "not started\n");
+        return 503;
+    }
+    if (strcmp(path, "/readyz") == 0) {
+        const bool serving = core_serving(core, reason);
+        buf_printf(body, "%s\n", serving ? "ok" : reason);
+        return serving ? 200 : 503;
+    }
+    if (strcmp(path, "/metrics") == 0) {
+        *type = "text/plain; version=0.0.4; charset=utf-8";
+        metrics_state(core, body);
+        metrics_counters(core, body);
+        return 200;
+    }
+    status_of(core, &status);
+    if (strcmp(path, "/status") == 0) {
+        *type = "application/json";
+        status_json(&status, body);
+        return 200;
+    }
+    if (strcmp(path, "/") == 0) {
+        *type = "text/html; charset=utf-8";
+        status_page(core, &status, body);
+        return 200;
+    }
+    buf_text(body, "there is / /healthz /readyz /metrics /status\n");
+    return 404;
+}
