@@ -64,8 +64,8 @@ static const char *misfit(const struct peers *peers, const struct link *link,
     if (frame->to != peers->self.node_id) return "a frame for another node";
     if (frame->shard != 0) return "a frame of an unknown shard";
     if (peer == NULL) return "a frame of a node that is no member any more";
-    /* A process that was started again has a new incarnation and a new connection: what the one before
-     * it still had in flight is not taken any more. */
+    /* A process that was started again has a new incarnation and a new connection: what the one
+     * before it still had in flight is not taken any more. */
     if (frame->incarnation != peer->identity.incarnation) return "a frame of an earlier process";
     return NULL;
 }

@@ -1,14 +1,15 @@
-/* peer.h - the other nodes: who they are, the queue of frames to each, and incoming links. No sockets.
+/* peer.h - the other nodes: who they are, the queue of frames to each, and incoming links. No
+ * sockets.
  *
- * Every node dials every other one. A connection carries the dialler's frames only, but for the answer
- * to its HELLO; so between two nodes there are two connections, each in its own order.
+ * Every node dials every other one. A connection carries the dialler's frames only, but for the
+ * answer to its HELLO; so between two nodes there are two connections, each in its own order.
  *
  *   dialler:   HELLO {cluster token hash, name, peer/client/cluster-client/http addresses, directory id, incarnation}
  *   acceptor:  WELCOME {the same of itself}   or   REFUSE {text}, then it closes
  *
- * The handshake refuses another cluster, another token, an unknown or wrong node id, our own id, a newer
- * version, and a node whose data directory is not the one seen before under this id, or whose
- * incarnation went back (a restored or cloned disk): text says which. */
+ * The handshake refuses another cluster, another token, an unknown or wrong node id, our own id,
+ * a newer version, and a node whose data directory is not the one seen before under this id, or
+ * whose incarnation went back (a restored or cloned disk): text says which. */
 #ifndef KV_RAFT_PEER_H
 #define KV_RAFT_PEER_H
 
@@ -62,8 +63,8 @@ enum err peers_add(struct peers *peers, uint64_t node_id, const char *name,
                    const char *peer_address);
 struct peer *peers_find(struct peers *peers, uint64_t node_id); /* NULL: not one of the others */
 
-/* Begins a frame in the peer's queue and returns its out buf, or NULL when it is dropped (not connected,
- * or more than PEER_QUEUE_SIZE_MAX queued). Append the body, then peer_frame_end. */
+/* Begins a frame in the peer's queue and returns its out buf, or NULL when it is dropped (not
+ * connected, or more than PEER_QUEUE_SIZE_MAX queued). Append the body, then peer_frame_end. */
 struct buf *peer_frame_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t *start);
 void peer_frame_end(struct peer *peer, uint64_t start);
 /* Instead of peer_frame_end: nothing of the frame is sent. */
@@ -77,8 +78,9 @@ bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slic
 void peer_up(struct peers *peers, struct peer *peer);
 /* It went down: what was queued is dropped. */
 void peer_down(struct peer *peer);
-/* Bytes from the acceptor: WELCOME makes is_connected true. Any error: close and dial again later;
- * @message (256 bytes) says why, e.g. the text of a REFUSE. ERR_FOREIGN: refused by the other side. */
+/* Bytes from the acceptor: WELCOME makes is_connected true. Any error: close and dial again
+ * later; @message (256 bytes) says why, e.g. the text of a REFUSE. ERR_FOREIGN: refused by the
+ * other side. */
 enum err peer_feed(struct peers *peers, struct peer *peer, struct slice bytes, char *message);
 
 /* An incoming connection. */
@@ -92,9 +94,10 @@ struct link {
 void link_init(struct link *link);
 void link_close(struct link *link);
 void link_feed(struct link *link, struct slice bytes); /* copies */
-/* The next valid frame after the handshake (which it handles itself). The frame borrows until the next
- * link_feed. ERR_MORE: none now. ERR_CORRUPT ERR_NEWER ERR_FOREIGN: send out, then close; @message (256
- * bytes) says why. Frames whose cluster, from, to or shard do not fit the link are an error too. */
+/* The next valid frame after the handshake (which it handles itself). The frame borrows until
+ * the next link_feed. ERR_MORE: none now. ERR_CORRUPT ERR_NEWER ERR_FOREIGN: send out, then
+ * close; @message (256 bytes) says why. Frames whose cluster, from, to or shard do not fit the
+ * link are an error too. */
 enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
                    struct wire_frame *frame, char *message);
 

@@ -1,0 +1,403 @@
+#include "raft/replica_state.h"
+
+#include <stdio.h>
+
+#include "storage/base/mem.h"
+
+enum err replica_create(const struct replica_config *config, struct store *store,
+                        struct peers *peers, uint64_t now_ms, struct replica **replica,
+                        char *message)
+{
+    CHECK(config->id != 0);
+    CHECK(config->id == peers->self.node_id);
+    CHECK(config->heartbeat_ms > 0);
+    CHECK(config->election_timeout_ms >= 2 * config->heartbeat_ms);
+    CHECK(config->election_timeout_ms <= UINT32_MAX / 2);
+    struct replica *created = mem_zero(sizeof *created);
+    created->config = *config;
+    snprintf(created->address, sizeof created->address, "%s", config->address);
+    created->config.address = created->address;
+    created->store = store;
+    created->peers = peers;
+    created->now_ms = now_ms;
+    created->fired_ms = now_ms;
+    created->committed = store_applied_index(store);
+    const enum err err = replica_start(created, message);
+    if (err != OK) {
+        replica_destroy(created);
+        return err;
+    }
+    /* The library knows the configuration of the base, or that of entry 1, as committed. */
+    created->configured = created->raft.configuration_committed_index;
+    replica_settle(created);
+    *replica = created;
+    return OK;
+}
+
+void replica_destroy(struct replica *replica)
+{
+    if (replica->raft.address != NULL) raft_close(&replica->raft, NULL);
+    buf_close(&replica->scratch);
+    buf_close(&replica->manifest);
+    mem_free(replica);
+}
+
+/* ---- proposing ----------------------------------------------------------------------------------- */
+
+static bool is_leader(const struct replica *replica)
+{
+    return replica->ended == OK && replica->raft.state == RAFT_LEADER;
+}
+
+enum err replica_submit(struct replica *replica, struct buf *record, uint64_t stamp_ms,
+                        uint64_t now_ms, uint64_t *index)
+{
+    struct store *store = replica->store;
+    CHECK(record->size >= RECORD_HEADER_SIZE);
+    if (now_ms > replica->now_ms) replica->now_ms = now_ms;
+    if (!is_leader(replica) || replica_transferring(replica)) return ERR_NOT_LEADER;
+    const uint64_t last = store_last_index(store);
+    if (last - replica->committed >= UNCOMMITTED_ENTRIES_MAX) return ERR_FULL;
+    if (replica->uncommitted_size >= REPLICA_UNCOMMITTED_SIZE_MAX) return ERR_FULL;
+
+    const uint64_t payload_size = record->size - RECORD_HEADER_SIZE;
+    const uint64_t last_stamp = store_last_stamp(store);
+    (void)buf_reserve(record, 8);
+    record->size = record_seal(
+        record->data, &(struct record){.index = last + 1,
+                                       .term = raft_current_term(&replica->raft),
+                                       .stamp_ms = stamp_ms > last_stamp ? stamp_ms : last_stamp,
+                                       .type = RECORD_COMMAND,
+                                       .shard = replica->config.shard,
+                                       .payload = {.size = payload_size}});
+    const int rv = replica_propose(replica, RECORD_COMMAND, buf_slice(record));
+    if (rv == RAFT_NOSPACE) return ERR_FULL;
+    if (rv != 0) return ERR_NOT_LEADER;
+    *index = last + 1;
+    replica->stats.entries_submitted++;
+    replica_settle(replica);
+    return OK;
+}
+
+enum err replica_submit_change(struct replica *replica,
+                               const struct guard_configuration *configuration, uint64_t now_ms)
+{
+    struct guard_configuration newest;
+    struct store *store = replica->store;
+    const struct guard_view view = replica_view(replica);
+    if (now_ms > replica->now_ms) replica->now_ms = now_ms;
+    if (!is_leader(replica) || replica_transferring(replica)) return ERR_NOT_LEADER;
+    if (replica->raft.configuration_uncommitted_index != 0) return ERR_AGAIN;
+    if (!guard_w07_may_change(&view, store_term_at(store, replica->committed))) return ERR_AGAIN;
+    replica_newest_members(replica, &newest);
+    if (!guard_one_change(&newest, configuration)) return ERR_INVALID;
+    if (!guard_w14_may_propose(&view, configuration)) return ERR_INVALID;
+
+    struct buf payload = {0};
+    guard_encode_configuration(configuration, &payload);
+    replica->scratch.size = 0;
+    record_encode(&(struct record){.index = view.last + 1,
+                                   .term = view.term,
+                                   .stamp_ms = store_last_stamp(store),
+                                   .type = RECORD_CHANGE,
+                                   .shard = replica->config.shard,
+                                   .payload = buf_slice(&payload)},
+                  &replica->scratch);
+    buf_close(&payload);
+    const int rv = replica_propose(replica, RECORD_CHANGE, buf_slice(&replica->scratch));
+    if (rv != 0) return rv == RAFT_CANTCHANGE ? ERR_AGAIN : ERR_NOT_LEADER;
+    replica_settle(replica);
+    return OK;
+}
+
+/* ---- leadership transfer ------------------------------------------------------------------------- */
+
+enum err replica_transfer(struct replica *replica, uint64_t id, uint64_t now_ms)
+{
+    struct guard_configuration members;
+    uint64_t target = 0;
+    uint64_t best = 0;
+    if (now_ms > replica->now_ms) replica->now_ms = now_ms;
+    if (!is_leader(replica)) return ERR_NOT_LEADER;
+    if (!replica_ready(replica)) return ERR_AGAIN;
+    replica_newest_members(replica, &members);
+    for (uint32_t i = 0; i < members.count; i++) {
+        const struct guard_member *member = &members.members[i];
+        if (member->role != GUARD_VOTER || member->id == replica->config.id) continue;
+        if (id != 0 && member->id != id) continue;
+        const uint64_t match = replica_match(replica, member->id);
+        if (target != 0 && match <= best) continue;
+        target = member->id;
+        best = match;
+    }
+    if (target == 0) return ERR_NOT_FOUND;
+    replica->transfer_to = target;
+    replica->transfer_ms = replica->now_ms;
+    replica->transfer_begun = false;
+    return OK;
+}
+
+/* B14: the library sends its one TIMEOUT_NOW with the first answer, even when the target lags,
+ * and never again. So proposals stop first, and the library is told once the target has
+ * everything. */
+static void advance_transfer(struct replica *replica)
+{
+    struct raft_event event;
+    if (replica->transfer_to == 0) return;
+    const uint64_t end_ms = replica->transfer_ms + replica->config.election_timeout_ms;
+    const bool is_over = replica->transfer_begun && raft_transferee(&replica->raft) == 0;
+    if (is_over || replica->now_ms >= end_ms) {
+        /* Once TIMEOUT_NOW has left the library itself waits for its end. */
+        if (raft_transferee(&replica->raft) == 0) replica->transfer_to = 0;
+        return;
+    }
+    if (replica->transfer_begun) return;
+    if (replica_match(replica, replica->transfer_to) != store_last_index(replica->store)) return;
+    memset(&event, 0, sizeof event);
+    event.type = RAFT_TRANSFER;
+    event.transfer.server_id = replica->transfer_to;
+    replica->transfer_begun = true;
+    if (replica_step(replica, &event, &(struct replica_source){0}) != 0) replica->transfer_to = 0;
+    replica_settle(replica);
+}
+
+bool replica_transferring(const struct replica *replica)
+{
+    return is_leader(replica) && replica->transfer_to != 0;
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------ */
+
+/* P7: how long the log's disk has been busy with one group. */
+static void watch_disk(struct replica *replica)
+{
+    const uint64_t syncs = store_stats(replica->store).syncs;
+    if (!store_flushing(replica->store)) {
+        replica->is_writing = false;
+    } else if (!replica->is_writing || syncs != replica->write_syncs) {
+        replica->is_writing = true;
+        replica->write_ms = replica->now_ms;
+        replica->write_syncs = syncs;
+    } else if (replica->now_ms - replica->write_ms > REPLICA_STALL_FATAL_MS) {
+        fatal(EXIT_DISK, "the disk has not completed a write of the log for %llu seconds",
+              (unsigned long long)(replica->now_ms - replica->write_ms) / 1000);
+    }
+}
+
+static void apply(struct replica *replica)
+{
+    struct store *store = replica->store;
+    const uint64_t persisted = store_persisted_index(store);
+    const uint64_t end = replica->committed < persisted ? replica->committed : persisted;
+    if (replica->is_installing || end <= store_applied_index(store)) return;
+    const enum err err = store_apply(store, end);
+    if (err != OK) replica->ended = err;
+}
+
+static struct readgate_ground ground_now(const struct replica *replica)
+{
+    return (struct readgate_ground){
+        .term = replica->raft.current_term,
+        .change_committed = replica->raft.configuration_committed_index,
+        .change_uncommitted = replica->raft.configuration_uncommitted_index,
+    };
+}
+
+/* A leader may ask for its reads: something of its term is committed, and its disk works. */
+static bool may_probe(const struct replica *replica)
+{
+    return is_leader(replica) && !replica_is_stalled(replica) &&
+           store_term_at(replica->store, replica->committed) == replica->raft.current_term;
+}
+
+static void admit_reads(struct replica *replica)
+{
+    struct readgate *gate = &replica->gate;
+    struct guard_configuration members;
+    if (!may_probe(replica)) return;
+    const struct readgate_ground ground = ground_now(replica);
+    const uint64_t applied = store_applied_index(replica->store);
+    replica_newest_members(replica, &members);
+    readgate_settle(gate, &members, replica->config.id, &ground, applied);
+    if (readgate_wants(gate)) {
+        readgate_launch(gate, &ground, replica->committed, replica->config.heartbeat_ms,
+                        replica->now_ms);
+        replica_send_probes(replica);
+    } else if (readgate_is_stale(gate, &ground, replica->now_ms)) {
+        readgate_relaunch(gate, &ground, replica->committed, replica->now_ms);
+        replica_send_probes(replica);
+    }
+    /* A sole voter needs nobody's answer. */
+    readgate_settle(gate, &members, replica->config.id, &ground, applied);
+}
+
+static void advance_install(struct replica *replica)
+{
+    const enum ship_state state = ship_turn(&replica->ship_in, replica->store, replica->peers,
+                                            replica_leader(replica), replica->now_ms);
+    if (state == SHIP_COMPLETE && store_install_finish(replica->store) == OK) {
+        replica->stats.snapshots_installed++;
+        replica->ended = ERR_AGAIN;
+    } else if (state == SHIP_COMPLETE || state == SHIP_LOST) {
+        store_install_abort(replica->store);
+        replica->stats.snapshots_abandoned++;
+        replica->ended = ERR_AGAIN;
+    }
+}
+
+enum err replica_turn(struct replica *replica, uint64_t now_ms)
+{
+    struct store *store = replica->store;
+    if (now_ms > replica->now_ms) replica->now_ms = now_ms;
+    if (replica->ended != OK) return replica->ended;
+    replica->peers->self_nospace = store_nospace(store);
+    watch_disk(replica);
+    replica_report_persisted(replica);
+    if (replica->ended == OK && replica->now_ms >= replica->timer_ms) replica_fire_timer(replica);
+    if (replica->ended == OK) advance_transfer(replica);
+    if (replica->ended == OK) apply(replica);
+    if (replica->ended == OK) {
+        store_turn(store, replica->now_ms);
+        if (!replica->is_installing) replica_report_base(replica);
+    }
+    if (replica->ended == OK) admit_reads(replica);
+    replica->ship_more = ship_send(&replica->ship_out, store, replica->peers);
+    if (replica->ended == OK && replica->is_installing) advance_install(replica);
+    if (replica->ended == OK) store_flush(store);
+    return replica->ended;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t replica_deadline(const struct replica *replica)
+{
+    if (replica->ended != OK || replica->ship_more) return replica->now_ms;
+    if (readgate_wants(&replica->gate) && may_probe(replica)) return replica->now_ms;
+    uint64_t deadline = earlier(replica->timer_ms, store_deadline(replica->store));
+    deadline = earlier(deadline, ship_deadline(&replica->ship_in));
+    if (may_probe(replica)) deadline = earlier(deadline, readgate_deadline(&replica->gate));
+    if (replica->transfer_to != 0) {
+        deadline = earlier(deadline, replica->transfer_ms + replica->config.election_timeout_ms);
+    }
+    if (replica->is_writing) {
+        deadline = earlier(deadline, replica->write_ms + REPLICA_STALL_FATAL_MS + 1);
+    }
+    return deadline;
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------- */
+
+enum replica_role replica_role(const struct replica *replica)
+{
+    if (is_leader(replica)) return REPLICA_LEADER;
+    return replica->raft.state == RAFT_CANDIDATE ? REPLICA_CANDIDATE : REPLICA_FOLLOWER;
+}
+
+uint64_t replica_term(const struct replica *replica)
+{
+    return raft_current_term(&replica->raft);
+}
+
+uint64_t replica_leader(const struct replica *replica)
+{
+    if (is_leader(replica)) return replica->config.id;
+    if (replica->raft.state != RAFT_FOLLOWER) return 0;
+    return replica->raft.follower_state.current_leader.id;
+}
+
+uint64_t replica_committed(const struct replica *replica)
+{
+    return replica->committed;
+}
+
+bool replica_ready(const struct replica *replica)
+{
+    const uint64_t applied = store_applied_index(replica->store);
+    return is_leader(replica) &&
+           store_term_at(replica->store, applied) == replica->raft.current_term;
+}
+
+bool replica_installing(const struct replica *replica)
+{
+    return replica->is_installing;
+}
+
+bool replica_nospace(const struct replica *replica)
+{
+    struct guard_configuration members;
+    uint32_t voters = 0;
+    uint32_t full = 0;
+    if (store_nospace(replica->store)) return true;
+    replica_newest_members(replica, &members);
+    for (uint32_t i = 0; i < members.count; i++) {
+        if (members.members[i].role != GUARD_VOTER) continue;
+        const struct peer *peer = peers_find(replica->peers, members.members[i].id);
+        voters++;
+        if (peer != NULL && peer->nospace) full++;
+    }
+    return full > voters / 2;
+}
+
+uint32_t replica_members(const struct replica *replica, struct replica_member *members,
+                         uint32_t max)
+{
+    struct guard_configuration newest;
+    replica_newest_members(replica, &newest);
+    const uint32_t count = newest.count < max ? newest.count : max;
+    for (uint32_t i = 0; i < count; i++) {
+        members[i] = (struct replica_member){
+            .id = newest.members[i].id,
+            .address = newest.members[i].address,
+            .is_voter = newest.members[i].role == GUARD_VOTER,
+        };
+    }
+    return count;
+}
+
+uint64_t replica_match(const struct replica *replica, uint64_t id)
+{
+    raft_index match = 0;
+    if (!is_leader(replica)) return 0;
+    if (id == replica->config.id) return store_persisted_index(replica->store);
+    if (raft_match_index(&replica->raft, id, &match) != 0) return 0;
+    return match;
+}
+
+uint64_t replica_read_request(struct replica *replica)
+{
+    return is_leader(replica) ? readgate_request(&replica->gate) : 0;
+}
+
+uint64_t replica_read_confirmed(const struct replica *replica)
+{
+    return replica->gate.confirmed;
+}
+
+struct replica_stats replica_stats(const struct replica *replica)
+{
+    return replica->stats;
+}
+
+void replica_check(const struct replica *replica)
+{
+    const struct raft *raft = &replica->raft;
+    const struct store *store = replica->store;
+    const uint64_t applied = store_applied_index(store);
+    if (replica->ended != OK) return;
+    CHECK(raft->current_term == store_term(store));
+    CHECK(raft->voted_for == store_voted_for(store));
+    CHECK(applied <= replica->committed);
+    CHECK(applied <= store_persisted_index(store));
+    CHECK(replica->gate.confirmed <= replica->gate.launched);
+    CHECK(replica->gate.launched <= replica->gate.requested);
+    if (replica->is_installing) return;
+    CHECK(replica->committed <= store_last_index(store));
+    CHECK(raft->commit_index <= replica->committed);
+    CHECK(raft->last_stored <= store_persisted_index(store));
+    CHECK(raft->trail.offset + 1 >= store_first_index(store));
+    if (raft->state == RAFT_LEADER)
+        CHECK(replica->uncommitted_size <= 2 * REPLICA_UNCOMMITTED_SIZE_MAX);
+}

@@ -1,0 +1,220 @@
+/* Messages of the library, and our own, to the queues of the peers. */
+#include "raft/replica_state.h"
+
+static uint64_t place_of(const struct replica *replica, const struct peer *peer)
+{
+    return (uint64_t)(peer - replica->peers->list);
+}
+
+static void send_message(struct replica *replica, struct peer *peer, const struct message *message)
+{
+    uint64_t start = 0;
+    struct buf *out = peer_frame_begin(replica->peers, peer, message->type, &start);
+    if (out == NULL) return;
+    message_encode(message, out);
+    peer_frame_end(peer, start);
+}
+
+/* With a full window the library sends an empty append with every further proposal and answer.
+ * One that says nothing new is left out; the next heartbeat is due soon. */
+static bool is_redundant(const struct replica *replica, const struct peer *peer,
+                         const struct message *message)
+{
+    const struct replica_sent *sent = &replica->sent[place_of(replica, peer)];
+    return message->count == 0 && sent->term == message->term && sent->end == message->prev_index &&
+           sent->commit == message->commit &&
+           replica->now_ms - sent->ms < replica->config.heartbeat_ms;
+}
+
+static void remember(struct replica *replica, const struct peer *peer,
+                     const struct message *message, uint64_t end)
+{
+    replica->stats.append_sent++;
+    replica->sent[place_of(replica, peer)] = (struct replica_sent){
+        .term = message->term, .end = end, .commit = message->commit, .ms = replica->now_ms};
+}
+
+/* One frame with as many entries from @first on as fit. Returns how many, 0 when nothing was
+ * sent. */
+static uint32_t send_some(struct replica *replica, struct peer *peer, struct message *message,
+                          uint64_t last)
+{
+    uint64_t start = 0;
+    uint32_t count = 0;
+    const uint64_t first = message->prev_index + 1;
+    struct buf *out = peer_frame_begin(replica->peers, peer, WIRE_APPEND, &start);
+    if (out == NULL) return 0;
+    const uint64_t body = out->size;
+    message_encode(message, out);
+    const enum err err = store_read(replica->store, first, last, APPEND_SIZE_MAX, out, &count);
+    if (err != OK || count == 0) {
+        peer_frame_cancel(peer, start);
+        /* Retention went ahead of the library: the base will be sent instead. All else is
+         * damage. */
+        if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
+        return 0;
+    }
+    message_set_count(out, body, count);
+    peer_frame_end(peer, start);
+    remember(replica, peer, message, first + count - 1);
+    return count;
+}
+
+/* The library bounds appends by count only. They are split by bytes, never shortened: it
+ * believes that all of it is on its way. */
+static void send_append(struct replica *replica, struct peer *peer,
+                        const struct raft_append_entries *append)
+{
+    struct message message = {
+        .type = WIRE_APPEND,
+        .version = append->version,
+        .term = append->term,
+        .prev_index = append->prev_log_index,
+        .prev_term = append->prev_log_term,
+        .commit = append->leader_commit,
+    };
+    const uint64_t last = append->prev_log_index + append->n_entries;
+    if (append->n_entries == 0) {
+        if (is_redundant(replica, peer, &message)) return;
+        send_message(replica, peer, &message);
+        remember(replica, peer, &message, last);
+        return;
+    }
+    while (message.prev_index < last) {
+        if (peer_queued(peer) > REPLICA_APPEND_QUEUE_SIZE_MAX) return;
+        const uint32_t count = send_some(replica, peer, &message, last);
+        if (count == 0) return;
+        message.prev_index += count;
+        message.prev_term = store_term_at(replica->store, message.prev_index);
+        CHECK(message.prev_term != 0);
+    }
+}
+
+static void send_append_result(struct replica *replica, struct peer *peer,
+                               const struct raft_append_entries_result *result,
+                               const struct replica_source *source)
+{
+    const struct guard_view view = replica_view(replica);
+    struct message message = {
+        .type = WIRE_APPEND_RESULT,
+        .version = result->version,
+        .term = result->term,
+        .rejected = result->rejected,
+        .last_index = result->last_log_index,
+        .features = result->features,
+        .capacity = result->capacity,
+    };
+    if (message.rejected > 0 && !source->is_stale && !replica->is_installing) {
+        /* A conflict and not a gap: we hold another entry at the rejected index. */
+        const struct message *append = source->message;
+        if (append != NULL && append->type == WIRE_APPEND &&
+            store_term_at(replica->store, message.rejected) != 0) {
+            message.last_index = guard_w19_hint(&view, replica->store, message.last_index,
+                                                replica->committed, append->prev_term);
+        }
+        message.conflict_term = store_term_at(replica->store, message.last_index);
+    }
+    message.last_index = guard_w03_last_index(&view, source->is_stale, message.last_index);
+    send_message(replica, peer, &message);
+}
+
+static void send_vote(struct replica *replica, struct peer *peer,
+                      const struct raft_request_vote *vote)
+{
+    send_message(replica, peer,
+                 &(struct message){.type = WIRE_VOTE,
+                                   .version = vote->version,
+                                   .term = vote->term,
+                                   .candidate = vote->candidate_id,
+                                   .last_index = vote->last_log_index,
+                                   .last_term = vote->last_log_term,
+                                   .disrupt_leader = vote->disrupt_leader,
+                                   .pre_vote = vote->pre_vote});
+}
+
+static void send_vote_result(struct replica *replica, struct peer *peer,
+                             const struct raft_request_vote_result *result)
+{
+    const struct guard_view view = replica_view(replica);
+    struct message message = {
+        .type = WIRE_VOTE_RESULT,
+        .version = result->version,
+        .term = result->term,
+        .granted = result->vote_granted,
+        .pre_vote = result->pre_vote,
+        .features = result->features,
+        .capacity = result->capacity,
+    };
+    message.term = guard_w04_term(&view, &message);
+    send_message(replica, peer, &message);
+}
+
+static void send_install(struct replica *replica, struct peer *peer,
+                         const struct raft_install_snapshot *install)
+{
+    const struct store_base base = store_base(replica->store);
+    /* A newer base exists and the library is told of it at the end of this turn. */
+    if (base.index != install->last_index || base.term != install->last_term) return;
+    struct message message = {
+        .type = WIRE_INSTALL,
+        .version = install->version,
+        .term = install->term,
+        .last_index = base.index,
+        .last_term = base.term,
+        .change_index = base.change_index,
+        .change = base.change,
+    };
+    replica->manifest.size = 0;
+    store_ship_manifest(replica->store, &replica->manifest);
+    message.manifest = buf_slice(&replica->manifest);
+    send_message(replica, peer, &message);
+    replica->stats.snapshots_sent++;
+}
+
+static void send_timeout_now(struct replica *replica, struct peer *peer,
+                             const struct raft_timeout_now *now)
+{
+    send_message(replica, peer,
+                 &(struct message){.type = WIRE_TIMEOUT_NOW,
+                                   .version = now->version,
+                                   .term = now->term,
+                                   .last_index = now->last_log_index,
+                                   .last_term = now->last_log_term});
+}
+
+void replica_send(struct replica *replica, const struct raft_message *message,
+                  const struct replica_source *source)
+{
+    struct peer *peer = peers_find(replica->peers, message->server_id);
+    CHECK(message->server_id != replica->config.id);
+    if (peer == NULL) return; /* a member that the owner does not know yet: the library repeats */
+    /* P7: a leader whose disk hangs goes silent, so that another one can take over. */
+    if (replica->raft.state == RAFT_LEADER && replica_is_stalled(replica)) return;
+    switch (message->type) {
+    case RAFT_APPEND_ENTRIES: send_append(replica, peer, &message->append_entries); return;
+    case RAFT_APPEND_ENTRIES_RESULT:
+        send_append_result(replica, peer, &message->append_entries_result, source);
+        return;
+    case RAFT_REQUEST_VOTE: send_vote(replica, peer, &message->request_vote); return;
+    case RAFT_REQUEST_VOTE_RESULT:
+        send_vote_result(replica, peer, &message->request_vote_result);
+        return;
+    case RAFT_INSTALL_SNAPSHOT: send_install(replica, peer, &message->install_snapshot); return;
+    case RAFT_TIMEOUT_NOW: send_timeout_now(replica, peer, &message->timeout_now); return;
+    }
+    UNREACHABLE();
+}
+
+void replica_send_probes(struct replica *replica)
+{
+    struct guard_configuration members;
+    replica_newest_members(replica, &members);
+    replica->scratch.size = 0;
+    readgate_encode(replica->gate.ground.term, replica->gate.round, &replica->scratch);
+    for (uint32_t i = 0; i < members.count; i++) {
+        struct peer *peer = peers_find(replica->peers, members.members[i].id);
+        if (peer == NULL || members.members[i].role != GUARD_VOTER) continue;
+        (void)peer_send(replica->peers, peer, WIRE_PROBE, buf_slice(&replica->scratch));
+    }
+    replica->stats.read_rounds++;
+}

@@ -1,0 +1,129 @@
+/* replica_state.h - what the parts of the replica share. For replica*.c, and for tests that need
+ * to see the library's state or to propose a change of membership, which has no public call in
+ * this version.
+ *
+ *   replica.c          the public functions, the turn
+ *   replica_start.c    self test, first entry, from the disk into the library
+ *   replica_step.c     one raft_step() and everything its update asks for, in fixed order
+ *   replica_send.c     messages out        replica_receive.c  messages in */
+#ifndef KV_RAFT_REPLICA_STATE_H
+#define KV_RAFT_REPLICA_STATE_H
+
+#include <raft.h>
+
+#include "raft/guard.h"
+#include "raft/message.h"
+#include "raft/readgate.h"
+#include "raft/replica.h"
+#include "raft/ship.h"
+
+/* Entries whose sizes the leader remembers: all that it proposed and that are not committed. */
+#define REPLICA_RING_COUNT (2u * UNCOMMITTED_ENTRIES_MAX)
+#define REPLICA_UNCOMMITTED_SIZE_MAX (64u * MIB)
+/* Appends with entries to a peer with more than this in its queue are dropped: the library
+ * repeats. */
+#define REPLICA_APPEND_QUEUE_SIZE_MAX (8u * MIB)
+/* One group write under way for longer: a leader goes silent and nobody campaigns. */
+#define REPLICA_STALL_SILENT_MS 1000u
+/* For longer than this: the disk is gone. */
+#define REPLICA_STALL_FATAL_MS 20000u
+
+STATIC_CHECK(UNCOMMITTED_ENTRIES_MAX + 2 <= REPLICA_RING_COUNT, "the ring holds what is proposed");
+
+/* What an event was made of, for the update that comes back. */
+struct replica_source {
+    const struct message *message;     /* received, or NULL */
+    const struct raft_entry *entries;  /* handed to the library, or NULL */
+    const struct message_entry *parts; /* the records behind entries */
+    bool owns_batch;                   /* entries came from a peer: free their token */
+    bool is_stale;                     /* the message's term is an older one */
+    bool votes_anyway;                 /* W13: step with a configuration of ourselves as voter */
+};
+
+/* The last append to a peer. */
+struct replica_sent {
+    uint64_t term;
+    uint64_t end;
+    uint64_t commit;
+    uint64_t ms;
+};
+
+struct replica {
+    struct raft raft;
+    struct replica_config config;
+    char address[ADDRESS_SIZE_MAX + 1];
+    struct store *store;
+    struct peers *peers;
+    uint64_t now_ms;
+    enum err ended; /* not OK: this replica does nothing any more, replica_turn() returns it */
+
+    uint64_t committed;  /* monotone, unlike the library's */
+    uint64_t configured; /* changes up to here were told to the library as committed */
+    uint64_t contact_ms; /* last append or install of a current leader */
+    bool has_contact;
+    uint64_t fired_ms;
+    uint64_t timer_ms;
+    bool is_installing;
+    bool is_sole_voter; /* by the newest configuration */
+    bool barrier_wanted;
+
+    bool is_writing; /* a group write is under way, since write_ms; the one after write_syncs */
+    uint64_t write_ms;
+    uint64_t write_syncs;
+
+    uint64_t lead_from; /* leader: first index whose size is in the ring */
+    uint64_t uncommitted_size;
+    uint32_t sizes[REPLICA_RING_COUNT];
+    struct replica_sent sent[PEERS_MAX]; /* as in struct peers */
+    uint64_t transfer_to;                /* 0: none */
+    uint64_t transfer_ms;
+    bool transfer_begun; /* the library knows */
+
+    struct readgate gate;
+    struct ship_in ship_in;
+    struct ship_out ship_out;
+    bool ship_more;
+    struct buf scratch;
+    struct buf manifest; /* of the install that was just received */
+    struct raft_entry entries[APPEND_ENTRIES_MAX];
+    struct message_entry parts[APPEND_ENTRIES_MAX];
+    struct replica_stats stats;
+};
+
+/* replica_start.c */
+enum err replica_start(struct replica *replica, char *message);
+/* Builds the library's form of a configuration that the guard accepted, with the library's
+ * memory. */
+void replica_configuration(const struct guard_configuration *from, struct raft_configuration *to);
+
+/* replica_step.c */
+struct guard_view replica_view(const struct replica *replica);
+void replica_newest_members(const struct replica *replica, struct guard_configuration *members);
+bool replica_is_stalled(const struct replica *replica);
+/* One event and all that follows from it, but for what replica_settle does. Benign refusals of
+ * the library are returned as its code; 0 is success. A failure that is none ends the replica. */
+int replica_step(struct replica *replica, struct raft_event *event,
+                 const struct replica_source *source);
+/* After every step or group of steps: tells the library about committed changes, proposes the
+ * barrier. */
+void replica_settle(struct replica *replica);
+/* Proposes the sealed @record of @type. The library's code. */
+int replica_propose(struct replica *replica, uint8_t type, struct slice record);
+/* Tells the library that the change at @index is committed. */
+void replica_configure(struct replica *replica, uint64_t index);
+void replica_report_persisted(struct replica *replica);
+void replica_fire_timer(struct replica *replica);
+void replica_report_base(struct replica *replica);
+
+/* Proposes another configuration. ERR_NOT_LEADER; ERR_AGAIN: one is pending, or none of this
+ * term is committed; ERR_INVALID: more than one difference, or it takes our own vote away
+ * (transfer first). */
+enum err replica_submit_change(struct replica *replica,
+                               const struct guard_configuration *configuration, uint64_t now_ms);
+
+/* replica_send.c */
+void replica_send(struct replica *replica, const struct raft_message *message,
+                  const struct replica_source *source);
+void replica_send_probes(struct replica *replica);
+
+#endif
