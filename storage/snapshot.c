@@ -23,15 +23,25 @@ static void incoming_name(char name[NAME_SIZE], const char *folder, uint64_t fil
                    (unsigned long long)file_id, kind);
 }
 
+/* Bytes of @name without the end that a disk gives to files in the making. A power cut can leave such a
+ * file behind, and a disk may list it. */
+static uint64_t stem_size(const char *name)
+{
+    const uint64_t size = strlen(name);
+    const bool temporary = size > 4 && strcmp(name + size - 4, ".tmp") == 0;
+    return temporary ? size - 4 : size;
+}
+
 /* Is @name, without folder, one that incoming_name() made? */
 static bool incoming_ours(const char *name)
 {
+    if (stem_size(name) != 20) return false;
     for (uint32_t i = 0; i < 16; i++) {
         const bool digit = name[i] >= '0' && name[i] <= '9';
         const bool letter = name[i] >= 'a' && name[i] <= 'f';
         if (!digit && !letter) return false;
     }
-    return strcmp(name + 16, ".log") == 0 || strcmp(name + 16, ".idx") == 0;
+    return memcmp(name + 16, ".log", 4) == 0 || memcmp(name + 16, ".idx", 4) == 0;
 }
 
 /* Not being able to remove a file of ours is harmless: the next start tries again. */
@@ -372,32 +382,43 @@ static bool number_listed(const struct manifest *manifest, uint32_t number)
     return false;
 }
 
-void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
+/* A segment or hint that the manifest has replaced, or a file in the making that a crash left. */
+static bool obsolete(const struct manifest *manifest, const char *name)
 {
-    char name[NAME_SIZE];
-    char incoming[NAME_SIZE];
-    struct buf names = {0};
-    incoming_folder(incoming, folder);
-    if (disk->list(disk->context, incoming, &names) != OK) names.size = 0;
-    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
-        const char *file = (const char *)names.data + at;
-        if (!incoming_ours(file)) continue;
-        (void)snprintf(name, sizeof name, "%.140s/%.40s", incoming, file);
-        file_remove(disk, name);
-    }
-
-    names.size = 0;
-    if (disk->list(disk->context, folder, &names) != OK) names.size = 0;
+    char stem[64];
+    const uint64_t size = stem_size(name);
+    if (size >= sizeof stem) return false;
+    memcpy(stem, name, size);
+    stem[size] = 0;
+    const uint32_t log_number = segment_number(stem);
+    const uint32_t number = log_number > 0 ? log_number : hint_number(stem);
+    if (number == 0) return false;
+    if (name[size] != 0) return true;
+    /* Above the highest sealed one are the segments of the log: recover.c knows about them. */
     const uint32_t count = manifest->file_count;
     const uint32_t highest = count > 0 ? manifest->files[count - 1].number : 0;
+    return number < highest && !number_listed(manifest, number);
+}
+
+static void folder_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
+{
+    struct buf names = {0};
+    if (disk->list(disk->context, folder, &names) != OK) names.size = 0;
     for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
         const char *file = (const char *)names.data + at;
-        const uint32_t log_number = segment_number(file);
-        const uint32_t number = log_number > 0 ? log_number : hint_number(file);
-        /* Above the highest sealed one are the segments of the log: recover.c knows about them. */
-        if (number == 0 || number >= highest || number_listed(manifest, number)) continue;
-        (void)snprintf(name, sizeof name, "%.140s/%.40s", folder, file);
+        const bool remove = manifest != NULL ? obsolete(manifest, file) : incoming_ours(file);
+        if (!remove) continue;
+        char name[NAME_SIZE];
+        (void)snprintf(name, sizeof name, "%.120s/%.60s", folder, file);
         file_remove(disk, name);
     }
     buf_close(&names);
+}
+
+void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
+{
+    char incoming[NAME_SIZE];
+    incoming_folder(incoming, folder);
+    folder_clean(disk, incoming, NULL);
+    folder_clean(disk, folder, manifest);
 }

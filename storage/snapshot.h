@@ -63,7 +63,8 @@ enum err snapshot_commit(struct snapshot *snapshot, uint64_t number, const uint3
 /* At a start, @manifest is the one on the disk: gives received files their final names. */
 enum err snapshot_settle(struct disk *disk, const char *folder, const struct manifest *manifest);
 /* At the end of a successful start: removes files of ours that the manifest has made obsolete: what is
- * left in incoming/, segments and hints that were replaced. Other names are left alone. */
+ * left in incoming/, segments and hints that were replaced, files in the making that a crash left (if the
+ * disk lists them). Other names are left alone. Nothing may be under way. */
 void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest);
 
 #endif
