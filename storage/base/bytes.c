@@ -92,6 +92,7 @@ void buf_printf(struct buf *buf, const char *format, ...)
 {
     va_list args;
     va_list again;
+    CHECK(format != NULL);
     va_start(args, format);
     va_copy(again, args);
     const int size = vsnprintf(NULL, 0, format, args);

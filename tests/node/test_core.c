@@ -1,0 +1,413 @@
+#include "tests/node/core_fixture.h"
+
+TEST(core, a_node_alone_serves)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "PING"), "+PONG\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k v"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\nv\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET none"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DEL k none"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, state_survives_stop_and_power_cut)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k v PX 100000"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "INCR n"), ":1\r\n");
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) sim_disk_stop(&f.disk, true);
+        fixture_stop(&f);
+        if (round == 1) sim_disk_crash(&f.disk);
+        for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
+        fixture_start(&f);
+        EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\nv\r\n");
+        char expected[16];
+        (void)snprintf(expected, sizeof expected, ":%d\r\n", round + 2);
+        EXPECT_TEXT(fixture_say(&f, "INCR n"), expected);
+    }
+    fixture_close(&f);
+}
+
+TEST(core, set_options)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k 1 XX"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 1 NX"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 2 NX"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 2 NX GET"), "$1\r\n1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 3 GET"), "$1\r\n1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 4 XX GET EX 100"), "$1\r\n3\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":100\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 5 KEEPTTL"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":100\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 6"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX 0"), "-ERR invalid expire time in 'set' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX -1"), "-ERR invalid expire time in 'set' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX 9223372036854775807"),
+                "-ERR invalid expire time in 'set' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX x"),
+                "-ERR value is not an integer or out of range\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX 1 PX 1"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 NX XX"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 EX"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 7 BOGUS"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\n6\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET past 1 PXAT 1000"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET past"), "$-1\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, revisions_guard_a_set)
+{
+    struct fixture f;
+    char line[64];
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k 1 IFREV 0"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 2 IFREV 0"), "$-1\r\n");
+    const char *reply = fixture_say(&f, "KV.GET k");
+    const char *revision = strchr(reply, ':');
+    EXPECT_TRUE(revision != NULL);
+    (void)snprintf(line, sizeof line, "SET k 3 IFREV %lld", strtoll(revision + 1, NULL, 10));
+    EXPECT_TEXT(fixture_say(&f, line), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, line), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\n3\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KV.GET none"), "*-1\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, strings_and_counters)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SETNX a 1"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SETNX a 2"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GETSET a 5"), "$1\r\n1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "INCRBY a 10"), ":15\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DECR a"), ":14\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DECRBY a 20"), ":-6\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DECRBY a -9223372036854775808"),
+                "-ERR decrement would overflow\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET big 9223372036854775807"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "INCR big"), "-ERR increment or decrement would overflow\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET text abc"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "INCR text"), "-ERR value is not an integer or out of range\r\n");
+    EXPECT_TEXT(fixture_say(&f, "APPEND text def"), ":6\r\n");
+    EXPECT_TEXT(fixture_say(&f, "STRLEN text"), ":6\r\n");
+    EXPECT_TEXT(fixture_say(&f, "STRLEN none"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GETDEL text"), "$6\r\nabcdef\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXISTS text a a"), ":2\r\n");
+    EXPECT_TEXT(fixture_say(&f, "MSET x 1 y 2 x 3"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "MGET x y z"), "*3\r\n$1\r\n3\r\n$1\r\n2\r\n$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "MSET x"), "-ERR wrong number of arguments for 'mset' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "MSET x 1 y"),
+                "-ERR wrong number of arguments for 'mset' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TYPE x"), "+string\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TYPE none"), "+none\r\n");
+    EXPECT_TEXT(fixture_say(&f, "nonsense a b"),
+                "-ERR unknown command 'nonsense', with args beginning with: 'a' 'b' \r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET"), "-ERR wrong number of arguments for 'get' command\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, long_values_come_back_from_memory_and_disk)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct buf command = {0};
+    const uint64_t size = 100000;
+    buf_printf(&command, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%llu\r\n", (unsigned long long)size);
+    for (uint64_t i = 0; i < size; i++) buf_u8(&command, (uint8_t)('a' + i % 26));
+    buf_text(&command, "\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    for (int round = 0; round < 2; round++) {
+        const char *reply = round == 0 ? fixture_ask(&f, 0, command.data, command.size)
+                                       : fixture_say(&f, "GET k");
+        const char *body = strchr(reply, '$');
+        EXPECT_TRUE(body != NULL);
+        EXPECT_BYTES(body, "$100000\r\nabc", 12);
+        EXPECT_EQ(body[9 + size - 1], 'a' + (size - 1) % 26);
+        fixture_stop(&f); /* The tail in memory is gone afterwards. */
+        for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
+        fixture_start(&f);
+    }
+    buf_close(&command);
+    fixture_close(&f);
+}
+
+TEST(core, pipelined_commands_see_each_other)
+{
+    static const char text[] = "SET k 1\r\nGET k\r\nINCR k\r\nGET k\r\nDEL k\r\nGET k\r\nSET k "
+                               "a\r\nAPPEND k b\r\nGET k\r\n"
+                               "DBSIZE\r\nFLUSHALL\r\nGET k\r\nDBSIZE\r\nPING\r\nSET k 9\r\nEXPIRE "
+                               "k 100\r\nGET k\r\nTTL k\r\n";
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_ask(&f, 0, text, sizeof text - 1),
+                "+OK\r\n$1\r\n1\r\n:2\r\n$1\r\n2\r\n:1\r\n$-1\r\n+OK\r\n:2\r\n$2\r\nab\r\n:1\r\n+"
+                "OK\r\n$-1\r\n:0\r\n+PONG\r\n"
+                "+OK\r\n:1\r\n$1\r\n9\r\n:100\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, every_split_of_the_input_gives_the_same)
+{
+    static const char text[] =
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nhello\r\nGET k\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n";
+    struct fixture f;
+    fixture_open(&f);
+    for (uint64_t split = 1; split < sizeof text - 1; split++) {
+        struct buf all = {0};
+        const char *first = fixture_ask(&f, 0, text, split);
+        buf_text(&all, first);
+        buf_text(&all, fixture_ask(&f, 0, text + split, sizeof text - 1 - split));
+        buf_u8(&all, 0);
+        EXPECT_TEXT((const char *)all.data, "+OK\r\n$5\r\nhello\r\n:1\r\n");
+        buf_close(&all);
+    }
+    fixture_close(&f);
+}
+
+TEST(core, keys_expire_by_the_clock_and_are_swept)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k v PX 1000"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PEXPIRE none 5"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 100 XX"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 GT"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 LT"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 NX"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 NX XX"),
+                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 GT LT"),
+                "-ERR GT and LT options at the same time are not compatible\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k 50 foo"), "-ERR Unsupported option foo\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PERSIST k"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PERSIST k"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PTTL k"), ":-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PTTL none"), ":-2\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PEXPIRE k 300"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET j v PX 300"), "+OK\r\n");
+    fixture_run(&f, 200);
+    EXPECT_TEXT(fixture_say(&f, "EXISTS k j"), ":2\r\n");
+    fixture_run(&f, 200);
+    EXPECT_TEXT(fixture_say(&f, "EXISTS k j"), ":0\r\n");
+    fixture_run(&f, 500);
+    EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k v"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIRE k -1"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, a_wall_clock_that_jumps_expires_nothing_early)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k v EX 10"), "+OK\r\n");
+    f.wall_ms += 1000ull * 3600 * 24 * 365;
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":10\r\n");
+    f.wall_ms -= 1000ull * 3600 * 24 * 365 * 20;
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\nv\r\n");
+    fixture_run(&f, 10000);
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, scan_keys_and_ranges)
+{
+    struct fixture f;
+    char line[64];
+    int seen = 0;
+    fixture_open(&f);
+    for (int i = 0; i < 50; i++) {
+        (void)snprintf(line, sizeof line, "SET key%02d %d", i, i);
+        EXPECT_TEXT(fixture_say(&f, line), "+OK\r\n");
+    }
+    char cursor[32] = "0";
+    do {
+        (void)snprintf(line, sizeof line, "SCAN %s COUNT 7 MATCH key*", cursor);
+        const char *reply = fixture_say(&f, line);
+        const char *at = strstr(reply, "\r\n") + 2; /* *2 */
+        at = strstr(at, "\r\n") + 2;                /* $n of the cursor */
+        (void)snprintf(cursor, sizeof cursor, "%.*s", (int)strcspn(at, "\r"), at);
+        for (at = strstr(at, "$5"); at != NULL; at = strstr(at + 1, "$5")) seen++;
+    } while (strcmp(cursor, "0") != 0);
+    EXPECT_EQ(seen, 50);
+    EXPECT_TEXT(fixture_say(&f, "SCAN x"), "-ERR invalid cursor\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SCAN 0 COUNT 0"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SCAN 0 TYPE list COUNT 1000"), "*2\r\n$1\r\n0\r\n*0\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KEYS key4[12]"), strstr(fixture_say(&f, "KEYS key4[12]"), "*2"));
+    EXPECT_TEXT(fixture_say(&f, "KV.RANGE key03 key05 KEYS"),
+                "*2\r\n$5\r\nkey03\r\n$5\r\nkey04\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KV.RANGE key03 key06 KEYS REVERSE LIMIT 2"),
+                "*2\r\n$5\r\nkey05\r\n$5\r\nkey04\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KV.RANGE key48 \"\" KEYS"),
+                "*2\r\n$5\r\nkey48\r\n$5\r\nkey49\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":50\r\n");
+    EXPECT_TEXT(fixture_say(&f, "FLUSHALL BOGUS"), "-ERR syntax error\r\n");
+    EXPECT_TEXT(fixture_say(&f, "FLUSHALL ASYNC"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":0\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, too_long_keys_and_values_are_refused_and_the_connection_goes_on)
+{
+    struct fixture f;
+    struct buf command = {0};
+    fixture_open(&f);
+    f.config.max_value_size = 1000;
+    buf_text(&command, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1001\r\n");
+    memset(buf_extend(&command, 1001), 'x', 1001);
+    buf_text(&command, "\r\nPING\r\n");
+    const char *reply = fixture_ask(&f, 0, command.data, command.size);
+    EXPECT_TRUE(strncmp(reply, "-TOOBIG ", 8) == 0);
+    EXPECT_TRUE(strstr(reply, "+PONG\r\n") != NULL);
+    command.size = 0;
+    buf_text(&command, "*2\r\n$3\r\nGET\r\n$65537\r\n");
+    memset(buf_extend(&command, 65537), 'k', 65537);
+    buf_text(&command, "\r\nPING\r\n");
+    reply = fixture_ask(&f, 0, command.data, command.size);
+    EXPECT_TRUE(strncmp(reply, "-TOOBIG ", 8) == 0);
+    EXPECT_TRUE(strstr(reply, "+PONG\r\n") != NULL);
+    command.size = 0;
+    buf_text(
+        &command,
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n"); /* longer than any argument may be: dropped */
+    for (int i = 0; i < 10; i++) {
+        memset(buf_extend(&command, 100000), 'x', 100000);
+        (void)fixture_ask(&f, 0, command.data, command.size);
+        command.size = 0;
+    }
+    reply = fixture_ask(&f, 0, "\r\nPING\r\n", 8);
+    EXPECT_TRUE(strncmp(reply, "-TOOBIG ", 8) == 0);
+    EXPECT_TRUE(strstr(reply, "+PONG\r\n") != NULL);
+    EXPECT_TEXT(fixture_say(&f, "SET \"\" v"),
+                "-TOOBIG a key has 1 to 65536 bytes, this one has 0\r\n");
+    buf_close(&command);
+    fixture_close(&f);
+}
+
+TEST(core, lost_framing_closes_after_the_error)
+{
+    struct fixture f;
+    fixture_open(&f);
+    const char *reply = fixture_ask(&f, 1, "SET k v\r\n*1\r\n:5\r\nPING\r\n", 22);
+    EXPECT_TEXT(reply, "+OK\r\n-ERR Protocol error: expected '$', got ':'\r\n");
+    EXPECT_TRUE(f.clients[1].is_closed);
+    EXPECT_TEXT(fixture_ask(&f, 2, "QUIT\r\nPING\r\n", 12), "+OK\r\n");
+    EXPECT_TRUE(f.clients[2].is_closed);
+    fixture_close(&f);
+}
+
+TEST(core, a_reader_that_stops_is_paused_and_then_closed)
+{
+    struct fixture f;
+    struct buf command = {0};
+    fixture_open(&f);
+    struct fixture_client *client = fixture_client(&f, 3);
+    buf_text(&command, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n");
+    memset(buf_extend(&command, 200000), 'x', 200000);
+    buf_text(&command, "\r\n");
+    EXPECT_TEXT(fixture_ask(&f, 3, command.data, command.size), "+OK\r\n");
+    client->take_max = 0;
+    command.size = 0;
+    for (int i = 0; i < 40000; i++) buf_text(&command, "GET k\r\n");
+    (void)fixture_ask(&f, 3, command.data, command.size);
+    EXPECT_TRUE(client->is_paused);
+    EXPECT_FALSE(client->is_closed);
+    EXPECT_TEXT(fixture_say(&f, "GET none"), "$-1\r\n"); /* others go on */
+    client->take_max = UINT64_MAX;
+    core_client_writable(f.core, client->session);
+    client->out.size = 0;
+    for (int i = 0; i < 4000 && client->is_paused; i++) {
+        fixture_run(&f, 20);
+        client->out.size = 0;
+    }
+    EXPECT_FALSE(client->is_paused);
+    f.config.output_limit_size = 100000;
+    client->take_max = 0;
+    (void)fixture_ask(&f, 3, "GET k\r\nGET k\r\n", 14);
+    EXPECT_TRUE(client->is_closed);
+    buf_close(&command);
+    fixture_close(&f);
+}
+
+TEST(core, protocol_three)
+{
+    struct fixture f;
+    fixture_open(&f);
+    const char *reply = fixture_say(&f, "HELLO 3 SETNAME me");
+    EXPECT_TRUE(strncmp(reply, "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n", 27) == 0);
+    EXPECT_TEXT(fixture_say(&f, "GET none"), "_\r\n");
+    EXPECT_TEXT(fixture_say(&f, "CLIENT GETNAME"), "$2\r\nme\r\n");
+    EXPECT_TEXT(fixture_say(&f, "HELLO 4"), "-NOPROTO unsupported protocol version\r\n");
+    EXPECT_TEXT(fixture_say(&f, "HELLO x"),
+                "-ERR Protocol version is not an integer or out of range\r\n");
+    EXPECT_TEXT(fixture_say(&f, "RESET"), "+RESET\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET none"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "CLIENT SETINFO LIB-NAME x"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "CLIENT SETINFO UNKNOWN x"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "CLIENT FOO"),
+                "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SELECT 0"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SELECT 1"), "-ERR DB index is out of range\r\n");
+    EXPECT_TRUE(strstr(fixture_say(&f, "INFO"), "redis_version:7.2.4") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "INFO replication"), "role:master") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "CONFIG GET save"), "$4\r\nsave\r\n$0\r\n") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "COMMAND INFO get"), "get") != NULL);
+    EXPECT_TEXT(fixture_say(&f, "COMMAND GETKEYS MSET a 1 b 2"), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    EXPECT_TRUE(strstr(fixture_say(&f, "ROLE"), "master") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "KV.STATUS"), "leader") != NULL);
+    EXPECT_TEXT(fixture_say(&f, "KV.TRANSFER"), "-ERR there is no other member\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KV.TRANSFER nobody"), "-ERR no member has this name\r\n");
+    fixture_close(&f);
+}
+
+TEST(core, stops_when_asked)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct fixture_client *client = fixture_client(&f, 0);
+    core_client_bytes(f.core, client->session, (const uint8_t *)"SET k v\r\n", 9);
+    core_turn(f.core, ++f.now_ms, ++f.wall_ms);
+    core_stop(f.core, f.now_ms);
+    EXPECT_TRUE(core_client_open(f.core, &f.clients[1], CORE_FACE_CLIENT, "x") == NULL);
+    for (int i = 0; i < 5000 && !core_stopped(f.core); i++) fixture_run(&f, 1);
+    EXPECT_TRUE(core_stopped(f.core));
+    EXPECT_TRUE(client->is_closed);
+    EXPECT_BYTES(client->out.data, "+OK\r\n", 5);
+    fixture_close(&f);
+}
+
+TEST(core, wrong_directory_is_refused)
+{
+    struct fixture f;
+    char message[512];
+    int code = 0;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k v"), "+OK\r\n");
+    fixture_stop(&f);
+    config_defaults(&f.config, "another");
+    EXPECT_EQ(config_finish(&f.config, message), OK);
+    f.core = core_create(&f.config, &f.disk.disk, &f.net, 1);
+    EXPECT_EQ(core_start(f.core, 1, 1, message, &code), ERR_FOREIGN);
+    EXPECT_EQ(code, EXIT_BAD_DATA);
+    EXPECT_TRUE(strstr(message, "alone") != NULL);
+    core_destroy(f.core);
+    sim_disk_flip(&f.disk, "identity", 200);
+    f.core = core_create(&f.config, &f.disk.disk, &f.net, 1);
+    EXPECT_EQ(core_start(f.core, 1, 1, message, &code), ERR_CORRUPT);
+    core_destroy(f.core);
+    EXPECT_TRUE(sim_disk_drop(&f.disk, "identity"));
+    f.core = core_create(&f.config, &f.disk.disk, &f.net, 1);
+    EXPECT_EQ(core_start(f.core, 1, 1, message, &code), ERR_CORRUPT);
+    EXPECT_TRUE(strstr(message, "identity is missing") != NULL);
+    fixture_close(&f);
+}
