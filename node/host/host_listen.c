@@ -119,7 +119,7 @@ enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, con
         address->port = ntohs(bound.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
     }
     listener->is_open = true;
-    listener->budget = HOST_ACCEPT_MAX;
+    listener->budget = 0; /* until the first host_listener_turn() */
     return OK;
 }
 
