@@ -54,7 +54,8 @@ enum err ballot_pick(struct slice file, uint64_t cluster_id, uint64_t node_id,
         const uint64_t offset = (uint64_t)i * BALLOT_COPY_SIZE;
         if (file.size < offset + BALLOT_COPY_SIZE) continue;
         const enum err err = copy_decode(file.data + offset, cluster_id, node_id, &found[i]);
-        /* A sound copy of somebody else, or of a newer program, is no damage that the other makes up for. */
+        /* A sound copy of somebody else, or of a newer program, is no damage that the other makes
+         * up for. */
         if (err == ERR_FOREIGN || err == ERR_NEWER) return err;
         if (err == OK) good++;
     }
@@ -175,8 +176,8 @@ enum err ballot_save(struct ballot_file *file, uint64_t term, uint64_t voted_for
         err = write_copy(file, &ballot, 0);
         if (err == OK) err = write_copy(file, &ballot, 1);
     } else {
-        /* The first save: the file appears whole or not at all. Its blocks are there from now on, so
-         * a vote never meets a full disk. */
+        /* The first save: the file appears whole or not at all. Its blocks are there from now on,
+         * so a vote never meets a full disk. */
         uint8_t bytes[BALLOT_FILE_SIZE];
         ballot_encode(&ballot, file->cluster_id, file->node_id, bytes);
         memcpy(bytes + BALLOT_COPY_SIZE, bytes, BALLOT_COPY_SIZE);

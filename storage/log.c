@@ -4,7 +4,7 @@
 #include "storage/base/mem.h"
 #include "storage/log_index.h"
 
-/* ---- pending images ------------------------------------------------------------------------------- */
+/* ---- pending images -------------------------------------------------------------------------- */
 
 static uint64_t image_size_max(const struct log *log)
 {
@@ -17,7 +17,8 @@ static uint64_t image_size(const struct log_image *image)
     return segment_group_size(image->bytes.size - GROUP_HEADER_SIZE);
 }
 
-/* The image that takes @size more bytes; the last one, unless that would make its group too large. */
+/* The image that takes @size more bytes; the last one, unless that would make its group
+ * too large. */
 static struct log_image *image_for(struct log *log, uint64_t size)
 {
     if (log->images_count > 0) {
@@ -87,7 +88,8 @@ void log_cut(struct log *log, uint64_t index)
     if (log->write_index >= index) log->write_index = index - 1;
     if (!submitted) return;
 
-    /* Entries that were submitted become void: the next group says so before it says anything else. */
+    /* Entries that were submitted become void: the next group says so before it says
+     * anything else. */
     while (log->images_count > 0) drop_last_image(log);
     const struct record cut = {
         .index = index,
@@ -109,7 +111,7 @@ uint64_t log_pending_size(const struct log *log)
     return size;
 }
 
-/* ---- the spare ------------------------------------------------------------------------------------ */
+/* ---- the spare ------------------------------------------------------------------------------- */
 
 uint32_t log_take_number(struct log *log)
 {
@@ -187,7 +189,7 @@ static void spare_request(struct log *log)
     log->config.disk->submit(log->config.disk->context, &log->spare_op);
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void log_write_done(struct disk_op *op)
 {
@@ -354,7 +356,7 @@ static bool write_mark(struct log *log)
     return true;
 }
 
-/* ---- turns ---------------------------------------------------------------------------------------- */
+/* ---- turns ----------------------------------------------------------------------------------- */
 
 static bool is_idle_unmarked(const struct log *log)
 {
@@ -408,7 +410,7 @@ void log_stop(struct log *log)
     log->stopped = true;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void log_init(struct log *log, const struct log_config *config)
 {

@@ -1,14 +1,15 @@
 /* log.h - the replicated log of one replica: append, flush, cut, read.
  *
- * Appended records gather in the image of a group (segment.h). log_flush() writes one image with one
- * sync; while it is under way the next one gathers. An entry is durable when its group is. Conflicting
- * entries are cut by a RECORD_CUT in the next group: nothing on disk is rewritten. A full segment is
- * followed by the spare, which is always made one ahead. Older segments stay: they are the database.
+ * Appended records gather in the image of a group (segment.h). log_flush() writes one image with
+ * one sync; while it is under way the next one gathers. An entry is durable when its group is.
+ * Conflicting entries are cut by a RECORD_CUT in the next group: nothing on disk is rewritten. A
+ * full segment is followed by the spare, which is always made one ahead. Older segments stay: they
+ * are the database.
  *
  *   persisted <= last    pending entries: (written, last]    first <= last + 1
  *
- * A cut can leave void entries at the end of older segments: what counts is `last_index` of a segment.
- * Opened by recover_log() (recover.h). A failed write ends the process (fatal, EXIT_DISK). */
+ * A cut can leave void entries at the end of older segments: what counts is `last_index` of a
+ * segment. Opened by recover_log(). A failed write ends the process (fatal, EXIT_DISK). */
 #ifndef KV_STORAGE_LOG_H
 #define KV_STORAGE_LOG_H
 
@@ -129,11 +130,11 @@ struct log {
     uint64_t window_offset;
 };
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-/* Appends one whole record (verified by the caller; index last + 1, its term not below the last one's;
- * never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record that does not
- * fit in a segment of the usual size gets a larger one. */
+/* Appends one whole record (verified by the caller; index last + 1, its term not below the last
+ * one's; never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record
+ * that does not fit in a segment of the usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
 /* Drops all entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
 void log_cut(struct log *log, uint64_t index);
@@ -143,12 +144,13 @@ bool log_flushing(const struct log *log); /* a write is under way */
 /* Returns after everything appended is durable. ERR_NOSPACE: it is not, the disk is full. */
 enum err log_flush_wait(struct log *log);
 uint64_t log_pending_size(const struct log *log); /* bytes appended and not submitted */
-/* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once a turn. */
+/* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once
+ * a turn. */
 void log_turn(struct log *log, uint64_t now_ms);
 uint64_t
 log_deadline(const struct log *log); /* now_ms at which log_turn wants to run; UINT64_MAX: not */
-/* The next group goes to a new segment: the active one becomes full and can be sealed. No effect while
- * a write is under way or when the active segment holds no group. */
+/* The next group goes to a new segment: the active one becomes full and can be sealed. No effect
+ * while a write is under way or when the active segment holds no group. */
 void log_roll(struct log *log);
 /* Waits for all operations, after which the log never writes again (installing a base needs that:
  * no file may appear behind the ones that are received). What is pending stays in memory. */
@@ -158,32 +160,34 @@ uint32_t log_take_number(struct log *log);
 /* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
 void log_close(struct log *log);
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The term of @index: of an entry, or of prefix_index. 0 when unknown. */
 uint64_t log_term_at(const struct log *log, uint64_t index);
-/* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut or
- * drop. */
+/* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut
+ * or drop. */
 bool log_change_at(const struct log *log, uint64_t index, uint64_t *change_index,
                    struct slice *payload);
 /* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not
  * submitted). @bytes: until the next call of any log function. From disk it is verified.
- *   ERR_NOT_FOUND  before first or past last     ERR_CORRUPT, ERR_IO  the disk does not give it back */
+ *   ERR_NOT_FOUND  before first or past last    ERR_CORRUPT, ERR_IO  the disk does not give it */
 enum err log_entry(struct log *log, uint64_t index, struct place *place, struct slice *bytes);
-/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into @size_max.
- * Errors as log_entry; @out and @count then hold what was read before it. */
+/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into
+ * @size_max. Errors as log_entry; @out and @count then hold what was read before it. */
 enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,
                   struct buf *out, uint32_t *count);
-/* Bytes of a file that are still in memory; data is NULL when they are not. Until the next flush. */
+/* Bytes of a file that are still in memory; data is NULL when they are not. Until the
+ * next flush. */
 struct slice log_memory(const struct log *log, struct place place, uint64_t size);
 /* Reads @size bytes of a listed file from the disk; not verified.
  *   ERR_NOT_FOUND  no such file    ERR_CORRUPT  past its used bytes    ERR_IO */
 enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *data,
                        uint64_t size);
 
-/* ---- segments ------------------------------------------------------------------------------------ */
+/* ---- segments -------------------------------------------------------------------------------- */
 
-/* All segments but the spare are log->segments[0 .. segments_count), ordered by number. NULL: none. */
+/* All segments but the spare are log->segments[0 .. segments_count), ordered by number.
+ * NULL: none. */
 struct log_segment *log_segment_find(const struct log *log, uint32_t number);
 /* A full segment is now in the manifest; in order of numbers. */
 void log_seal(struct log *log, uint32_t number);
@@ -192,16 +196,5 @@ void log_drop_prefix(struct log *log, uint64_t first_index);
 
 /* Verifies the invariants. Cheap enough for every turn. */
 void log_check(const struct log *log);
-
-/* ---- for recover.c ------------------------------------------------------------------------------- */
-
-void log_init(struct log *log, const struct log_config *config);
-/* Lists a file behind the others; takes the handle. */
-struct log_segment *log_load_segment(struct log *log, const struct log_file *file, uint64_t size,
-                                     disk_file handle, enum log_segment_state state);
-/* A record that was read in @segment, the newest. Index and term were checked. */
-void log_load_entry(struct log *log, struct log_segment *segment, uint32_t offset,
-                    const struct record *record, uint64_t size);
-void log_load_cut(struct log *log, uint64_t index);
 
 #endif

@@ -86,8 +86,9 @@ void log_index_cut(struct log *log, uint64_t index)
 
 struct log_segment *log_index_find(const struct log *log, uint64_t index, struct log_slot *slot)
 {
-    /* last_index never falls from one segment to the next, and a segment in which no entry counts has the
-     * last_index of the one before: so the first that reaches @index is the one that has it. */
+    /* last_index never falls from one segment to the next, and a segment in which no entry counts
+     * has the last_index of the one before: so the first that reaches @index is the one that has
+     * it. */
     uint32_t low = 0;
     uint32_t high = log->segments_count;
     while (low < high) {

@@ -50,4 +50,15 @@ struct slice log_index_pending(const struct log *log, uint64_t index);
 void log_index_close(struct log *log);
 void log_index_check(const struct log *log);
 
+/* ---- for recover.c: fills a log that is not open yet ----------------------------------------- */
+
+void log_init(struct log *log, const struct log_config *config);
+/* Lists a file behind the others; takes the handle. */
+struct log_segment *log_load_segment(struct log *log, const struct log_file *file, uint64_t size,
+                                     disk_file handle, enum log_segment_state state);
+/* A record that was read in @segment, the newest. Index and term were checked. */
+void log_load_entry(struct log *log, struct log_segment *segment, uint32_t offset,
+                    const struct record *record, uint64_t size);
+void log_load_cut(struct log *log, uint64_t index);
+
 #endif

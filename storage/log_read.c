@@ -87,7 +87,8 @@ enum err log_entry(struct log *log, uint64_t index, struct place *place, struct 
     return err;
 }
 
-/* Reads neighbours on the disk from @index to at most @last in one go, up to @room bytes or one record. */
+/* Reads neighbours on the disk from @index to at most @last in one go, up to @room bytes or one
+ * record. */
 static enum err read_run(struct log *log, uint64_t index, uint64_t last, uint64_t room,
                          struct buf *out, uint32_t *count)
 {

@@ -13,7 +13,7 @@ enum rest {
     REST_CLEAN,   /* zeros, or the end of the file */
     REST_TORN,    /* a group of which whole sectors are missing, or that has no header */
     REST_SUSPECT, /* a group that is all there and yet wrong */
-    REST_DAMAGED, /* a valid group header further behind proves that what is bad here was once durable */
+    REST_DAMAGED, /* a valid group header behind it proves that it was once durable */
 };
 
 /* One unsealed file, as its bytes are. */
@@ -56,7 +56,7 @@ struct recover {
     uint64_t floor;    /* nothing at or below it can be cut */
 };
 
-/* ---- messages --------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static enum err refuse(struct recover *recover, enum err err, uint32_t number, uint64_t offset,
                        const char *what)
@@ -78,7 +78,7 @@ static enum err refuse(struct recover *recover, enum err err, uint32_t number, u
     return err;
 }
 
-/* ---- one unsealed file ---------------------------------------------------------------------------------- */
+/* ---- one unsealed file ----------------------------------------------------------------------- */
 
 static bool is_zero(const uint8_t *at, uint64_t size)
 {
@@ -106,8 +106,8 @@ static bool has_zero_sector(const uint8_t *at, uint64_t size)
     return false;
 }
 
-/* Decides what the bytes from file->end on are. @header: a valid group header is there, but its group does
- * not count. */
+/* Decides what the bytes from file->end on are. @header: a valid group header is there, but its
+ * group does not count. */
 static void judge_rest(struct recover_file *file, struct slice bytes,
                        const struct segment_group *header)
 {
@@ -230,7 +230,7 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
     return OK;
 }
 
-/* ---- which files there are ------------------------------------------------------------------------------ */
+/* ---- which files there are ------------------------------------------------------------------- */
 
 static void add_file(struct recover *recover, uint32_t number)
 {
@@ -306,7 +306,7 @@ static enum err open_sealed(struct recover *recover, const struct log_file *seal
     return OK;
 }
 
-/* ---- what counts ---------------------------------------------------------------------------------------- */
+/* ---- what counts ----------------------------------------------------------------------------- */
 
 static enum err refuse_rest(struct recover *recover, const struct recover_file *file)
 {
@@ -326,8 +326,8 @@ static enum err refuse_rest(struct recover *recover, const struct recover_file *
     return err;
 }
 
-/* Follows the links from file to file. A file whose first group links to the group before the last one of
- * the file before replaces that last group: see the header of this module. */
+/* Follows the links from file to file. A file whose first group links to the group before the last
+ * one of the file before replaces that last group: see the header of this module. */
 static enum err link_files(struct recover *recover)
 {
     uint64_t chain = recover->chain.low;
@@ -393,17 +393,18 @@ static enum err judge(struct recover *recover)
     return OK;
 }
 
-/* ---- replay ----------------------------------------------------------------------------------------------- */
+/* ---- replay ---------------------------------------------------------------------------------- */
 
-/* One record, in the order of the disk. @segment: NULL for the group that is written again. Returns what is
- * wrong, or NULL. */
+/* One record, in the order of the disk. @segment: NULL for the group that is written again. Returns
+ * what is wrong, or NULL. */
 static const char *replay(struct recover *recover, struct log_segment *segment,
                           const struct record *record, struct slice bytes, uint32_t offset)
 {
     struct log *log = recover->log;
     if (record->shard != recover->config->shard) return "an entry of another shard";
     if (record->index <= recover->floor) return "an index that is too low";
-    /* The first record may be void (its cut follows): then it is behind a gap. Links vouch for it. */
+    /* The first record may be void (its cut follows): then it is behind a gap. Links vouch
+     * for it. */
     if (!recover->is_placed) recover->physical = record->index - 1;
     recover->is_placed = true;
 
@@ -552,10 +553,11 @@ static enum err load_unsealed(struct recover *recover)
     return OK;
 }
 
-/* ---- what is changed ---------------------------------------------------------------------------------------- */
+/* ---- what is changed ------------------------------------------------------------------------- */
 
-/* Writes the last mark again where it is: it may be only in the page cache, and what comes next would not be
- * reached without it. Nothing that was acknowledged is in its block, and the bytes are the same. */
+/* Writes the last mark again where it is: it may be only in the page cache, and what comes next
+ * would not be reached without it. Nothing that was acknowledged is in its block, and the bytes are
+ * the same. */
 static enum err rewrite_mark(struct recover *recover)
 {
     const struct recover_file *last = recover->last;
@@ -655,7 +657,7 @@ static enum err settle(struct recover *recover)
     return remove_useless(recover);
 }
 
-/* ---- all together ------------------------------------------------------------------------------------------- */
+/* ---- all together ---------------------------------------------------------------------------- */
 
 static void prepare_log(struct recover *recover)
 {

@@ -1,17 +1,18 @@
 /* recover.h - start-up of the log: what of the bytes on disk is the log?
  *
- * Reads every file, decides by the table in docs/data-file.md, and changes the disk only after it has
- * decided that all is well:
+ * Reads every file, decides by the table in docs/data-file.md, and changes the disk only after it
+ * has decided that all is well:
  *
- *   nothing but zeros behind the last group              clean end: the segment is continued if the last
- *                                                        group is a mark
- *   a group that misses whole sectors (they are zero),   torn, never acknowledged: the file ends before it,
- *   or has no header; no valid group header behind it    the log goes on in a new file; reported
- *   anything else                                        refused: damage, or a loss of synced data
+ *   nothing but zeros behind the last group    clean end; the segment goes on if the last group is
+ *                                              a mark
+ *   a group that misses its header or whole    torn, never acknowledged: the file ends before it,
+ *   sectors (they are zero), and no valid      the log goes on in a new file; reported
+ *   group header behind it
+ *   anything else                              refused: damage, or a loss of synced data
  *
- * The last group, unless a mark follows it, may be only in the page cache (after a failed sync the kernel
- * forgets the error, not the page). So it is written again, to fresh blocks of a new file that links
- * to the group before it; the old copy then counts no more. */
+ * The last group, unless a mark follows it, may be only in the page cache (after a failed sync the
+ * kernel forgets the error, not the page). So it is written again, to fresh blocks of a new file
+ * that links to the group before it; the old copy then counts no more. */
 #ifndef KV_STORAGE_RECOVER_H
 #define KV_STORAGE_RECOVER_H
 
@@ -27,9 +28,10 @@ struct recover_start {
     uint64_t base_term;
 };
 
-/* Opens the log of config->folder, which is made if it is not there. On OK everything that was found is
- * durable. @message (an empty buf) receives one line without an end of line: what was cut, or why it is
- * refused: file, offset, what is wrong, what to do. On an error @log is closed and nothing is kept.
+/* Opens the log of config->folder, which is made if it is not there. On OK everything that was
+ * found is durable. @message (an empty buf) receives one line without an end of line: what was cut,
+ * or why it is refused: file, offset, what is wrong, what to do. On an error @log is closed and
+ * nothing is kept.
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER ERR_IO ERR_NOSPACE ERR_READ_ONLY ERR_PERMISSION */
 enum err recover_log(struct log *log, const struct log_config *config,
                      const struct recover_start *start, struct buf *message);

@@ -21,10 +21,11 @@
  *     ..  u64 chain low, u64 chain high: XXH3-128 over header and records; u64 magic
  *         zeros to the next block boundary
  *
- * A group is written by one write with one sync, and only after the sync of the group before returned.
- * So a valid group header proves that every group before it was durable. A group without records is a
- * durable mark: it says this about the group before when nothing else follows. The first group of a
- * file links to the last group of the file before: the file's own header is too old to know it. */
+ * A group is written by one write with one sync, and only after the sync of the group before
+ * returned. So a valid group header proves that every group before it was durable. A group without
+ * records is a durable mark: it says this about the group before when nothing else follows. The
+ * first group of a file links to the last group of the file before: the file's own header is too
+ * old to know it. */
 #ifndef KV_STORAGE_SEGMENT_H
 #define KV_STORAGE_SEGMENT_H
 
@@ -78,18 +79,20 @@ static inline uint64_t segment_group_size(uint64_t records_size)
 {
     return align_up(GROUP_HEADER_SIZE + records_size + GROUP_FOOTER_SIZE, SEGMENT_BLOCK_SIZE);
 }
-/* Completes a group in @image, which holds GROUP_HEADER_SIZE free bytes and the records: writes header,
- * footer and padding, sets group->used. Returns its chain. */
+/* Completes a group in @image, which holds GROUP_HEADER_SIZE free bytes and the records: writes
+ * header, footer and padding, sets group->used. Returns its chain. */
 struct hash128 segment_group_seal(struct buf *image, struct segment_group *group, uint64_t file_id);
-/* Reads a group's header at the start of @bytes. ERR_CORRUPT unless it is one, was written to this file
- * at @offset, and is intact; the records are not looked at, but the group fits in @file_size. */
+/* Reads a group's header at the start of @bytes. ERR_CORRUPT unless it is one, was written to this
+ * file at @offset, and is intact; the records are not looked at, but the group fits
+ * in @file_size. */
 enum err segment_group_decode(struct slice bytes, uint64_t file_id, uint64_t file_size,
                               uint64_t offset, struct segment_group *group);
 /* Verifies footer and chain of a whole group at the start of @bytes. ERR_CORRUPT: damaged. */
 enum err segment_group_verify(struct slice bytes, const struct segment_group *group,
                               struct hash128 *chain);
 
-/* Reads all records of a file in order, verifying header, groups, links and records. Memory: one group. */
+/* Reads all records of a file in order, verifying header, groups, links and records. Memory: one
+ * group. */
 struct segment_scan {
     struct disk *disk;
     disk_file file;

@@ -26,11 +26,12 @@ struct tail {
 
 void tail_init(struct tail *tail, uint64_t size_max);
 void tail_close(struct tail *tail);
-/* Takes the contents of @bytes (which is empty afterwards); behind everything that is there already.
- * Returns the bytes at their final address: valid until evicted, not before the next add. */
+/* Takes the contents of @bytes (which is empty afterwards); behind everything that is there
+ * already. Returns the bytes at their final address: valid until evicted, not before the
+ * next add. */
 struct slice tail_add(struct tail *tail, uint32_t file, uint32_t offset, struct buf *bytes);
-/* The @size bytes at @offset of @file; data is NULL when they are not in memory. Valid until the next
- * tail_add. */
+/* The @size bytes at @offset of @file; data is NULL when they are not in memory. Valid until the
+ * next tail_add. */
 struct slice tail_find(const struct tail *tail, uint32_t file, uint32_t offset, uint64_t size);
 void tail_check(const struct tail *tail);
 
