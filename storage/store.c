@@ -122,11 +122,10 @@ uint64_t store_term_at(const struct store *store, uint64_t index)
 bool store_change_at(const struct store *store, uint64_t index, uint64_t *change_index,
                      struct slice *payload)
 {
-    /* The log knows the changes of the entries that it has loaded, the manifest the one at its base. */
+    /* The log has loaded everything from some entry on, so a change it knows of is the newest. */
+    if (log_change_at(&store->log, index, change_index, payload)) return true;
     const struct manifest *base = &store->manifest;
-    const bool logged = log_change_at(&store->log, index, change_index, payload);
-    if (base->base_index == 0 || base->change_index > index) return logged;
-    if (logged && *change_index >= base->change_index) return true;
+    if (base->base_index == 0 || base->change_index > index) return false;
     *change_index = base->change_index;
     *payload = buf_slice(&base->change);
     return true;

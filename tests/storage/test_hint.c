@@ -197,3 +197,46 @@ TEST(hint, a_bad_chunk_is_found_before_its_entries_are_given)
     sim_disk_close(&disk);
     mem_free(bytes);
 }
+
+TEST(hint, what_was_taken_back_never_was)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    const uint32_t keeps[] = {0, 1, 99, 700};
+    for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++) {
+        struct buf wanted = make(1000, bytes);
+        struct hint hint;
+        hint_init(&hint, segment.file_id);
+        struct hint_mark mark = hint_mark(&hint);
+        for (uint32_t j = 0; j < 1500; j++) {
+            if (j == keeps[i]) mark = hint_mark(&hint);
+            const struct hint_entry entry = entry_of(j, bytes);
+            hint_add(&hint, &entry);
+        }
+        /* Chunks were completed since the mark, which then are open again. */
+        EXPECT_LT(mark.size + 2 * HINT_CHUNK_SIZE, hint.bytes.size);
+        hint_rollback(&hint, &mark);
+        for (uint32_t j = keeps[i]; j < 1000; j++) {
+            const struct hint_entry entry = entry_of(j, bytes);
+            hint_add(&hint, &entry);
+        }
+        EXPECT_TRUE(slice_equal(hint_finish(&hint, &segment), buf_slice(&wanted)));
+        hint_close(&hint);
+        buf_close(&wanted);
+    }
+    mem_free(bytes);
+}
+
+TEST(hint, names_are_recognized)
+{
+    char name[HINT_NAME_SIZE];
+    hint_name(name, "shard-0000", 42);
+    EXPECT_TEXT(name, "shard-0000/00000042.idx");
+    EXPECT_EQ(hint_number("00000042.idx"), 42);
+    EXPECT_EQ(hint_number("99999999.idx"), 99999999);
+    const char *others[] = {
+        "",         "0000042.idx", "00000042.log", "00000042.idx.tmp", "0000004a.idx",
+        "00000042", "MANIFEST"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        EXPECT_EQ(hint_number(others[i]), 0);
+    }
+}

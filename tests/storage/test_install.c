@@ -1,6 +1,8 @@
 /* Tests of the base on its way to another replica: storage/snapshot.c and storage/store_ship.c. */
 #include "tests/storage/store_model.h"
 
+#include "storage/manifest.h"
+
 static struct model source; /* too big for the stack */
 static struct model target;
 
@@ -365,6 +367,16 @@ TEST(install, manifests_that_do_not_fit_are_refused)
         manifest.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     EXPECT_EQ(files_in(&target, "incoming/"), 0);
+    /* Two files of one id, which would be written over each other. */
+    struct manifest twins = {0};
+    const char *wrong;
+    EXPECT_EQ(manifest_decode(buf_slice(&manifest), &twins, &wrong), OK);
+    twins.files[2].file_id = twins.files[0].file_id;
+    struct buf bytes = {0};
+    manifest_encode(&twins, &bytes);
+    EXPECT_EQ(store_install_begin(target.store, buf_slice(&bytes)), ERR_CORRUPT);
+    buf_close(&bytes);
+    manifest_close(&twins);
     /* A base that is not above what is applied here. */
     follow(store_base(source.store).index);
     EXPECT_EQ(store_install_begin(target.store, buf_slice(&manifest)), ERR_INVALID);

@@ -225,6 +225,35 @@ TEST(store_damage, a_damaged_value_is_an_error_and_never_a_value)
     end();
 }
 
+TEST(store_damage, the_value_of_another_key_is_not_given)
+{
+    begin(10);
+    struct buf body = {0};
+    uint8_t bytes[100] = {0};
+    buf_u64(&body, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        char name[400];
+        model_key_name(i, name);
+        const struct effect effect = {
+            .kind = EFFECT_PUT, .key = slice_text(name), .value = slice_of(bytes, sizeof bytes)};
+        effect_encode(&effect, &body);
+    }
+    model_add(&model, RECORD_COMMAND, buf_slice(&body));
+    buf_close(&body);
+    store_append(model.store, buf_slice(&model.entries[model.last_index]->record));
+    model_settle(&model);
+    /* An index that points to the wrong place, by a bug or a flipped bit in memory. */
+    struct keydir *keys = store_keys(model.store);
+    const struct keydir_info other = keydir_info(keydir_find(keys, slice_text("key-01")));
+    keydir_put(keys, slice_text("key-00"), slice_of(NULL, sizeof bytes), other.revision, 0,
+               other.place);
+    struct slice value;
+    EXPECT_EQ(store_value(model.store, keydir_find(keys, slice_text("key-01")), &value), OK);
+    EXPECT_EQ(store_value(model.store, keydir_find(keys, slice_text("key-00")), &value),
+              ERR_CORRUPT);
+    end();
+}
+
 TEST(store_damage, an_entry_that_cannot_be_read_back_stops_apply)
 {
     begin(100);
