@@ -305,7 +305,7 @@ uint64_t replica_leader(const struct replica *replica)
 {
     if (is_leader(replica)) return replica->config.id;
     if (replica->raft.state != RAFT_FOLLOWER) return 0;
-    return replica->raft.follower_state.current_leader.id;
+    return replica->leader_term == replica->raft.current_term ? replica->leader : 0;
 }
 
 uint64_t replica_committed(const struct replica *replica)

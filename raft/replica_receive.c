@@ -134,6 +134,8 @@ static enum err receive_append(struct replica *replica, uint64_t from, const cha
     if (message->term >= view.term) {
         replica->contact_ms = replica->now_ms;
         replica->has_contact = true;
+        replica->leader = from;
+        replica->leader_term = message->term;
     }
     if (guard_w02_clips(&view, message)) parts += clip(replica, message);
 
@@ -276,6 +278,8 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     if (message->term >= raft_current_term(&replica->raft)) {
         replica->contact_ms = replica->now_ms;
         replica->has_contact = true;
+        replica->leader = from;
+        replica->leader_term = message->term;
     }
     /* The leader offers it again with the next rejected heartbeat; until then there may be room. */
     if (store_nospace(replica->store)) return OK;

@@ -61,6 +61,9 @@ struct replica {
     uint64_t configured; /* changes up to here were told to the library as committed */
     uint64_t contact_ms; /* last append or install of a current leader */
     bool has_contact;
+    uint64_t leader; /* sender of the last valid append or install, */
+    uint64_t
+        leader_term; /* whose term this was: the library forgets no leader when a term passes */
     uint64_t fired_ms;
     uint64_t timer_ms;
     bool is_installing;

@@ -9,7 +9,7 @@ struct guard_view replica_view(const struct replica *replica)
         .bits = replica->config.guards,
         .self = replica->config.id,
         .term = raft->current_term,
-        .leader = raft->state == RAFT_FOLLOWER ? raft->follower_state.current_leader.id : 0,
+        .leader = raft->state == RAFT_FOLLOWER ? replica_leader(replica) : 0,
         .committed = replica->committed,
         .last = store_last_index(replica->store),
         .is_leader = raft->state == RAFT_LEADER,
