@@ -151,9 +151,10 @@ bool config_size(struct slice text, uint64_t *size)
     return true;
 }
 
-/* Letters, digits, '.', '_' and '-' for names and IPv4; ':', '%' and hexadecimal for IPv6 in brackets. */
+/* Letters, digits, '.', '_' and '-' for names and IPv4; ':' and '%' too for IPv6, in brackets. */
 static bool host_valid(struct slice host, bool bracketed)
 {
+    if (bracketed && (host.size == 0 || memchr(host.data, ':', host.size) == NULL)) return false;
     for (uint64_t i = 0; i < host.size; i++) {
         const uint8_t c = host.data[i];
         if (bracketed && (c == ':' || c == '%')) continue;
@@ -194,9 +195,10 @@ static void print_address(struct buf *out, const struct config_address *address)
     buf_printf(out, v6 ? "[%s]:%u" : "%s:%u", address->host, (unsigned)address->port);
 }
 
+/* All addresses of this machine, in any of its spellings: "0.0.0.0", "::", "::0", "0". */
 static bool host_any(const char *host)
 {
-    return strcmp(host, "::") == 0 || strcmp(host, "0.0.0.0") == 0;
+    return host[0] != 0 && host[strspn(host, "0:.")] == 0;
 }
 
 /* An address that others can dial: with a host and a port. */

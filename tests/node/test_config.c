@@ -135,12 +135,15 @@ TEST(config, addresses)
     expect_refused("client", "127.0.0.1: 1", "host:port");
     expect_refused("client", "::1:7001", "host:port");
     expect_refused("client", "[]:7001", "host:port");
+    expect_refused("client", "[h1]:7001", "host:port");
     expect_refused("client", "a b:7001", "host:port");
     expect_refused("client", "", "host:port");
     expect_taken("advertise-client", "db.example:6379", "db.example:6379");
     expect_taken("advertise-client", "", "");
     expect_refused("advertise-client", "0.0.0.0:6379", "others can reach");
     expect_refused("advertise-peer", ":6379", "others can reach");
+    expect_refused("advertise-peer", "[::0]:6379", "others can reach");
+    expect_refused("advertise-peer", "0:6379", "others can reach");
     expect_refused("advertise-peer", "a:0", "others can reach");
     char host[400];
     memset(host, 'h', sizeof host);
