@@ -134,6 +134,7 @@ static bool numbers_fit(const struct guard_view *view, const struct message *mes
     if (message->term > view->term && message->term - view->term > GUARD_TERM_JUMP_MAX)
         return false;
     if (message->prev_index > GUARD_INDEX_MAX || message->commit > GUARD_INDEX_MAX) return false;
+    if (message->held_index > GUARD_INDEX_MAX) return false;
     if (message->rejected > GUARD_INDEX_MAX || message->last_index > GUARD_INDEX_MAX) return false;
     if (message->prev_term > message->term) return false;
     if (message->type != WIRE_APPEND_RESULT && message->last_term > message->term) return false;
@@ -253,6 +254,18 @@ bool guard_w15_settles(const struct guard_view *view, uint64_t match, struct mes
     }
     if (message->last_index < match) message->last_index = match;
     return false;
+}
+
+/* A base that a follower installed may be overtaken by the leader's own next one. The leader's heartbeats to
+ * it are then anchored at the newer base, which it refuses, and the library ignores refusals of any other
+ * index than that of the base it sent: the follower is stuck until the install times out, and is then
+ * sent a whole base again. What is committed at a follower of our term is in our log too, so an index
+ * up to which it has that on its disk is as good as an acknowledgement. */
+bool guard_held_counts(const struct guard_view *view, uint64_t match, const struct message *message)
+{
+    return guard_on(view, GUARD_HELD) && view->is_leader && message->term == view->term &&
+           message->rejected > 0 && message->held_index > match &&
+           message->held_index <= view->last;
 }
 
 /* W19: after a conflict the library goes back one entry with each round trip (B16): 3000

@@ -27,6 +27,7 @@
 enum guard_bit {
     GUARD_SELF_SYNC = 21, /* Rule B: a sole voter shows nobody an entry before its own sync. */
     GUARD_ENVELOPE = 22,  /* Rule D: numbers that no honest peer sends. */
+    GUARD_HELD = 23,      /* A follower whose base was overtaken is heard. */
 };
 
 /* ---- configurations ------------------------------------------------------------------------------ */
@@ -98,6 +99,9 @@ bool guard_w01_proves(const struct guard_view *view, const struct message *messa
 bool guard_w02_clips(const struct guard_view *view, const struct message *message);
 /* W15 on the leader: corrects a rejection in place. @match: what the peer acknowledged. */
 bool guard_w15_settles(const struct guard_view *view, uint64_t match, struct message *message);
+/* Is what a rejection says to be held an acknowledgement beyond @match? */
+bool guard_held_counts(const struct guard_view *view, uint64_t match,
+                       const struct message *message);
 /* W19: the place from which a follower whose entry at @hint conflicts asks the leader to try
  * again, where @term is that of the leader's entry there; on the leader, with the follower's
  * term at its hint. */

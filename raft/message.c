@@ -26,6 +26,7 @@ static void encode_append_result(const struct message *message, struct buf *out)
     buf_u64(out, message->rejected);
     buf_u64(out, message->last_index);
     buf_u64(out, message->conflict_term);
+    buf_u64(out, message->held_index);
     buf_u16(out, message->features);
     buf_u16(out, message->capacity);
     buf_u8(out, message->version);
@@ -124,6 +125,7 @@ static void decode_append_result(struct reader *reader, struct message *message)
     message->rejected = reader_u64(reader);
     message->last_index = reader_u64(reader);
     message->conflict_term = reader_u64(reader);
+    message->held_index = reader_u64(reader);
     message->features = reader_u16(reader);
     message->capacity = reader_u16(reader);
     message->version = reader_u8(reader);

@@ -5,7 +5,7 @@
  *   APPEND         0 u64 term    8 u64 previous index   16 u64 previous term   24 u64 commit index
  *                 32 u32 count  36 u8 version  37 zeros          40 whole records, verbatim (record.h)
  *   APPEND_RESULT  0 u64 term    8 u64 rejected index   16 u64 last index      24 u64 conflict term
- *                 32 u16 features, u16 capacity, u8 version, zeros up to 40
+ *                 32 u64 held index   40 u16 features, u16 capacity, u8 version, zeros up to 48
  *   VOTE           0 u64 term    8 u64 candidate        16 u64 last index      24 u64 last term
  *                 32 u8 version, u8 disrupt leader, u8 pre-vote, zeros up to 40
  *   VOTE_RESULT    0 u64 term    8 u16 features, u16 capacity, u8 version, u8 granted, u8 pre-vote, zero
@@ -35,6 +35,7 @@ struct message {
     struct slice records;   /* APPEND: @count whole records; borrows */
     uint64_t rejected;      /* APPEND_RESULT: 0 is success */
     uint64_t conflict_term; /* APPEND_RESULT, rejected: the sender's term at last_index, or 0 */
+    uint64_t held_index;    /* APPEND_RESULT, rejected: committed and durable at the sender */
     uint64_t last_index;    /* all but APPEND and VOTE_RESULT */
     uint64_t last_term;     /* VOTE, INSTALL, TIMEOUT_NOW */
     uint16_t features;      /* both results */

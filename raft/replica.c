@@ -12,7 +12,7 @@ enum err replica_create(const struct replica_config *config, struct store *store
     CHECK(config->id == peers->self.node_id);
     CHECK(config->heartbeat_ms > 0);
     CHECK(config->election_timeout_ms >= 2 * config->heartbeat_ms);
-    CHECK(config->election_timeout_ms <= UINT32_MAX / 2);
+    CHECK(config->election_timeout_ms <= UINT32_MAX / 32);
     struct replica *created = mem_zero(sizeof *created);
     created->config = *config;
     snprintf(created->address, sizeof created->address, "%s", config->address);
@@ -255,6 +255,8 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
     replica_report_persisted(replica);
     if (replica->ended == OK && replica->now_ms >= replica->timer_ms) replica_fire_timer(replica);
     if (replica->ended == OK) advance_transfer(replica);
+    /* A step above may have waited for the disk: the library must know what is applied as stored. */
+    if (replica->ended == OK) replica_report_persisted(replica);
     if (replica->ended == OK) apply(replica);
     if (replica->ended == OK) {
         store_turn(store, replica->now_ms);

@@ -153,19 +153,11 @@ static enum err receive_append(struct replica *replica, uint64_t from, const cha
     }
 }
 
-static enum err receive_append_result(struct replica *replica, uint64_t from, const char *address,
-                                      struct message *message)
+static enum err step_append_result(struct replica *replica, uint64_t from, const char *address,
+                                   const struct message *message)
 {
     struct raft_event event;
     struct raft_message received;
-    raft_index match = 0;
-    const struct guard_view view = replica_view(replica);
-    if (view.is_leader && message->rejected > 0 && message->term == view.term &&
-        raft_match_index(&replica->raft, from, &match) == 0) {
-        message->last_index = guard_w19_hint(&view, replica->store, message->last_index, match,
-                                             message->conflict_term);
-        (void)guard_w15_settles(&view, match, message);
-    }
     receive_event(&event, &received, from, address);
     received.type = RAFT_APPEND_ENTRIES_RESULT;
     received.append_entries_result = (struct raft_append_entries_result){
@@ -177,6 +169,32 @@ static enum err receive_append_result(struct replica *replica, uint64_t from, co
         .capacity = message->capacity,
     };
     return blame(replica_step(replica, &event, &(struct replica_source){.message = message}));
+}
+
+static enum err receive_append_result(struct replica *replica, uint64_t from, const char *address,
+                                      struct message *message)
+{
+    raft_index match = 0;
+    const struct guard_view view = replica_view(replica);
+    const bool is_ours = view.is_leader && message->term == view.term;
+    if (!is_ours || message->rejected == 0 || raft_match_index(&replica->raft, from, &match) != 0) {
+        return step_append_result(replica, from, address, message);
+    }
+    if (guard_held_counts(&view, match, message)) {
+        struct message held = *message;
+        held.rejected = 0;
+        held.last_index = message->held_index;
+        const enum err err = step_append_result(replica, from, address, &held);
+        if (err != OK) return err;
+        replica_settle(replica);
+        /* It may have committed a change that ends our leadership. */
+        if (replica->ended != OK || replica->raft.state != RAFT_LEADER) return OK;
+        match = message->held_index;
+    }
+    message->last_index = guard_w19_hint(&view, replica->store, message->last_index, match,
+                                         message->conflict_term);
+    (void)guard_w15_settles(&view, match, message);
+    return step_append_result(replica, from, address, message);
 }
 
 /* ---- votes --------------------------------------------------------------------------------------- */

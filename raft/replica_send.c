@@ -113,6 +113,8 @@ static void send_append_result(struct replica *replica, struct peer *peer,
                                                 replica->committed, append->prev_term);
         }
         message.conflict_term = store_term_at(replica->store, message.last_index);
+        const uint64_t persisted = store_persisted_index(replica->store);
+        message.held_index = replica->committed < persisted ? replica->committed : persisted;
     }
     message.last_index = guard_w03_last_index(&view, source->is_stale, message.last_index);
     send_message(replica, peer, &message);

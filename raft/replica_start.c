@@ -222,7 +222,9 @@ static void init_library(struct replica *replica)
     raft_seed(raft, replica->config.random_seed);
     raft_set_election_timeout(raft, (unsigned)replica->config.election_timeout_ms);
     raft_set_heartbeat_timeout(raft, (unsigned)replica->config.heartbeat_ms);
-    raft_set_install_snapshot_timeout(raft, 600000);
+    /* When the offer was lost, or given up after our base moved on, it is only repeated after this. A
+     * repetition while the other side is busy is dropped there. */
+    raft_set_install_snapshot_timeout(raft, 10 * (unsigned)replica->config.election_timeout_ms);
     raft_set_pre_vote(raft, true);
     raft_set_max_inflight_entries(raft, APPEND_ENTRIES_MAX);
 }

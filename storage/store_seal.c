@@ -170,6 +170,7 @@ static void retention_apply(struct store *store)
 static void manifest_taken(struct store *store)
 {
     struct store_seal *seal = &store->seal;
+    const bool is_newer_base = seal->next.base_index > store->manifest.base_index;
     for (uint32_t i = store->manifest.file_count; i < seal->next.file_count; i++) {
         const uint32_t number = seal->next.files[i].number;
         log_seal(&store->log, number);
@@ -180,7 +181,9 @@ static void manifest_taken(struct store *store)
     seal->next = (struct manifest){0};
     buf_close(&seal->bytes);
     seal->count++;
-    retention_apply(store);
+    /* A file whose entries were all cut seals without moving the base. Raft is told of bases only, and
+     * asks for every entry that was there at the last one. */
+    if (is_newer_base) retention_apply(store);
 }
 
 static void hint_taken(struct store *store)
