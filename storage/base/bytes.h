@@ -95,6 +95,8 @@ struct reader {
 };
 static inline struct reader reader_of(struct slice slice)
 {
+    /* Nothing may be a null pointer, to which not even zero may be added. */
+    if (slice.size == 0) slice.data = (const uint8_t *)"";
     return (struct reader){.at = slice.data, .end = slice.data + slice.size, .bad = false};
 }
 uint8_t reader_u8(struct reader *reader);
