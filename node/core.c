@@ -120,6 +120,7 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                      .random = core->seed};
         err = shard_open(&core->shard, members, core->identity.member_count, now_ms, message);
     }
+    if (err == OK && !core->identity.is_new) err = identity_save(core->disk, &core->identity);
     if (err != OK) {
         if (message[0] == 0) (void)snprintf(message, 512, "data directory: %s", err_name(err));
         *exit_code = exit_code_of(err);

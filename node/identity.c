@@ -178,15 +178,22 @@ enum err identity_open(const struct config *config, struct disk *disk, uint64_t 
                        identity->name, identity->node_id, config->name);
         err = ERR_FOREIGN;
     }
-    if (err == OK) {
-        identity->incarnation++;
-        encode(identity, &bytes);
-        err = disk->replace(disk->context, "identity", buf_slice(&bytes));
-        buf_close(&bytes);
-    }
+    if (err == OK) identity->incarnation++;
+    /* A new directory gets its identity before anything else is made in it; an old one is not touched until all
+     * that is in it was found to be sound. */
+    if (err == OK && identity->is_new) err = identity_save(disk, identity);
     if (err != OK && message[0] == 0) {
         (void)snprintf(message, 512, "file identity: %s", err_name(err));
     }
+    return err;
+}
+
+enum err identity_save(struct disk *disk, const struct identity *identity)
+{
+    struct buf bytes = {0};
+    encode(identity, &bytes);
+    const enum err err = disk->replace(disk->context, "identity", buf_slice(&bytes));
+    buf_close(&bytes);
     return err;
 }
 

@@ -35,11 +35,15 @@ struct identity {
     bool is_new; /* made by this start */
 };
 
-/* Reads DIR/identity, or makes it from @config in an empty directory, and raises the incarnation durably.
+/* Reads DIR/identity, or makes it from @config in an empty directory; the incarnation is this start's. That of an old
+ * directory is not on the disk yet: identity_save() once the rest of the directory was read and found sound, and before
+ * any peer hears of it.
  *   ERR_INVALID  the configuration does not fit (our name is not in `cluster`)
  *   ERR_FOREIGN ERR_NEWER ERR_CORRUPT and errors of the disk; @message (512 bytes): one line. */
 enum err identity_open(const struct config *config, struct disk *disk, uint64_t random,
                        struct identity *identity, char *message);
+/* Writes it; durable when it returns. Errors of the disk. */
+enum err identity_save(struct disk *disk, const struct identity *identity);
 /* What is known of the others: fills directory_id and incarnation of @peers. A missing file is fine. */
 enum err identity_load_peers(struct disk *disk, struct peers *peers, char *message);
 /* Writes it; durable when it returns. Errors of the disk. */
