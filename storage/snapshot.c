@@ -32,16 +32,19 @@ static uint64_t stem_size(const char *name)
     return temporary ? size - 4 : size;
 }
 
-/* Is @name, without folder, one that incoming_name() made? */
-static bool incoming_ours(const char *name)
+/* The file id in @name, without folder, if incoming_name() made it. */
+static bool incoming_id(const char *name, uint64_t *file_id)
 {
     if (stem_size(name) != 20) return false;
+    if (memcmp(name + 16, ".log", 4) != 0 && memcmp(name + 16, ".idx", 4) != 0) return false;
+    *file_id = 0;
     for (uint32_t i = 0; i < 16; i++) {
         const bool digit = name[i] >= '0' && name[i] <= '9';
         const bool letter = name[i] >= 'a' && name[i] <= 'f';
         if (!digit && !letter) return false;
+        *file_id = *file_id << 4 | (uint64_t)(digit ? name[i] - '0' : name[i] - 'a' + 10);
     }
-    return memcmp(name + 16, ".log", 4) == 0 || memcmp(name + 16, ".idx", 4) == 0;
+    return true;
 }
 
 /* Not being able to remove a file of ours is harmless: the next start tries again. */
@@ -88,14 +91,43 @@ static void file_drop(const struct snapshot *snapshot, uint64_t file_id)
     file_remove(snapshot->disk, name);
 }
 
+/* Removes from incoming/ what the manifest being received does not name or has nothing of. */
+static void incoming_sweep(struct snapshot *snapshot)
+{
+    struct disk *disk = snapshot->disk;
+    char folder[NAME_SIZE];
+    struct buf names = {0};
+    incoming_folder(folder, snapshot->folder);
+    if (disk->list(disk->context, folder, &names) != OK) names.size = 0;
+    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *file = (const char *)names.data + at;
+        uint64_t file_id;
+        if (!incoming_id(file, &file_id)) continue;
+        const struct log_file *wanted = manifest_find(&snapshot->manifest, file_id);
+        const bool temporary = file[stem_size(file)] != 0;
+        if (wanted != NULL && !temporary) {
+            if (snapshot->received[wanted - snapshot->manifest.files] > 0) continue;
+        }
+        char name[NAME_SIZE];
+        (void)snprintf(name, sizeof name, "%.120s/%.60s", folder, file);
+        file_remove(disk, name);
+    }
+    buf_close(&names);
+    snapshot->has_leftovers = false;
+}
+
+void snapshot_forget(struct snapshot *snapshot)
+{
+    if (snapshot->active || !snapshot->has_leftovers) return;
+    CHECK(snapshot->manifest.file_count == 0);
+    incoming_sweep(snapshot);
+}
+
 void snapshot_abort(struct snapshot *snapshot)
 {
     if (!snapshot->active) return;
-    file_release(snapshot);
-    for (uint32_t i = 0; i < snapshot->manifest.file_count; i++) {
-        if (snapshot->received[i] > 0) file_drop(snapshot, snapshot->manifest.files[i].file_id);
-    }
     snapshot_close(snapshot);
+    snapshot->has_leftovers = true;
 }
 
 /* ---- begin ---------------------------------------------------------------------------------------- */
@@ -129,6 +161,25 @@ static bool ids_unique(const struct manifest *manifest)
     return unique;
 }
 
+/* Is @file in incoming/ as a whole? Its hint was written when it had been verified and synced. */
+static bool file_kept(const struct snapshot *snapshot, const struct log_file *file)
+{
+    struct disk *disk = snapshot->disk;
+    char name[NAME_SIZE];
+    const struct hint_segment segment = hint_build_segment(snapshot->cluster_id, file);
+    struct hint_reader reader;
+    incoming_name(name, snapshot->folder, file->file_id, "idx");
+    if (hint_reader_open(&reader, disk, name, &segment) != OK) return false;
+    hint_reader_close(&reader);
+    disk_file handle;
+    uint64_t size = 0;
+    incoming_name(name, snapshot->folder, file->file_id, "log");
+    if (disk->open(disk->context, name, false, &handle) != OK) return false;
+    const enum err err = disk->size(disk->context, handle, &size);
+    disk->close(disk->context, handle);
+    return err == OK && size >= file->used;
+}
+
 /* How much of each file of @manifest is here already. Sealed files keep their order in later manifests,
  * so one pass over both finds what they share. */
 static uint64_t *received_before(const struct snapshot *snapshot, const struct manifest *manifest)
@@ -138,6 +189,10 @@ static uint64_t *received_before(const struct snapshot *snapshot, const struct m
     for (uint32_t i = 0; i < manifest->file_count && i < old_count; i++) {
         if (!file_same(&manifest->files[i], &snapshot->manifest.files[i])) break;
         received[i] = snapshot->received[i];
+    }
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        const struct log_file *file = &manifest->files[i];
+        if (received[i] == 0 && file_kept(snapshot, file)) received[i] = file->used + 1;
     }
     return received;
 }
@@ -158,17 +213,13 @@ static enum err space_check(const struct snapshot *snapshot, const struct manife
 
 static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
 {
-    file_release(snapshot);
-    for (uint32_t i = 0; snapshot->active && i < snapshot->manifest.file_count; i++) {
-        const bool kept = i < manifest->file_count && received[i] > 0;
-        if (!kept) file_drop(snapshot, snapshot->manifest.files[i].file_id);
-    }
     snapshot_close(snapshot);
     snapshot->manifest = *manifest;
     *manifest = (struct manifest){0};
     snapshot->received = received;
     snapshot->next = 0;
     snapshot->active = true;
+    incoming_sweep(snapshot);
 }
 
 enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t above_index)
@@ -226,7 +277,7 @@ bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t 
     CHECK(rest > 0);
     *file_id = file->file_id;
     *offset = snapshot->received[i];
-    *size = rest < SHIP_CHUNK_SIZE ? rest : SHIP_CHUNK_SIZE;
+    *size = rest;
     return true;
 }
 
@@ -242,7 +293,9 @@ static enum err file_begin(struct snapshot *snapshot, const struct log_file *fil
     struct disk *disk = snapshot->disk;
     incoming_name(name, snapshot->folder, file->file_id, "log");
     if (!is_new) return disk->open(disk->context, name, true, &snapshot->file);
-    file_remove(disk, name); /* left over from another life of this process */
+    /* What is left of an earlier attempt goes first. A hint above all: it would say that this file is
+     * complete. Making the file syncs the folder, and so makes that durable. */
+    file_drop(snapshot, file->file_id);
     return disk->create(disk->context, name, file->used, slice_of(NULL, 0), &snapshot->file);
 }
 
@@ -352,8 +405,10 @@ static bool file_exists(struct disk *disk, const char *name)
     return true;
 }
 
-enum err snapshot_settle(struct disk *disk, const char *folder, const struct manifest *manifest)
+enum err snapshot_settle(struct snapshot *snapshot, const struct manifest *manifest)
 {
+    struct disk *disk = snapshot->disk;
+    const char *folder = snapshot->folder;
     for (uint32_t i = 0; i < manifest->file_count; i++) {
         const struct log_file *file = &manifest->files[i];
         char segment[SEGMENT_NAME_SIZE];
@@ -400,25 +455,18 @@ static bool obsolete(const struct manifest *manifest, const char *name)
     return number < highest && !number_listed(manifest, number);
 }
 
-static void folder_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
+void snapshot_clean(struct snapshot *snapshot, const struct manifest *manifest)
 {
+    struct disk *disk = snapshot->disk;
     struct buf names = {0};
-    if (disk->list(disk->context, folder, &names) != OK) names.size = 0;
+    if (disk->list(disk->context, snapshot->folder, &names) != OK) names.size = 0;
     for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
         const char *file = (const char *)names.data + at;
-        const bool remove = manifest != NULL ? obsolete(manifest, file) : incoming_ours(file);
-        if (!remove) continue;
+        if (!obsolete(manifest, file)) continue;
         char name[NAME_SIZE];
-        (void)snprintf(name, sizeof name, "%.120s/%.60s", folder, file);
+        (void)snprintf(name, sizeof name, "%.120s/%.60s", snapshot->folder, file);
         file_remove(disk, name);
     }
     buf_close(&names);
-}
-
-void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest)
-{
-    char incoming[NAME_SIZE];
-    incoming_folder(incoming, folder);
-    folder_clean(disk, incoming, NULL);
-    folder_clean(disk, folder, manifest);
+    snapshot->has_leftovers = true; /* perhaps: looking is left to who wants to know */
 }

@@ -8,8 +8,10 @@
  *
  *   begin, (want, chunk) ..., commit
  *
- * Sealed files never change. So when the sender has sealed more in the meantime and a new manifest
- * arrives, the files (and parts of files) that both name are kept. */
+ * Sealed files never change, and a hint in incoming/ tells that its file is complete. So what was received
+ * is good for every later manifest that names the same files: after an abort, a restart, or when the
+ * sender has sealed more in the meantime. It is removed when another manifest comes that does not
+ * name it, or by snapshot_forget(). */
 #ifndef KV_STORAGE_SNAPSHOT_H
 #define KV_STORAGE_SNAPSHOT_H
 
@@ -27,6 +29,7 @@ struct snapshot {
     uint64_t cluster_id;
     uint16_t shard;
     bool active;
+    bool has_leftovers;       /* incoming/ may hold files although nothing is being received */
     struct manifest manifest; /* As sent: the numbers of its files are the sender's. */
     uint64_t *received;       /* Bytes of each file; used + 1 when it is complete and verified. */
     uint32_t next;            /* No file before this one is wanted. */
@@ -43,28 +46,31 @@ void snapshot_close(struct snapshot *snapshot); /* leaves the disk as it is */
  *   ERR_NOSPACE                        what is missing would not fit on the disk; nothing changed
  *   ERR_IO and others                  the folder could not be made */
 enum err snapshot_begin(struct snapshot *snapshot, struct slice manifest, uint64_t above_index);
-/* The next piece. False: everything is here, or nothing was begun. */
+/* What is wanted next: a file from @offset on, @size bytes up to its end. False: everything is here, or
+ * nothing was begun. */
 bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t *offset,
                    uint64_t *size);
 bool snapshot_complete(const struct snapshot *snapshot); /* begun, and every file is here */
-/* Takes the piece that snapshot_want() named, or the beginning of it.
+/* Takes the beginning of what snapshot_want() named, up to all of it.
  *   ERR_INVALID  another piece: ignored       ERR_NOSPACE  ask for it again later
  *   ERR_CORRUPT  and ERR_FOREIGN, ERR_NEWER: the file is complete and not what the manifest names; it
  *                was dropped and is wanted again from its start
  *   ERR_IO       the disk failed: abort */
 enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t offset,
                         struct slice data);
-/* Drops everything received. */
+/* Ends receiving. Complete files are kept for a later begin. */
 void snapshot_abort(struct snapshot *snapshot);
+/* Removes what is kept, unless something is being received: the replica does without a base. */
+void snapshot_forget(struct snapshot *snapshot);
 /* Makes what was received the state: @number is the manifest's, file i gets @numbers[i] (growing, above
  * all numbers in use). Everything must be here. */
 enum err snapshot_commit(struct snapshot *snapshot, uint64_t number, const uint32_t *numbers);
 
 /* At a start, @manifest is the one on the disk: gives received files their final names. */
-enum err snapshot_settle(struct disk *disk, const char *folder, const struct manifest *manifest);
-/* At the end of a successful start: removes files of ours that the manifest has made obsolete: what is
- * left in incoming/, segments and hints that were replaced, files in the making that a crash left (if the
- * disk lists them). Other names are left alone. Nothing may be under way. */
-void snapshot_clean(struct disk *disk, const char *folder, const struct manifest *manifest);
+enum err snapshot_settle(struct snapshot *snapshot, const struct manifest *manifest);
+/* At the end of a successful start: removes segments and hints of ours that the manifest has made obsolete,
+ * and files in the making that a crash left (if the disk lists them). Other names are left alone.
+ * Nothing may be under way. */
+void snapshot_clean(struct snapshot *snapshot, const struct manifest *manifest);
 
 #endif

@@ -187,6 +187,7 @@ void store_turn(struct store *store, uint64_t now_ms)
 {
     if (store->log.stopped) return;
     log_turn(&store->log, now_ms);
+    if (store->log.nospace) snapshot_forget(&store->incoming);
     store_seal_turn(store, now_ms);
 }
 

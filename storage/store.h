@@ -138,15 +138,18 @@ enum err store_ship_read(struct store *store, uint64_t file_id, uint64_t offset,
                          struct buf *out);
 
 /* Receiving a base. The old state stays on disk and in memory until finish. One at a time; begin again
- * drops what was received of another manifest and resumes the same one.
+ * goes on: files that were received and that the new manifest names too are not wanted again, not even
+ * after an abort or a restart; others are dropped.
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
  *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
-/* The next piece wanted. False: everything is here. */
+/* What is wanted next: a file from @offset on, @size bytes up to its end. False: everything is here. */
 bool store_install_want(const struct store *store, uint64_t *file_id, uint64_t *offset,
                         uint64_t *size);
-/* ERR_INVALID: not the piece that is wanted, ignored. ERR_NOSPACE: the same piece again later. ERR_CORRUPT:
- * this completed a file that is not what the manifest names; it was dropped and is wanted again. ERR_IO */
+/* Takes the beginning of what is wanted.
+ *   ERR_INVALID  it is something else: ignored         ERR_NOSPACE  the same piece again later
+ *   ERR_CORRUPT  (FOREIGN, NEWER) this completed a file that is not what the manifest names; it was
+ *                dropped and is wanted again           ERR_IO       the disk failed: abort */
 enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t offset,
                              struct slice data);
 /* Makes the received base the state on disk in one step. (Every file was verified when its last piece
@@ -154,6 +157,7 @@ enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t off
  * caller must close this store and open it again: on OK the base is what it then finds, on
  * ERR_NOSPACE it finds the old state and what was received is lost. */
 enum err store_install_finish(struct store *store);
+/* Ends receiving; complete files are kept until the next begin, or until this replica seals by itself. */
 void store_install_abort(struct store *store);
 
 /* ---- figures ------------------------------------------------------------------------------------- */

@@ -61,7 +61,7 @@ static enum err load_manifest(struct load *load)
         refuse(load, name, 0, wrong);
         return err;
     }
-    err = snapshot_settle(store->config.disk, store->config.folder, &store->manifest);
+    err = snapshot_settle(&store->incoming, &store->manifest);
     if (err != OK) refuse(load, name, 0, "a file it names cannot be moved to its place");
     return err;
 }
@@ -227,7 +227,7 @@ enum err store_load(struct store *store, struct buf *message)
     const enum err err = load_all(&load);
     if (err == OK) {
         write_hints(&load);
-        snapshot_clean(store->config.disk, store->config.folder, &store->manifest);
+        snapshot_clean(&store->incoming, &store->manifest);
     }
     buf_close(&load.rebuilt);
     return err;

@@ -184,6 +184,8 @@ static void manifest_taken(struct store *store)
     /* A file whose entries were all cut seals without moving the base. Raft is told of bases only, and
      * asks for every entry that was there at the last one. */
     if (is_newer_base) retention_apply(store);
+    /* A replica that seals by itself has caught up: what it once received of a base is of no use. */
+    snapshot_forget(&store->incoming);
 }
 
 static void hint_taken(struct store *store)

@@ -48,6 +48,20 @@ static void follow(uint64_t last)
     model_idle(&target);
 }
 
+/* One more entry of the source, not waiting for the disk. */
+static void follow_unsynced(void)
+{
+    const struct buf *record = &source.entries[target.last_index + 1]->record;
+    struct model_entry *entry = mem_zero(sizeof *entry);
+    buf_append(&entry->record, record->data, record->size);
+    entry->older = target.entries[target.last_index + 1];
+    target.entries[++target.last_index] = entry;
+    store_append(target.store, buf_slice(&entry->record));
+    store_flush(target.store);
+    store_turn(target.store, ++target.now_ms);
+    sim_disk_settle(&target.disk);
+}
+
 static enum err install_begin(void)
 {
     struct buf manifest = {0};
@@ -268,27 +282,88 @@ TEST(install, of_another_source_begins_anew)
     end();
 }
 
-TEST(install, an_aborted_one_leaves_nothing)
+/* Bytes that are still to be sent. */
+static uint64_t ship_rest(uint64_t piece)
 {
-    begin(700);
+    uint64_t sent = 0;
+    uint64_t file_id;
+    uint64_t offset;
+    uint64_t size;
+    while (store_install_want(target.store, &file_id, &offset, &size)) {
+        sent += size < piece ? size : piece;
+        EXPECT_EQ(ship_one(piece), OK);
+    }
+    return sent;
+}
+
+TEST(install, complete_files_outlive_aborts_and_restarts)
+{
+    begin(900);
     EXPECT_EQ(install_begin(), OK);
-    for (uint32_t i = 0; i < 7; i++) EXPECT_EQ(ship_one(20000), OK);
+    const uint64_t all = ship_rest(20000);
     store_install_abort(target.store);
-    EXPECT_EQ(files_in(&target, "incoming/"), 0);
     uint64_t unused;
     EXPECT_FALSE(store_install_want(target.store, &unused, &unused, &unused));
     EXPECT_EQ(store_install_finish(target.store), ERR_AGAIN);
     store_install_abort(target.store);
-    /* One that is forgotten by a restart leaves nothing either. */
     EXPECT_EQ(install_begin(), OK);
-    for (uint32_t i = 0; i < 7; i++) EXPECT_EQ(ship_one(20000), OK);
+    EXPECT_EQ(ship_rest(20000), 0);
     reopen_target();
-    EXPECT_EQ(files_in(&target, "incoming/"), 0);
     EXPECT_EQ(install_begin(), OK);
-    EXPECT_EQ(ship_all(20000), OK);
+    EXPECT_EQ(ship_rest(20000), 0);
+    /* A hint without its file, a file without its hint, a hint of something else: sent again. */
+    store_close(target.store);
+    struct buf names = {0};
+    sim_disk_names(&target.disk, &names);
+    uint32_t count = 0;
+    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *name = (const char *)names.data + at;
+        if (strstr(name, "incoming/") == NULL) continue;
+        if (count == 0 || count == 3) EXPECT_TRUE(sim_disk_drop(&target.disk, name));
+        if (count == 4) sim_disk_flip(&target.disk, name, 8 * 50);
+        count++;
+    }
+    buf_close(&names);
+    EXPECT_LT(7, count);
+    model_open(&target);
+    EXPECT_EQ(install_begin(), OK);
+    const uint64_t again = ship_rest(20000);
+    EXPECT_LT(2 * 30000, again);
+    EXPECT_LT(again, 3 * 80000);
+    EXPECT_LT(again, all);
     EXPECT_EQ(store_install_finish(target.store), OK);
     reopen_target();
+    EXPECT_EQ(files_in(&target, "incoming/"), 0);
     expect_installed();
+    end();
+}
+
+TEST(install, a_replica_that_catches_up_otherwise_forgets_what_it_received)
+{
+    begin(900);
+    EXPECT_EQ(install_begin(), OK);
+    (void)ship_rest(20000);
+    store_install_abort(target.store);
+    reopen_target();
+    const uint64_t kept = files_in(&target, "incoming/");
+    EXPECT_LT(7, kept);
+    follow(9);
+    EXPECT_EQ(store_base(target.store).index, 0);
+    EXPECT_EQ(files_in(&target, "incoming/"), kept);
+    follow(400);
+    EXPECT_LT(0, store_base(target.store).index);
+    EXPECT_EQ(files_in(&target, "incoming/"), 0);
+    /* A full disk makes it forget at once. */
+    EXPECT_EQ(install_begin(), OK);
+    (void)ship_rest(20000);
+    store_install_abort(target.store);
+    EXPECT_LT(7, files_in(&target, "incoming/"));
+    target.disk.capacity = 0;
+    for (uint32_t i = 0; i < 100; i++) follow_unsynced();
+    EXPECT_TRUE(store_nospace(target.store));
+    store_turn(target.store, ++target.now_ms);
+    EXPECT_EQ(files_in(&target, "incoming/"), 0);
+    target.disk.capacity = UINT64_MAX;
     end();
 }
 
@@ -450,7 +525,6 @@ TEST(install, a_crash_at_any_step_leaves_the_old_or_the_new_state)
         store_close(target.store);
         sim_disk_crash(&target.disk);
         model_open(&target);
-        EXPECT_EQ(files_in(&target, "incoming/"), 0);
         if (store_base(target.store).index == base) {
             olds++;
             take_reference(last);
@@ -465,6 +539,7 @@ TEST(install, a_crash_at_any_step_leaves_the_old_or_the_new_state)
         } else {
             news++;
         }
+        EXPECT_EQ(files_in(&target, "incoming/"), 0);
         EXPECT_EQ(store_base(target.store).index, store_base(source.store).index);
         EXPECT_EQ(store_last_index(target.store), store_base(source.store).index);
         take_reference(store_last_index(target.store));
