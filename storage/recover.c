@@ -403,10 +403,14 @@ static const char *replay(struct recover *recover, struct log_segment *segment,
     struct log *log = recover->log;
     if (record->shard != recover->config->shard) return "an entry of another shard";
     if (record->index <= recover->floor) return "an index that is too low";
-    /* The first record may be void (its cut follows): then it is behind a gap. Links vouch
-     * for it. */
-    if (!recover->is_placed) recover->physical = record->index - 1;
-    recover->is_placed = true;
+    /* The first record behind a sealed file may be void, its cut follows: then there is a gap
+     * before it. Or it follows the last entry that counts, although void ones stand in between,
+     * because a start found them void already. Links vouch that nothing is missing. */
+    if (!recover->is_placed) {
+        if (record->index <= log->last_index) return "an index that goes back";
+        recover->physical = record->index - 1;
+        recover->is_placed = true;
+    }
 
     if (record->type == RECORD_CUT) {
         if (record->index > recover->physical + 1) return "a cut behind the end";
@@ -484,6 +488,7 @@ static enum err load_sealed_entries(struct recover *recover, const struct log_fi
                       "a sealed file does not hold what the manifest says");
     }
     if (log->last_index > file->last_index) log_load_cut(log, file->last_index + 1);
+    recover->is_placed = false;
     return OK;
 }
 
@@ -696,7 +701,6 @@ static enum err run(struct recover *recover)
     if (err != OK) return err;
     log->chain = recover->chain;
     log->written_index = log->last_index;
-    recover->is_placed = false;
     recover->floor = start->base_index;
     err = link_files(recover);
     if (err == OK) err = judge(recover);

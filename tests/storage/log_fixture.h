@@ -253,4 +253,42 @@ static inline void fixture_reopen(struct fixture *fixture)
     fixture_verify(fixture);
 }
 
+/* Opens and expects a refusal that says @word and leaves the disk as it is. */
+static inline void fixture_refused(struct fixture *fixture, enum err want, const char *word)
+{
+    const uint64_t changes = fixture->disk.change_count;
+    const enum err err = fixture_try_open(fixture);
+    const char *said = fixture_message(fixture);
+    if (err != want || strstr(said, word) == NULL) print_error("%s: %s\n", err_name(err), said);
+    EXPECT_EQ(err, want);
+    EXPECT_TRUE(strstr(said, word) != NULL);
+    EXPECT_TRUE(strstr(said, "nothing was changed") != NULL);
+    EXPECT_EQ(fixture->disk.change_count, changes);
+}
+
+/* One synced group of @count entries. */
+static inline void fixture_group(struct fixture *fixture, uint32_t term, uint32_t count,
+                                 uint32_t size)
+{
+    for (uint32_t i = 0; i < count; i++) fixture_append(fixture, term, size);
+    fixture_sync(fixture);
+}
+
+/* Time enough for a mark, and for a spare. */
+static inline void fixture_idle(struct fixture *fixture)
+{
+    fixture_turn(fixture, 1);
+    fixture_turn(fixture, LOG_MARK_DELAY_MS);
+    while (fixture_step(fixture)) continue;
+}
+
+/* The process dies; everything that was written is on the disk. */
+static inline void fixture_kill(struct fixture *fixture)
+{
+    sim_disk_settle(&fixture->disk);
+    fixture->log.stopped = true;
+    fixture_close(fixture);
+    sim_disk_crash(&fixture->disk);
+}
+
 #endif

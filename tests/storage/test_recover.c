@@ -10,62 +10,25 @@ static void name_of(char name[SEGMENT_NAME_SIZE], uint32_t number)
     segment_name(name, FIXTURE_FOLDER, number);
 }
 
-/* Opens and expects a refusal that names @word and leaves the disk as it is. */
-static void expect_refused(enum err want, const char *word)
-{
-    const uint64_t changes = f.disk.change_count;
-    const enum err err = fixture_try_open(&f);
-    if (err != want || strstr(fixture_message(&f), word) == NULL) {
-        print_error("%s: %s\n", err_name(err), fixture_message(&f));
-    }
-    EXPECT_EQ(err, want);
-    EXPECT_TRUE(strstr(fixture_message(&f), word) != NULL);
-    EXPECT_TRUE(strstr(fixture_message(&f), "nothing was changed") != NULL);
-    EXPECT_EQ(f.disk.change_count, changes);
-}
-
-/* One synced group of @count entries. */
-static void group(uint32_t term, uint32_t count, uint32_t size)
-{
-    for (uint32_t i = 0; i < count; i++) fixture_append(&f, term, size);
-    fixture_sync(&f);
-}
-
-static void idle(void)
-{
-    fixture_turn(&f, 1);
-    fixture_turn(&f, LOG_MARK_DELAY_MS);
-    while (fixture_step(&f)) continue;
-}
-
-/* The process dies; everything that was written is on the disk. */
-static void kill_process(void)
-{
-    sim_disk_settle(&f.disk);
-    f.log.stopped = true;
-    fixture_close(&f);
-    sim_disk_crash(&f.disk);
-}
-
 /* A small log with everything in it: groups of several blocks, a cut, marks, several files. */
 static void small_log(bool clean)
 {
     fixture_init(&f, 5);
     f.config.segment_size = 5 * SEGMENT_BLOCK_SIZE;
     fixture_open(&f);
-    group(1, 2, 40);
-    idle();
-    group(1, 1, 4100);
-    group(2, 1, 200);
+    fixture_group(&f, 1, 2, 40);
+    fixture_idle(&f);
+    fixture_group(&f, 1, 1, 4100);
+    fixture_group(&f, 2, 1, 200);
     fixture_cut(&f, 3);
-    group(3, 3, 60);
-    idle();
-    group(3, 1, 0);
-    group(3, 1, 300);
-    group(3, 1, 20);
+    fixture_group(&f, 3, 3, 60);
+    fixture_idle(&f);
+    fixture_group(&f, 3, 1, 0);
+    fixture_group(&f, 3, 1, 300);
+    fixture_group(&f, 3, 1, 20);
     EXPECT_EQ(f.log.segments_count, 3);
     if (clean) fixture_close(&f);
-    kill_process();
+    fixture_kill(&f);
 }
 
 TEST(recover, log_is_there_after_a_clean_and_an_unclean_end)
@@ -77,9 +40,9 @@ TEST(recover, log_is_there_after_a_clean_and_an_unclean_end)
         EXPECT_TEXT(fixture_message(&f), "");
         /* After a mark the segment goes on, else a new one is begun. */
         EXPECT_EQ(f.log.segments_count, clean == 1 ? 3 : 4);
-        group(4, 2, 100);
+        fixture_group(&f, 4, 2, 100);
         fixture_verify(&f);
-        kill_process();
+        fixture_kill(&f);
         fixture_reopen(&f);
         EXPECT_EQ(f.log.last_index, 10);
         fixture_end(&f);
@@ -107,7 +70,7 @@ static bool script(uint64_t seed, uint64_t stop)
             while (!sim_disk_stopped(&f.disk) && fixture_step(&f)) continue;
         }
         if (sim_disk_stopped(&f.disk)) break;
-        if (i % 5 == 4) idle();
+        if (i % 5 == 4) fixture_idle(&f);
     }
     const bool stopped = sim_disk_stopped(&f.disk);
     fixture_crash(&f);
@@ -121,7 +84,7 @@ TEST(recover, power_cut_at_every_change_keeps_what_was_persisted)
         for (uint64_t stop = 1; script(seed, stop); stop++) {
             fixture_reopen(&f);
             torn += strstr(fixture_message(&f), "torn tail") != NULL;
-            group(20, 1, 100);
+            fixture_group(&f, 20, 1, 100);
             fixture_verify(&f);
             fixture_crash(&f);
             fixture_reopen(&f);
@@ -151,7 +114,7 @@ TEST(recover, power_cut_during_recovery_and_again)
                 fixture_open(&f);
                 fixture_crash(&f);
                 fixture_reopen(&f);
-                group(30, 1, 50);
+                fixture_group(&f, 30, 1, 50);
                 fixture_crash(&f);
                 fixture_reopen(&f);
                 fixture_crash(&f);
@@ -172,18 +135,18 @@ static void sector_subsets(uint32_t payload, uint32_t sectors, bool marked)
 {
     fixture_init(&f, 1);
     fixture_open(&f);
-    group(1, 2, 500);
-    if (marked) idle();
+    fixture_group(&f, 1, 2, 500);
+    if (marked) fixture_idle(&f);
     char name[SEGMENT_NAME_SIZE];
     name_of(name, f.log.active->file.number);
     const uint64_t offset = f.log.active->file.used;
     struct buf before = {0};
     struct buf after = {0};
     buf_append(&before, sim_disk_file(&f.disk, name).data, 64 * KIB);
-    group(1, 1, payload);
+    fixture_group(&f, 1, 1, payload);
     EXPECT_EQ(align_up(f.log.active->file.used, SECTOR_SIZE), f.log.active->file.used);
     buf_append(&after, sim_disk_file(&f.disk, name).data, 64 * KIB);
-    kill_process();
+    fixture_kill(&f);
     struct sim_image image;
     sim_disk_save(&f.disk, &image);
     const struct model model = f.now;
@@ -233,8 +196,8 @@ TEST(recover, zeros_from_any_byte_on_give_a_prefix_or_a_refusal)
 {
     small_log(false);
     fixture_reopen(&f);
-    group(5, 2, 900); /* behind the one that the start wrote again */
-    group(5, 1, 700);
+    fixture_group(&f, 5, 2, 900); /* behind the one that the start wrote again */
+    fixture_group(&f, 5, 1, 700);
     char name[SEGMENT_NAME_SIZE];
     name_of(name, f.log.active->file.number);
     const uint64_t used = f.log.active->file.used;
@@ -243,7 +206,7 @@ TEST(recover, zeros_from_any_byte_on_give_a_prefix_or_a_refusal)
     EXPECT_EQ(used, 4 * SEGMENT_BLOCK_SIZE);
     for (uint32_t i = 1; i < 4; i++) ends[i] = (i + 1) * SEGMENT_BLOCK_SIZE;
     const uint64_t lasts[4] = {7, 8, 10, 11};
-    kill_process();
+    fixture_kill(&f);
     struct sim_image image;
     sim_disk_save(&f.disk, &image);
     const struct slice whole = sim_disk_file(&f.disk, name);
@@ -291,7 +254,7 @@ TEST(recover, a_file_that_was_cut_off_is_refused)
         name_of(name, number);
         for (uint64_t size = 0; size < f.config.segment_size; size += size < 300 ? 1 : 61) {
             sim_disk_truncate(&f.disk, name, size);
-            expect_refused(ERR_CORRUPT, name);
+            fixture_refused(&f, ERR_CORRUPT, name);
             sim_disk_crash(&f.disk);
             sim_disk_restore(&f.disk, &image);
         }
@@ -391,7 +354,7 @@ TEST(recover, lost_synced_groups_are_refused_not_cut)
     for (uint32_t i = 0; i < sizeof lost / sizeof *lost; i++) {
         wipe(lost[i].number, lost[i].block * SEGMENT_BLOCK_SIZE,
              lost[i].count * SEGMENT_BLOCK_SIZE);
-        expect_refused(ERR_CORRUPT, FIXTURE_FOLDER "/0000000");
+        fixture_refused(&f, ERR_CORRUPT, FIXTURE_FOLDER "/0000000");
         sim_disk_crash(&f.disk);
         sim_disk_restore(&f.disk, &image);
     }
@@ -399,7 +362,7 @@ TEST(recover, lost_synced_groups_are_refused_not_cut)
         char name[SEGMENT_NAME_SIZE];
         name_of(name, number);
         EXPECT_TRUE(sim_disk_drop(&f.disk, name));
-        expect_refused(ERR_CORRUPT, "does not go on");
+        fixture_refused(&f, ERR_CORRUPT, "does not go on");
         sim_disk_crash(&f.disk);
         sim_disk_restore(&f.disk, &image);
     }
@@ -411,14 +374,14 @@ TEST(recover, lost_last_group_is_refused_when_a_mark_follows)
 {
     fixture_init(&f, 3);
     fixture_open(&f);
-    group(1, 2, 40);
-    group(1, 2, 40);
-    idle();
+    fixture_group(&f, 1, 2, 40);
+    fixture_group(&f, 1, 2, 40);
+    fixture_idle(&f);
     const uint32_t number = f.log.active->file.number;
     const uint64_t used = f.log.active->file.used;
-    kill_process();
+    fixture_kill(&f);
     wipe(number, used - 2 * SEGMENT_BLOCK_SIZE, SEGMENT_BLOCK_SIZE);
-    expect_refused(ERR_CORRUPT, "durable up to index 4");
+    fixture_refused(&f, ERR_CORRUPT, "durable up to index 4");
     /* Without the mark nobody can tell that it was ever there. */
     wipe(number, used - SEGMENT_BLOCK_SIZE, SEGMENT_BLOCK_SIZE);
     f.now.last = 2;
@@ -427,21 +390,92 @@ TEST(recover, lost_last_group_is_refused_when_a_mark_follows)
     fixture_end(&f);
 }
 
+/* The process that died may have seen an error of its sync; the page cache shows the mark anyway. */
+TEST(recover, last_mark_is_written_again_before_anything_follows_it)
+{
+    fixture_init(&f, 3);
+    fixture_open(&f);
+    fixture_group(&f, 1, 2, 40);
+    fixture_idle(&f);
+    const uint64_t used = f.log.active->file.used;
+    fixture_kill(&f);
+    const uint64_t changes = f.disk.change_count;
+    fixture_open(&f);
+    EXPECT_EQ(f.disk.change_count, changes + 1);
+    EXPECT_EQ(f.log.active->file.used, used);
+    EXPECT_EQ(f.log.groups_written, 0);
+    fixture_group(&f, 1, 1, 40);
+    EXPECT_EQ(f.log.active->file.used, used + SEGMENT_BLOCK_SIZE);
+    fixture_crash(&f);
+    fixture_reopen(&f);
+    fixture_end(&f);
+}
+
+TEST(recover, group_torn_in_a_new_file_proves_what_came_before_it)
+{
+    fixture_init(&f, 3);
+    f.config.segment_size = 4 * SEGMENT_BLOCK_SIZE;
+    fixture_open(&f);
+    for (uint32_t i = 0; i < 4; i++) fixture_group(&f, 1, 1, 2000);
+    EXPECT_EQ(f.log.segments_count, 2);
+    fixture_kill(&f);
+    wipe(2, SEGMENT_BLOCK_SIZE + SECTOR_SIZE, SECTOR_SIZE);
+    struct sim_image image;
+    sim_disk_save(&f.disk, &image);
+    f.now.last = 3;
+    fixture_open(&f);
+    fixture_verify(&f);
+    EXPECT_TRUE(strstr(fixture_message(&f), "00000002.log") != NULL);
+    fixture_crash(&f);
+    sim_disk_restore(&f.disk, &image);
+    wipe(1, 3 * SEGMENT_BLOCK_SIZE, SEGMENT_BLOCK_SIZE);
+    fixture_refused(&f, ERR_CORRUPT, "does not go on");
+    sim_image_close(&image);
+    fixture_end(&f);
+}
+
+TEST(recover, sound_group_in_the_wrong_chain_is_refused)
+{
+    fixture_init(&f, 3);
+    fixture_open(&f);
+    for (uint32_t i = 0; i < 3; i++) fixture_group(&f, 1, 1, 40);
+    const uint64_t link = f.log.active->file.seed.low;
+    const uint64_t file_id = f.log.active->file.file_id;
+    char name[SEGMENT_NAME_SIZE];
+    name_of(name, f.log.active->file.number);
+    fixture_kill(&f);
+    /* Another history of the same file, as an old copy of it may have: its first group is sound. */
+    struct buf image = {0};
+    (void)buf_extend(&image, GROUP_HEADER_SIZE);
+    fixture_record(1, 1, 99, &image);
+    struct segment_group other = {
+        .count = 1, .offset = SEGMENT_BLOCK_SIZE, .first_index = 1, .last_index = 1, .link = link};
+    (void)segment_group_seal(&image, &other, file_id);
+    struct buf bytes = {0};
+    buf_append(&bytes, sim_disk_file(&f.disk, name).data, sim_disk_file(&f.disk, name).size);
+    memcpy(bytes.data + SEGMENT_BLOCK_SIZE, image.data, image.size);
+    sim_disk_put(&f.disk, name, buf_slice(&bytes));
+    fixture_refused(&f, ERR_CORRUPT, "damaged");
+    buf_close(&image);
+    buf_close(&bytes);
+    fixture_end(&f);
+}
+
 TEST(recover, complete_but_wrong_last_group_is_refused)
 {
     fixture_init(&f, 3);
     fixture_open(&f);
-    group(1, 2, 40);
-    group(1, 1, 700);
+    fixture_group(&f, 1, 2, 40);
+    fixture_group(&f, 1, 1, 700);
     const uint64_t used = f.log.active->file.used;
     char name[SEGMENT_NAME_SIZE];
     name_of(name, f.log.active->file.number);
-    kill_process();
+    fixture_kill(&f);
     sim_disk_flip(&f.disk, name, (used - 4096 + 300) * 8);
-    expect_refused(ERR_CORRUPT, "complete and wrong");
+    fixture_refused(&f, ERR_CORRUPT, "complete and wrong");
     sim_disk_flip(&f.disk, name, (used - 4096 + 300) * 8);
     sim_disk_flip(&f.disk, name, (used - 4096 + 20) * 8); /* its header */
-    expect_refused(ERR_CORRUPT, "complete and wrong");
+    fixture_refused(&f, ERR_CORRUPT, "complete and wrong");
     fixture_end(&f);
 }
 
@@ -449,8 +483,8 @@ TEST(recover, residue_of_a_torn_group_never_joins_the_log)
 {
     fixture_init(&f, 4);
     fixture_open(&f);
-    group(1, 2, 40);
-    idle();
+    fixture_group(&f, 1, 2, 40);
+    fixture_idle(&f);
     const uint32_t number = f.log.active->file.number;
     const uint64_t offset = f.log.active->file.used;
     char name[SEGMENT_NAME_SIZE];
@@ -459,15 +493,15 @@ TEST(recover, residue_of_a_torn_group_never_joins_the_log)
     fixture_sync(&f);
     struct buf whole = {0};
     buf_append(&whole, sim_disk_file(&f.disk, name).data, 64 * KIB);
-    kill_process();
+    fixture_kill(&f);
     wipe(number, offset + 1024, 512);
     f.now.last = 2;
     fixture_open(&f);
     EXPECT_TRUE(strstr(fixture_message(&f), "after index 2 in " FIXTURE_FOLDER) != NULL);
     fixture_verify(&f);
     EXPECT_TRUE(f.log.active == NULL || f.log.active->file.number != number);
-    group(2, 1, 3000); /* index 3 of another term */
-    kill_process();
+    fixture_group(&f, 2, 1, 3000); /* index 3 of another term */
+    fixture_kill(&f);
     /* Even if the missing sector came back, the group is not the log's any more. */
     sim_disk_put(&f.disk, name, buf_slice(&whole));
     fixture_open(&f);
@@ -483,17 +517,17 @@ TEST(recover, unmarked_last_group_is_written_again_to_fresh_blocks)
 {
     fixture_init(&f, 4);
     fixture_open(&f);
-    group(1, 2, 40);
-    group(1, 2, 40);
+    fixture_group(&f, 1, 2, 40);
+    fixture_group(&f, 1, 2, 40);
     const uint32_t number = f.log.active->file.number;
     const uint64_t used = f.log.active->file.used;
     struct model model = f.now;
-    kill_process();
+    fixture_kill(&f);
     fixture_open(&f);
     fixture_verify(&f);
     EXPECT_EQ(f.log.groups_written, 1);
     EXPECT_TRUE(f.log.active->file.number > number);
-    kill_process();
+    fixture_kill(&f);
     /* The old copy was never on the disk: the page cache lied. */
     wipe(number, used - SEGMENT_BLOCK_SIZE, SEGMENT_BLOCK_SIZE);
     fixture_open(&f);
@@ -502,7 +536,7 @@ TEST(recover, unmarked_last_group_is_written_again_to_fresh_blocks)
     EXPECT_TEXT(fixture_message(&f), "");
     /* Again and again: each start replaces the copy of the one before. */
     for (int i = 0; i < 4; i++) {
-        kill_process();
+        fixture_kill(&f);
         fixture_open(&f);
         fixture_verify(&f);
     }
@@ -519,13 +553,13 @@ TEST(recover, foreign_newer_and_misplaced_files_are_refused)
 {
     small_log(true);
     f.config.cluster_id++;
-    expect_refused(ERR_FOREIGN, "another cluster");
+    fixture_refused(&f, ERR_FOREIGN, "another cluster");
     f.config.cluster_id--;
     f.config.node_id++;
-    expect_refused(ERR_FOREIGN, "another node");
+    fixture_refused(&f, ERR_FOREIGN, "another node");
     f.config.node_id--;
     f.config.shard++;
-    expect_refused(ERR_FOREIGN, "another shard");
+    fixture_refused(&f, ERR_FOREIGN, "another shard");
     f.config.shard--;
     char name[SEGMENT_NAME_SIZE];
     char copy[SEGMENT_NAME_SIZE];
@@ -534,12 +568,12 @@ TEST(recover, foreign_newer_and_misplaced_files_are_refused)
     struct buf bytes = {0};
     buf_append(&bytes, sim_disk_file(&f.disk, name).data, sim_disk_file(&f.disk, name).size);
     sim_disk_put(&f.disk, copy, buf_slice(&bytes));
-    expect_refused(ERR_CORRUPT, "under this name");
+    fixture_refused(&f, ERR_CORRUPT, "under this name");
     sim_disk_drop(&f.disk, copy);
     put_u32(bytes.data + 8, SEGMENT_VERSION + 1);
     put_u64(bytes.data + 56, hash64(bytes.data, 56));
     sim_disk_put(&f.disk, name, buf_slice(&bytes));
-    expect_refused(ERR_NEWER, "newer");
+    fixture_refused(&f, ERR_NEWER, "newer");
     buf_close(&bytes);
     fixture_end(&f);
 }
@@ -548,8 +582,8 @@ TEST(recover, spares_are_used_again_and_useless_files_removed)
 {
     fixture_init(&f, 6);
     fixture_open(&f);
-    group(1, 1, 10);
-    idle();
+    fixture_group(&f, 1, 1, 10);
+    fixture_idle(&f);
     EXPECT_TRUE(f.log.spare != NULL);
     const uint32_t spare = f.log.spare->file.number;
     fixture_close(&f);
@@ -564,7 +598,7 @@ TEST(recover, spares_are_used_again_and_useless_files_removed)
     char name[SEGMENT_NAME_SIZE];
     name_of(name, spare);
     EXPECT_FALSE(sim_disk_exists(&f.disk, name));
-    group(1, 1, 10);
+    fixture_group(&f, 1, 1, 10);
     fixture_verify(&f);
     fixture_end(&f);
 }
@@ -573,8 +607,8 @@ TEST(recover, no_space_for_the_last_group_is_said_and_nothing_lost)
 {
     fixture_init(&f, 7);
     fixture_open(&f);
-    group(1, 3, 10);
-    kill_process();
+    fixture_group(&f, 1, 3, 10);
+    fixture_kill(&f);
     char name[SEGMENT_NAME_SIZE];
     name_of(name, 2);
     (void)sim_disk_drop(&f.disk, name);
@@ -598,153 +632,5 @@ TEST(recover, read_errors_are_reported_with_the_file)
     EXPECT_TRUE(strstr(fixture_message(&f), name) != NULL);
     f.disk.read_error[0] = 0;
     fixture_reopen(&f);
-    fixture_end(&f);
-}
-
-/* ---- sealed files ---------------------------------------------------------------------------- */
-
-/* Seals the first @count segments; the descriptions go to @sealed as a manifest would keep them. */
-static void seal(struct log_file *sealed, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        sealed[i] = f.log.segments[i]->file;
-        log_seal(&f.log, sealed[i].number);
-    }
-    f.start.sealed = sealed;
-    f.start.sealed_count = count;
-    f.start.base_index = sealed[count - 1].last_index;
-    f.start.base_term = log_term_at(&f.log, f.start.base_index);
-}
-
-TEST(recover, sealed_files_are_loaded_from_the_given_number_on)
-{
-    struct log_file sealed[16];
-    fixture_init(&f, 8);
-    fixture_open(&f);
-    for (uint32_t i = 0; i < 40; i++) group(1 + i / 7, 4, 1500);
-    fixture_cut(&f, 130);
-    group(9, 3, 100);
-    EXPECT_TRUE(f.log.segments_count >= 5);
-    seal(sealed, 3);
-    const struct model model = f.now;
-    kill_process();
-    for (uint32_t from = 0; from <= 3; from++) {
-        f.start.load_number = from < 3 ? sealed[from].number : UINT32_MAX;
-        fixture_open(&f);
-        f.now = model;
-        fixture_verify(&f);
-        const uint64_t first = from < 3 ? sealed[from].first_index : f.start.base_index + 1;
-        EXPECT_EQ(f.log.first_index, first);
-        EXPECT_EQ(log_term_at(&f.log, f.start.base_index), f.start.base_term);
-        for (uint32_t i = 0; i < 3; i++) {
-            EXPECT_EQ(f.log.segments[i]->state, LOG_SEGMENT_SEALED);
-            EXPECT_EQ(f.log.segments[i]->file.last_index, sealed[i].last_index);
-            EXPECT_EQ(f.log.segments[i]->file.first_index, sealed[i].first_index);
-        }
-        kill_process();
-    }
-    /* Damage within what is loaded is found, before it only by those who read it. */
-    char name[SEGMENT_NAME_SIZE];
-    name_of(name, sealed[1].number);
-    sim_disk_flip(&f.disk, name, UINT64_C(8) * 9000);
-    f.start.load_number = sealed[1].number;
-    expect_refused(ERR_CORRUPT, "damaged");
-    f.start.load_number = sealed[2].number;
-    fixture_open(&f);
-    fixture_verify(&f);
-    kill_process();
-    sim_disk_drop(&f.disk, name);
-    expect_refused(ERR_CORRUPT, "missing");
-    fixture_end(&f);
-}
-
-TEST(recover, manifest_that_does_not_fit_the_files_is_refused)
-{
-    struct log_file sealed[16];
-    fixture_init(&f, 9);
-    fixture_open(&f);
-    for (uint32_t i = 0; i < 30; i++) group(1 + i / 7, 4, 1500);
-    seal(sealed, 2);
-    kill_process();
-    f.start.load_number = sealed[0].number;
-    f.start.base_term++;
-    expect_refused(ERR_CORRUPT, "the base");
-    f.start.base_term--;
-    sealed[1].last_index += 1;
-    f.start.base_index += 1;
-    expect_refused(ERR_CORRUPT, "what the manifest says");
-    sealed[1].last_index -= 1;
-    f.start.base_index -= 1;
-    sealed[0].file_id++;
-    expect_refused(ERR_CORRUPT, "another file");
-    sealed[0].file_id--;
-    sealed[1].chain.low++;
-    expect_refused(ERR_CORRUPT, "what the manifest says");
-    f.start.load_number = UINT32_MAX;
-    expect_refused(ERR_CORRUPT, "does not go on");
-    sealed[1].chain.low--;
-    fixture_open(&f);
-    fixture_verify(&f);
-    fixture_end(&f);
-}
-
-TEST(recover, void_entries_stay_void_when_their_cut_was_lost)
-{
-    struct log_file sealed[16];
-    fixture_init(&f, 10);
-    fixture_open(&f);
-    for (uint32_t i = 0; i < 30; i++) group(1, 4, 1500);
-    EXPECT_TRUE(f.log.segments_count >= 4);
-    /* A cut into the second segment; it and the manifest get to the disk, the record of the cut
-     * does not. */
-    const uint64_t cut = f.log.segments[1]->file.last_index - 2;
-    fixture_cut(&f, cut);
-    seal(sealed, 2);
-    EXPECT_EQ(f.start.base_index, cut - 1);
-    kill_process();
-    for (uint32_t load = 0; load < 2; load++) {
-        f.start.load_number = load == 0 ? UINT32_MAX : sealed[0].number;
-        fixture_open(&f);
-        fixture_verify(&f);
-        EXPECT_EQ(f.log.last_index, cut - 1);
-        group(2, 2, 100);
-        kill_process();
-        fixture_open(&f);
-        fixture_verify(&f);
-        EXPECT_EQ(f.log.last_index, cut + 1);
-        EXPECT_EQ(log_term_at(&f.log, cut), 2);
-        fixture_cut(&f, cut);
-        group(3, 1, 100);
-        fixture_cut(&f, cut);
-        fixture_sync(&f);
-        kill_process();
-    }
-    fixture_end(&f);
-}
-
-TEST(recover, segment_without_any_entry_that_counts)
-{
-    fixture_init(&f, 11);
-    f.config.segment_size = 5 * SEGMENT_BLOCK_SIZE;
-    fixture_open(&f);
-    for (uint32_t i = 0; i < 12; i++) group(1, 1, 3000);
-    EXPECT_EQ(f.log.segments_count, 3);
-    fixture_cut(&f, 3); /* all of the second and third */
-    group(2, 1, 3000);
-    group(2, 1, 3000);
-    fixture_verify(&f);
-    const struct log_file second = f.log.segments[1]->file;
-    EXPECT_EQ(second.first_index, second.last_index + 1);
-    struct log_file sealed[16];
-    seal(sealed, 3);
-    EXPECT_EQ(f.start.base_index, 2);
-    kill_process();
-    for (uint32_t from = 0; from < 4; from++) {
-        f.start.load_number = from < 3 ? sealed[from].number : UINT32_MAX;
-        fixture_open(&f);
-        fixture_verify(&f);
-        EXPECT_EQ(f.log.last_index, 4);
-        kill_process();
-    }
     fixture_end(&f);
 }
