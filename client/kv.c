@@ -18,10 +18,11 @@
 #define AVOID_MS 30000 /* a leader's address that swallows what is sent is left alone */
 #define BACKOFF_FIRST_MS 10
 #define BACKOFF_MAX_MS 200
+#define MARGIN_MAX_MS 50
 #define READ_TRY_MIN_MS                                                                            \
     100 /* a read waits at least so long for a node before it asks another one */
 
-/* ---- names and messages ----------------------------------------------------------------------------- */
+/* ---- names and messages ---------------------------------------------------------------------- */
 
 const char *kv_err_name(enum kv_err err)
 {
@@ -68,7 +69,7 @@ void kv_set_timeout(struct kv *kv, int64_t timeout_ms)
     kv->timeout_ms = timeout_ms < 1 ? 1 : timeout_ms;
 }
 
-/* ---- life --------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void *resize_with_libc(void *context, void *pointer, size_t size)
 {
@@ -167,7 +168,7 @@ void kv_close(struct kv *kv)
     (void)allocator.resize(allocator.context, kv, 0);
 }
 
-/* ---- connections ---------------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -387,7 +388,7 @@ enum kv_err kv_ensure_link(struct kv *kv, int64_t deadline_ms, bool give_up_at_o
     return KV_OK;
 }
 
-/* ---- running a batch ---------------------------------------------------------------------------------------- */
+/* ---- running a batch ------------------------------------------------------------------------- */
 
 /* One kv_execute() under way. */
 struct attempt {
@@ -514,6 +515,13 @@ static int64_t run_deadline(const struct attempt *attempt, int64_t deadline_ms)
     return earlier(deadline_ms, now + wait);
 }
 
+/* Nothing is sent so late that its answer can hardly come in time: that would only turn "did not happen" into
+ * "unknown". */
+static int64_t margin_ms(const struct kv *kv)
+{
+    return earlier(kv->timeout_ms / 10, MARGIN_MAX_MS);
+}
+
 enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
 {
     struct attempt attempt = {.kv = kv, .batch = batch};
@@ -535,6 +543,11 @@ enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
         if (err != KV_OK) {
             give_up(&attempt, err);
             if (first_failure(batch) != err) memcpy(kv->message, kept, sizeof kept);
+            break;
+        }
+        if (kv_now_ms() > deadline_ms - margin_ms(kv)) {
+            if (try == 0) (void)kv_say(kv, KV_ERR_TIMEOUT, "too little time was left to send it");
+            give_up(&attempt, KV_ERR_TIMEOUT);
             break;
         }
         attempt.moved = false;

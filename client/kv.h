@@ -46,7 +46,7 @@
 extern "C" {
 #endif
 
-/* ---- results ------------------------------------------------------------------------------------------ */
+/* ---- results --------------------------------------------------------------------------------- */
 
 enum kv_err {
     KV_OK = 0,
@@ -82,7 +82,7 @@ static inline struct kv_bytes kv_text(const char *text)
     return kv_bytes_of(text, strlen(text));
 }
 
-/* ---- handle --------------------------------------------------------------------------------------------- */
+/* ---- handle ---------------------------------------------------------------------------------- */
 
 struct kv;
 
@@ -122,7 +122,7 @@ KV_API const char *kv_address(const struct kv *kv);
 /* The deadline of the calls that follow, in milliseconds from their start; below 1 is taken as 1. */
 KV_API void kv_set_timeout(struct kv *kv, int64_t timeout_ms);
 
-/* ---- keys and values ------------------------------------------------------------------------------------- */
+/* ---- keys and values ------------------------------------------------------------------------- */
 
 struct kv_value {
     const char *data;  /* NULL: no value */
@@ -166,7 +166,7 @@ KV_API enum kv_err kv_incr(struct kv *kv, struct kv_bytes key, int64_t by, int64
 /* Milliseconds until @key expires; -1: never. */
 KV_API enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms);
 
-/* ---- ordered scan ------------------------------------------------------------------------------------------ */
+/* ---- ordered scan ---------------------------------------------------------------------------- */
 
 struct kv_scan;
 
@@ -194,7 +194,7 @@ KV_API enum kv_err kv_scan_open(struct kv *kv, const struct kv_scan_options *opt
 KV_API enum kv_err kv_scan_next(struct kv_scan *scan, struct kv_entry *entry);
 KV_API void kv_scan_close(struct kv_scan *scan); /* NULL is allowed */
 
-/* ---- any command --------------------------------------------------------------------------------------------- */
+/* ---- any command ----------------------------------------------------------------------------- */
 
 enum kv_type {
     KV_NIL,
@@ -246,7 +246,7 @@ KV_API size_t kv_pipeline_count(const struct kv_pipeline *pipeline);
 KV_API enum kv_err kv_pipeline_result(struct kv_pipeline *pipeline, size_t at,
                                       const struct kv_reply **reply);
 
-/* ---- cluster --------------------------------------------------------------------------------------------------- */
+/* ---- cluster --------------------------------------------------------------------------------- */
 
 struct kv_node {
     const char *name;

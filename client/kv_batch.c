@@ -54,7 +54,7 @@ void kv_batch_clear(struct kv_batch *batch)
     batch->cut = false;
 }
 
-/* ---- commands -------------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 /* Writes "*3" or "$3" and CR LF; gives the size. */
 static size_t put_head(uint8_t *out, char kind, size_t number)
@@ -129,7 +129,7 @@ bool kv_batch_prepare(struct kv_batch *batch)
                              IN_PREPARED + ANSWER_SIZE_USUAL * batch->count);
 }
 
-/* ---- one run over a connection ------------------------------------------------------------------------ */
+/* ---- one run over a connection --------------------------------------------------------------- */
 
 /* Where a run is. */
 struct run {
@@ -242,7 +242,7 @@ enum kv_link_status kv_batch_run(struct kv_batch *batch, struct kv_link *link, s
     return status;
 }
 
-/* ---- replies ---------------------------------------------------------------------------------------------- */
+/* ---- replies --------------------------------------------------------------------------------- */
 
 /* Reads the answer to @at into flat. The zero bytes behind the texts of the one read before become CR again. */
 static bool read_flat(struct kv_batch *batch, size_t at)

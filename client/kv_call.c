@@ -53,7 +53,7 @@ enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_
     return take_reply(kv, &kv->call, 0, reply);
 }
 
-/* ---- one key ----------------------------------------------------------------------------------------- */
+/* ---- one key --------------------------------------------------------------------------------- */
 
 static enum kv_err not_found(struct kv *kv)
 {
@@ -201,7 +201,7 @@ enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms)
     return KV_OK;
 }
 
-/* ---- any command ----------------------------------------------------------------------------------------- */
+/* ---- any command ----------------------------------------------------------------------------- */
 
 static bool is_word(struct kv_bytes arg, const char *word)
 {

@@ -17,7 +17,7 @@
 
 int64_t kv_now_ms(void); /* monotonic */
 
-/* ---- kv_buffer.c: memory that may run out ------------------------------------------------------------- */
+/* ---- kv_buffer.c: memory that may run out ---------------------------------------------------- */
 
 struct kv_buffer {
     uint8_t *data;
@@ -30,7 +30,7 @@ void kv_buffer_close(const struct kv_allocator *allocator, struct kv_buffer *buf
 bool kv_list_reserve(const struct kv_allocator *allocator, void **list, size_t *capacity,
                      size_t count, size_t size);
 
-/* ---- kv_link.c: one connection -------------------------------------------------------------------------- */
+/* ---- kv_link.c: one connection --------------------------------------------------------------- */
 
 struct kv_link {
     int fd; /* -1: closed */
@@ -57,7 +57,7 @@ bool kv_link_alive(const struct kv_link *link);
 /* Waits for @events of poll(). KV_LINK_OK or KV_LINK_TIMEOUT. */
 enum kv_link_status kv_link_wait(const struct kv_link *link, short events, int64_t deadline_ms);
 
-/* ---- kv_batch.c: commands and their replies ---------------------------------------------------------------- */
+/* ---- kv_batch.c: commands and their replies -------------------------------------------------- */
 
 struct kv_item {
     size_t begin; /* of the command in out */
@@ -99,7 +99,7 @@ bool kv_batch_error(struct kv_batch *batch, size_t at, struct slice *text);
 /* The reply to command @at, NULL when memory is short. Valid until the next call with @batch. */
 const struct kv_reply *kv_batch_reply(struct kv_batch *batch, size_t at);
 
-/* ---- kv.c: the handle ------------------------------------------------------------------------------------------ */
+/* ---- kv.c: the handle ------------------------------------------------------------------------ */
 
 struct kv_overview; /* kv_status.c */
 

@@ -7,7 +7,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-/* ---- requests ------------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 #define ARGS_CAPACITY_MIN 16u
 #define ARGS_CAPACITY_KEPT 1024u /* more is given back after the request that needed it */
@@ -95,7 +95,7 @@ static enum resp_status finish(struct resp_parser *parser, const uint8_t *base)
     return RESP_OK;
 }
 
-/* ---- inline requests ------------------------------------------------------------------------------ */
+/* ---- inline requests ------------------------------------------------------------------------- */
 
 static bool is_space(uint8_t byte)
 {
@@ -186,7 +186,7 @@ static enum resp_status parse_inline(struct resp_parser *parser, const struct re
     return finish(parser, copy->data);
 }
 
-/* ---- arrays of bulk strings ------------------------------------------------------------------------ */
+/* ---- arrays of bulk strings ------------------------------------------------------------------ */
 
 /* The line at position, which begins with a type byte: its size without the line's end. As in Redis
  * the byte behind CR is awaited but not looked at. */
@@ -325,7 +325,7 @@ enum resp_status resp_parse(struct resp_parser *parser, const struct resp_limits
     return read_args(parser, limits, data);
 }
 
-/* ---- replies: writing ------------------------------------------------------------------------------ */
+/* ---- replies: writing ------------------------------------------------------------------------ */
 
 #define HEAD_SIZE_MAX (1 + NUMBER_SIZE_MAX + 2)
 
@@ -481,7 +481,7 @@ void resp_put_verbatim(struct buf *out, struct slice text, int protocol)
     buf_text(out, "\r\n");
 }
 
-/* ---- requests: writing ------------------------------------------------------------------------------ */
+/* ---- requests: writing ----------------------------------------------------------------------- */
 
 void resp_put_command(struct buf *out, const struct slice *args, uint32_t count)
 {

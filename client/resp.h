@@ -19,7 +19,7 @@ enum resp_status {
                 * parser knows where it is. The request ends with RESP_OK, arg_count 0 and too_big true. */
 };
 
-/* ---- requests: the server's side ---------------------------------------------------------------------- */
+/* ---- requests: the server's side ------------------------------------------------------------- */
 
 struct resp_limits {
     uint64_t args_max; /* count */
@@ -54,17 +54,17 @@ void resp_parser_init(struct resp_parser *parser);
 void resp_parser_close(struct resp_parser *parser);
 /* @data is the start of the request, each time with all its bytes so far. After RESP_OK use args, then call
  * resp_parser_next() and go on behind position. Empty requests (an empty line, "*0") give RESP_OK with
- * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "invalid multibulk length", "expected '$', got
- * 'x'", "invalid bulk length", "too big inline request", "unbalanced quotes in request". Two differences: the
- * outcome never depends on how the bytes were cut into pieces (Redis lets a long line pass that comes in one
- * piece), and a zero byte in a line is a byte like any other (Redis waits for ever). */
+ * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "too big bulk count string",
+ * "invalid multibulk length", "expected '$', got 'x'", "invalid bulk length", "too big inline request", "unbalanced quotes
+ * in request". Two differences: the outcome never depends on how the bytes were cut into pieces (Redis lets a long
+ * line pass that comes in one piece), and a zero byte in a line is a byte like any other (Redis waits for ever). */
 enum resp_status resp_parse(struct resp_parser *parser, const struct resp_limits *limits,
                             struct slice data);
 void resp_parser_next(struct resp_parser *parser);
 /* Bytes that are certainly still missing for the current request (a hint for reserving), or 0. */
 uint64_t resp_parser_missing(const struct resp_parser *parser, uint64_t have);
 
-/* ---- replies: writing. @protocol is 2 or 3 -------------------------------------------------------------- */
+/* ---- replies: writing. @protocol is 2 or 3 --------------------------------------------------- */
 
 void resp_put_simple(struct buf *out, const char *text); /* +OK */
 void resp_put_error(struct buf *out, const char *text);  /* -ERR ...; CR and LF become spaces */
@@ -81,11 +81,11 @@ void resp_put_bool(struct buf *out, bool value, int protocol);            /* :1 
 void resp_put_double(struct buf *out, double value, int protocol);        /* bulk or , */
 void resp_put_verbatim(struct buf *out, struct slice text, int protocol); /* bulk or =n txt: */
 
-/* ---- requests: the client's side ------------------------------------------------------------------------- */
+/* ---- requests: the client's side ------------------------------------------------------------- */
 
 void resp_put_command(struct buf *out, const struct slice *args, uint32_t count);
 
-/* ---- replies: reading --------------------------------------------------------------------------------------- */
+/* ---- replies: reading ------------------------------------------------------------------------ */
 
 /* This part (resp_read.c) is in the client library too: it calls nothing but libc and never aborts. */
 

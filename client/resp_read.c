@@ -167,7 +167,7 @@ static enum resp_status read_head(struct slice data, uint64_t at, struct head *h
     }
 }
 
-/* ---- whole replies -------------------------------------------------------------------------------- */
+/* ---- whole replies --------------------------------------------------------------------------- */
 
 static bool open_is_attribute(const struct resp_scan *scan)
 {

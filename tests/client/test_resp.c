@@ -12,7 +12,7 @@
 static const struct resp_limits test_limits = {
     .args_max = 131072, .bulk_max = 8u * 1024 * 1024, .inline_max = 64u * 1024};
 
-/* ---- requests -------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void show_bytes(struct buf *out, struct slice bytes)
 {
@@ -375,7 +375,7 @@ TEST(resp, commands_come_back_as_they_were_put)
     buf_close(&out);
 }
 
-/* ---- replies: writing ------------------------------------------------------------------------------- */
+/* ---- replies: writing ------------------------------------------------------------------------ */
 
 static void expect_written(struct buf *out, const char *want)
 {
@@ -428,7 +428,7 @@ TEST(resp, replies_in_protocol_3)
                          ",-inf\r\n,nan\r\n,1e+300\r\n=5\r\ntxt:x\r\n");
 }
 
-/* ---- replies: reading ------------------------------------------------------------------------------- */
+/* ---- replies: reading ------------------------------------------------------------------------ */
 
 static void show_reply(const struct resp_reply *reply, struct buf *out)
 {

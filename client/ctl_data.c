@@ -1,0 +1,177 @@
+/* kvctl's commands about keys. */
+#include "client/ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static bool given(const struct ctl_args *args, enum ctl_option option)
+{
+    return args->options[option].data != NULL;
+}
+
+/* An object on a line of its own that says no more than that it is done. */
+static void put_done(const struct ctl *ctl)
+{
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_true("ok");
+        ctl_json_end();
+        (void)fputc('\n', stdout);
+    } else {
+        (void)puts("OK");
+    }
+}
+
+enum ctl_exit ctl_get(struct ctl *ctl, const struct ctl_args *args)
+{
+    struct kv_value value;
+    const enum kv_err err = kv_get(ctl->kv, args->words[0], &value);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    const struct kv_bytes bytes = kv_bytes_of(value.data, value.size);
+    if (given(args, CTL_RAW)) {
+        (void)fwrite(value.data, 1, value.size, stdout);
+    } else if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_bytes("key", args->words[0]);
+        ctl_json_bytes("value", bytes);
+        ctl_json_uint("revision", value.revision);
+        ctl_json_int("ttl_ms", value.ttl_ms);
+        ctl_json_end();
+        (void)fputc('\n', stdout);
+    } else {
+        ctl_put_text(bytes, false);
+        (void)fputc('\n', stdout);
+    }
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_set(struct ctl *ctl, const struct ctl_args *args)
+{
+    struct kv_set_options options = {0};
+    int64_t number = 0;
+    if (given(args, CTL_TTL) &&
+        !ctl_number(args->options[CTL_TTL], 1, INT64_MAX, &options.ttl_ms)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "--ttl takes milliseconds, 1 or more");
+    }
+    if (given(args, CTL_IF_ABSENT)) options.flags |= KV_SET_IF_ABSENT;
+    if (given(args, CTL_IF_REVISION)) {
+        options.flags |= KV_SET_IF_REVISION;
+        if (!ctl_number(args->options[CTL_IF_REVISION], 0, INT64_MAX, &number)) {
+            return ctl_complain(ctl, CTL_USAGE, "usage",
+                                "--if-revision takes the revision that get shows; 0: the key "
+                                "does not exist");
+        }
+        options.if_revision = (uint64_t)number;
+    }
+    if (given(args, CTL_IF_ABSENT) && given(args, CTL_IF_REVISION)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage",
+                            "--if-absent and --if-revision exclude each other");
+    }
+    const enum kv_err err = kv_set(ctl->kv, args->words[0], args->words[1], &options, NULL);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    put_done(ctl);
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_del(struct ctl *ctl, const struct ctl_args *args)
+{
+    uint64_t deleted = 0;
+    const enum kv_err err = kv_del(ctl->kv, args->words, args->count, &deleted);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_uint("deleted", deleted);
+        ctl_json_end();
+        (void)fputc('\n', stdout);
+    } else {
+        (void)printf("%" PRIu64 " deleted\n", deleted);
+    }
+    return deleted > 0 ? CTL_DONE : CTL_REFUSED;
+}
+
+enum ctl_exit ctl_incr(struct ctl *ctl, const struct ctl_args *args)
+{
+    int64_t by = 1;
+    int64_t value = 0;
+    if (args->count > 1 && !ctl_number(args->words[1], INT64_MIN, INT64_MAX, &by)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "incr takes a whole number of 64 bits");
+    }
+    const enum kv_err err = kv_incr(ctl->kv, args->words[0], by, &value);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_bytes("key", args->words[0]);
+        ctl_json_int("value", value);
+        ctl_json_end();
+        (void)fputc('\n', stdout);
+    } else {
+        (void)printf("%" PRId64 "\n", value);
+    }
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_ttl(struct ctl *ctl, const struct ctl_args *args)
+{
+    int64_t ttl_ms = 0;
+    const enum kv_err err = kv_ttl(ctl->kv, args->words[0], &ttl_ms);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_bytes("key", args->words[0]);
+        ctl_json_int("ttl_ms", ttl_ms);
+        ctl_json_end();
+        (void)fputc('\n', stdout);
+    } else if (ttl_ms < 0) {
+        (void)puts("never expires");
+    } else {
+        (void)printf("%" PRId64 " ms\n", ttl_ms);
+    }
+    return CTL_DONE;
+}
+
+static void put_entry(const struct ctl *ctl, const struct kv_entry *entry)
+{
+    const struct kv_bytes key = kv_bytes_of(entry->key, entry->key_size);
+    const struct kv_bytes value = kv_bytes_of(entry->value.data, entry->value.size);
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_bytes("key", key);
+        if (value.data != NULL) {
+            ctl_json_bytes("value", value);
+            ctl_json_uint("revision", entry->value.revision);
+        }
+        ctl_json_end();
+    } else {
+        ctl_put_text(key, true);
+        if (value.data != NULL) {
+            (void)fputc('\t', stdout);
+            ctl_put_text(value, true);
+        }
+    }
+    (void)fputc('\n', stdout);
+}
+
+enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args)
+{
+    struct kv_scan_options options = {.prefix = args->options[CTL_PREFIX],
+                                      .from = args->options[CTL_FROM],
+                                      .to = args->options[CTL_TO],
+                                      .reverse = given(args, CTL_REVERSE),
+                                      .keys_only = given(args, CTL_KEYS)};
+    struct kv_scan *scan = NULL;
+    struct kv_entry entry;
+    int64_t limit = 0;
+    if (given(args, CTL_LIMIT) && !ctl_number(args->options[CTL_LIMIT], 1, INT64_MAX, &limit)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "--limit takes a number, 1 or more");
+    }
+    options.limit = (uint64_t)limit;
+    enum kv_err err = kv_scan_open(ctl->kv, &options, &scan);
+    while (err == KV_OK) {
+        err = kv_scan_next(scan, &entry);
+        if (err == KV_OK) put_entry(ctl, &entry);
+        if (ferror(stdout)) break; /* Nobody reads any more. */
+    }
+    kv_scan_close(scan);
+    /* A scan that finds nothing is done: there was nothing to be found. */
+    return err == KV_OK || err == KV_ERR_NOT_FOUND ? CTL_DONE : ctl_failed(ctl, err);
+}

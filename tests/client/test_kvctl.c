@@ -1,0 +1,421 @@
+/* kvctl as a program, against nodes that do what the test says: arguments, exit codes, text and JSON. */
+#include <fcntl.h>
+#include <sys/wait.h>
+
+#include "tests/client/kv_tools.h"
+
+#define OUTPUT_SIZE 16384
+
+struct result {
+    int code;
+    char out[OUTPUT_SIZE];
+    char err[OUTPUT_SIZE];
+};
+
+static void drain(int fd, char *out)
+{
+    size_t size = 0;
+    while (size < OUTPUT_SIZE - 1) {
+        const ssize_t got = read(fd, out + size, OUTPUT_SIZE - 1 - size);
+        if (got <= 0) break;
+        size += (size_t)got;
+    }
+    out[size] = 0;
+    (void)close(fd);
+}
+
+/* Runs kvctl; @words ends with NULL, @input is its standard input, @nodes goes to its environment. */
+static struct result run(const char *nodes, const char *input, const char **words)
+{
+    static struct result result;
+    int out[2];
+    int err[2];
+    int in[2];
+    int status = 0;
+    char *argv[64] = {(char *)(uintptr_t) "kvctl"};
+    for (size_t i = 0; words[i] != NULL; i++) argv[i + 1] = (char *)(uintptr_t)words[i];
+    EXPECT_EQ(pipe(out), 0);
+    EXPECT_EQ(pipe(err), 0);
+    EXPECT_EQ(pipe(in), 0);
+    const pid_t child = fork();
+    EXPECT_TRUE(child >= 0);
+    if (child == 0) {
+        (void)dup2(in[0], 0);
+        (void)dup2(out[1], 1);
+        (void)dup2(err[1], 2);
+        for (int fd = 3; fd < 64; fd++) (void)close(fd);
+        if (nodes != NULL) {
+            (void)setenv("KVCTL_NODES", nodes, 1);
+        } else {
+            (void)unsetenv("KVCTL_NODES");
+        }
+        (void)execv(KV_BIN_DIR "/kvctl", argv);
+        _exit(99);
+    }
+    (void)close(in[0]);
+    (void)close(out[1]);
+    (void)close(err[1]);
+    if (input != NULL) {
+        EXPECT_EQ(write(in[1], input, strlen(input)), (ssize_t)strlen(input));
+    }
+    (void)close(in[1]);
+    drain(out[0], result.out);
+    drain(err[0], result.err);
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    result.code = WEXITSTATUS(status);
+    return result;
+}
+
+#define RUN(fake, ...) run((fake)->address, NULL, (const char *[]){__VA_ARGS__, NULL})
+
+static void expect(const struct result *result, int code, const char *out, const char *err)
+{
+    EXPECT_TEXT(result->err, err);
+    EXPECT_TEXT(result->out, out);
+    EXPECT_EQ(result->code, code);
+}
+
+/* ---- without a cluster ---- */
+
+TEST(kvctl, help_and_version_need_no_cluster)
+{
+    struct result result = run(NULL, NULL, (const char *[]){"--version", NULL});
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(strncmp(result.out, "kvctl ", 6), 0);
+    result = run(NULL, NULL, (const char *[]){"--help", NULL});
+    EXPECT_EQ(result.code, 0);
+    const char *words[] = {"status",        "get",     "set",      "del",    "incr",
+                           "ttl",           "scan",    "leader",   "member", "shell",
+                           "--if-revision", "--nodes", "4 outcome"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        EXPECT_TRUE(strstr(result.out, words[i]) != NULL);
+    }
+    result = run(NULL, NULL, (const char *[]){"set", "--help", NULL});
+    EXPECT_EQ(result.code, 0);
+    EXPECT_TRUE(strstr(result.out, "--ttl") != NULL);
+    EXPECT_TRUE(strstr(result.out, "scan") == NULL);
+}
+
+TEST(kvctl, command_lines_that_make_no_sense_are_usage_errors)
+{
+    const char *wrong[][8] = {
+        {NULL},
+        {"-o", "json"},
+        {"nonsense"},
+        {"member"},
+        {"member", "nonsense"},
+        {"get"},
+        {"get", "a", "b"},
+        {"set", "a"},
+        {"del"},
+        {"incr", "k", "x"},
+        {"incr", "k", "9223372036854775808"},
+        {"set", "k", "v", "--ttl", "0"},
+        {"set", "k", "v", "--ttl", "-1"},
+        {"set", "k", "v", "--ttl", "1s"},
+        {"set", "k", "v", "--ttl"},
+        {"set", "k", "v", "--if-revision", "x"},
+        {"set", "k", "v", "--if-absent", "--if-revision", "1"},
+        {"set", "k", "v", "--if-absent=yes"},
+        {"get", "k", "--ttl", "5"},
+        {"scan", "--limit", "0"},
+        {"scan", "word"},
+        {"-o", "yaml", "status"},
+        {"--timeout", "0", "status"},
+        {"--nonsense", "status"},
+        {"--nodes", "host:99999", "status"},
+        {"status", "--nodes"},
+    };
+    struct fake fake = {0};
+    fake_start(&fake);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        const struct result result = run(fake.address, NULL, wrong[i]);
+        if (result.code != 2) print_message("case %zu: %s\n", i, result.err);
+        EXPECT_EQ(result.code, 2);
+        EXPECT_TEXT(result.out, "");
+        EXPECT_TRUE(result.err[0] != 0);
+    }
+    expect_log(&fake, "");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, nobody_listens)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_stop(&fake);
+    struct result result = RUN(&fake, "get", "k");
+    EXPECT_EQ(result.code, 3);
+    EXPECT_TRUE(strstr(result.err, fake.address) != NULL);
+    result = RUN(&fake, "-o", "json", "status");
+    EXPECT_EQ(result.code, 3);
+    EXPECT_EQ(strncmp(result.err, "{\"error\":{\"code\":\"refused\",\"message\":\"", 38), 0);
+    EXPECT_TEXT(result.out, "");
+}
+
+/* ---- keys ---- */
+
+TEST(kvctl, get)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_REPLY, "*3\r\n$5\r\nhello\r\n:65537\r\n:-1\r\n");
+    struct result result = RUN(&fake, "get", "k");
+    expect(&result, 0, "hello\n", "");
+    fake_step(&fake, FAKE_REPLY, "*3\r\n$5\r\nhello\r\n:65537\r\n:900\r\n");
+    result = RUN(&fake, "-o", "json", "get", "k\"\\\n");
+    expect(&result, 0,
+           "{\"key\":\"k\\\"\\\\\\n\",\"value\":\"hello\",\"revision\":65537,\"ttl_ms\":900}\n",
+           "");
+    fake_step(&fake, FAKE_REPLY, "_\r\n");
+    result = RUN(&fake, "get", "k");
+    expect(&result, 1, "", "kvctl: there is no such key\n");
+    fake_step(&fake, FAKE_REPLY, "_\r\n");
+    result = RUN(&fake, "get", "k", "-o", "json");
+    expect(&result, 1, "",
+           "{\"error\":{\"code\":\"not_found\",\"message\":\"there is no such key\"}}\n");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, values_that_are_no_text_are_escaped)
+{
+    const char *reply = "*3\r\n$8\r\n\xff\\\n\xc3\xa4\x1b[0\r\n:1\r\n:-1\r\n";
+    struct fake fake = {0};
+    fake_start(&fake);
+    for (int i = 0; i < 3; i++) fake_step(&fake, FAKE_REPLY, reply);
+    struct result result = RUN(&fake, "get", "k");
+    expect(&result, 0, "\\xff\\\\\\n\xc3\xa4\\x1b[0\n", "");
+    result = RUN(&fake, "-o", "json", "get", "k");
+    expect(&result, 0,
+           "{\"key\":\"k\",\"value_base64\":\"/1wKw6QbWzA=\",\"revision\":1,\"ttl_ms\":-1}\n", "");
+    result = RUN(&fake, "get", "k", "--raw");
+    expect(&result, 0, "\xff\\\n\xc3\xa4\x1b[0", "");
+    /* Text with lines stays text; so does a backslash in it. */
+    fake_step(&fake, FAKE_REPLY, "*3\r\n$7\r\na\\b\n\xe2\x82\xac\r\n:1\r\n:-1\r\n");
+    result = RUN(&fake, "get", "k");
+    expect(&result, 0, "a\\b\n\xe2\x82\xac\n", "");
+    /* Overlong and surrogate forms are not UTF-8; in JSON control characters are escaped. */
+    fake_step(&fake, FAKE_REPLY, "*3\r\n$5\r\n\xc0\xaf\xed\xa0\x80\r\n:1\r\n:-1\r\n");
+    result = RUN(&fake, "get", "k");
+    expect(&result, 0, "\\xc0\\xaf\\xed\\xa0\\x80\n", "");
+    fake_step(&fake, FAKE_REPLY, "*3\r\n$3\r\n\x01\x7f\t\r\n:1\r\n:-1\r\n");
+    result = RUN(&fake, "get", "-o", "json", "k");
+    expect(&result, 0,
+           "{\"key\":\"k\",\"value\":\"\\u0001\\u007f\\t\",\"revision\":1,\"ttl_ms\":-1}\n", "");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, set_and_its_conditions)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    struct result result = RUN(&fake, "set", "k", "v");
+    expect(&result, 0, "OK\n", "");
+    result = RUN(&fake, "-o", "json", "set", "k", "v", "--ttl", "1500", "--if-absent");
+    expect(&result, 0, "{\"ok\":true}\n", "");
+    result = RUN(&fake, "set", "--if-revision=0", "--", "-k", "--ttl");
+    expect(&result, 0, "OK\n", "");
+    expect_log(&fake, "SET k v\nSET k v NX PX 1500\nSET -k --ttl IFREV 0\n");
+    fake_step(&fake, FAKE_REPLY, "_\r\n");
+    result = RUN(&fake, "set", "k", "v", "--if-absent");
+    expect(&result, 1, "", "kvctl: the key exists\n");
+    fake_step(&fake, FAKE_REPLY, "-NOSPACE the disk is full\r\n");
+    result = RUN(&fake, "-o", "json", "set", "k", "v");
+    expect(&result, 1, "",
+           "{\"error\":{\"code\":\"failed\",\"message\":\"NOSPACE the disk is full\"}}\n");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, del_incr_ttl)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_REPLY, ":2\r\n");
+    struct result result = RUN(&fake, "del", "a", "b", "c");
+    expect(&result, 0, "2 deleted\n", "");
+    fake_step(&fake, FAKE_REPLY, ":0\r\n");
+    result = RUN(&fake, "-o", "json", "del", "a");
+    expect(&result, 1, "{\"deleted\":0}\n", "");
+    fake_step(&fake, FAKE_REPLY, ":-4\r\n");
+    result = RUN(&fake, "incr", "n", "-5");
+    expect(&result, 0, "-4\n", "");
+    fake_step(&fake, FAKE_REPLY, ":1\r\n");
+    result = RUN(&fake, "incr", "n", "-o", "json");
+    expect(&result, 0, "{\"key\":\"n\",\"value\":1}\n", "");
+    fake_step(&fake, FAKE_REPLY, ":1500\r\n");
+    result = RUN(&fake, "ttl", "n");
+    expect(&result, 0, "1500 ms\n", "");
+    fake_step(&fake, FAKE_REPLY, ":-1\r\n");
+    result = RUN(&fake, "ttl", "n");
+    expect(&result, 0, "never expires\n", "");
+    fake_step(&fake, FAKE_REPLY, ":-1\r\n");
+    result = RUN(&fake, "-o", "json", "ttl", "n");
+    expect(&result, 0, "{\"key\":\"n\",\"ttl_ms\":-1}\n", "");
+    fake_step(&fake, FAKE_REPLY, ":-2\r\n");
+    result = RUN(&fake, "ttl", "n");
+    expect(&result, 1, "", "kvctl: there is no such key\n");
+    expect_log(&fake,
+               "DEL a b c\nDEL a\nINCRBY n -5\nINCRBY n 1\nPTTL n\nPTTL n\nPTTL n\nPTTL n\n");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, scan_gives_one_key_a_line)
+{
+    const char *page =
+        "*2\r\n*3\r\n$3\r\na\nb\r\n$1\r\n1\r\n:5\r\n*3\r\n$1\r\nc\r\n$1\r\n\xff\r\n:6\r\n";
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_REPLY, page);
+    fake_step(&fake, FAKE_REPLY, "*0\r\n");
+    struct result result = RUN(&fake, "scan");
+    expect(&result, 0, "a\\nb\t1\nc\t\\xff\n", "");
+    fake_step(&fake, FAKE_REPLY, page);
+    result = RUN(&fake, "-o", "json", "scan", "--prefix", "", "--limit", "2");
+    expect(&result, 0,
+           "{\"key\":\"a\\nb\",\"value\":\"1\",\"revision\":5}\n"
+           "{\"key\":\"c\",\"value_base64\":\"/w==\",\"revision\":6}\n",
+           "");
+    fake_step(&fake, FAKE_REPLY, "*1\r\n$2\r\nx1\r\n");
+    result = RUN(&fake, "scan", "--prefix", "x", "--keys", "--reverse", "--limit", "1");
+    expect(&result, 0, "x1\n", "");
+    fake_step(&fake, FAKE_REPLY, "*0\r\n");
+    result = RUN(&fake, "scan", "--from", "m", "--to", "n");
+    expect(&result, 0, "", "");
+    char log[1024];
+    fake_log(&fake, log, sizeof log);
+    EXPECT_TRUE(strstr(log, "KV.RANGE   LIMIT 32\n") == log);
+    fake_stop(&fake);
+}
+
+TEST(kvctl, exit_codes_tell_refused_and_unknown_apart)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_RESET, NULL);
+    struct result result = RUN(&fake, "--timeout", "500", "incr", "n");
+    EXPECT_EQ(result.code, 4);
+    EXPECT_TRUE(strstr(result.err, "may have happened") != NULL);
+    fake_step(&fake, FAKE_REPLY, "-UNCERTAIN leadership lost\r\n");
+    result = RUN(&fake, "-o", "json", "set", "k", "v");
+    expect(&result, 4, "",
+           "{\"error\":{\"code\":\"unknown\",\"message\":\"UNCERTAIN leadership lost\"}}\n");
+    for (int i = 0; i < 40; i++) fake_step(&fake, FAKE_REPLY, "-CLUSTERDOWN no leader\r\n");
+    result = RUN(&fake, "--timeout", "300", "set", "k", "v");
+    expect(&result, 3, "", "kvctl: CLUSTERDOWN no leader\n");
+    fake_stop(&fake);
+}
+
+/* ---- the cluster ---- */
+
+TEST(kvctl, status_and_members)
+{
+    struct fake fake = {0};
+    struct fake gone = {0};
+    char want[2048];
+    fake_start(&fake);
+    fake_start(&gone);
+    fake_stop(&gone);
+    (void)snprintf(fake.members, sizeof fake.members,
+                   "*2\r\n*6\r\n+node1\r\n+0000000000000001\r\n+p:1\r\n+%s\r\n+voter\r\n:1\r\n"
+                   "*6\r\n+node2\r\n+0000000000000002\r\n+p:2\r\n+%s\r\n+learner\r\n:0\r\n",
+                   fake.address, gone.address);
+    fake_step(&fake, FAKE_REPLY, STATUS("leader", "3", "90", "88"));
+    struct result result = RUN(&fake, "-o", "json", "status");
+    (void)snprintf(
+        want, sizeof want,
+        "{\"cluster\":\"token\",\"leader\":\"node1\",\"nodes\":["
+        "{\"name\":\"node1\",\"id\":\"0000000000000001\",\"client\":\"%s\",\"peer\":\"p:1\","
+        "\"role\":\"leader\",\"term\":3,\"committed\":90,\"applied\":88,\"lag\":2,"
+        "\"keys\":12,\"disk_bytes\":0,\"version\":\"0.1.0\",\"health\":\"ok\"},"
+        "{\"name\":\"node2\",\"id\":\"0000000000000002\",\"client\":\"%s\",\"peer\":\"p:2\","
+        "\"role\":\"down\",\"term\":0,\"committed\":0,\"applied\":0,\"lag\":0,"
+        "\"keys\":0,\"disk_bytes\":0,\"version\":\"\",\"health\":\"%s: Connection refused\"}"
+        "]}\n",
+        fake.address, gone.address, gone.address);
+    expect(&result, 0, want, "");
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    result = RUN(&fake, "status");
+    EXPECT_EQ(result.code, 3); /* Nobody leads. */
+    EXPECT_TRUE(strstr(result.out, "cluster token, leader none\nNAME ") == result.out);
+    EXPECT_TRUE(strstr(result.out, "\033") == NULL); /* No colours: this is no terminal. */
+    result = RUN(&fake, "member", "list", "-o", "json");
+    (void)snprintf(
+        want, sizeof want,
+        "{\"members\":[{\"name\":\"node1\",\"id\":\"0000000000000001\",\"peer\":\"p:1\","
+        "\"client\":\"%s\",\"role\":\"voter\"},{\"name\":\"node2\",\"id\":"
+        "\"0000000000000002\",\"peer\":\"p:2\",\"client\":\"%s\",\"role\":\"learner\"}]}\n",
+        fake.address, gone.address);
+    expect(&result, 0, want, "");
+    result = RUN(&fake, "member", "list");
+    EXPECT_TRUE(strstr(result.out, "node2  0000000000000002  learner") != NULL);
+    fake_stop(&fake);
+}
+
+TEST(kvctl, leader)
+{
+    struct fake fake = {0};
+    char want[256];
+    fake_start(&fake);
+    struct result result = RUN(&fake, "leader");
+    expect(&result, 3, "", "kvctl: there is no leader\n");
+    fake_say_leader(&fake, "node1", fake.address);
+    result = RUN(&fake, "leader");
+    (void)snprintf(want, sizeof want, "node1 %s\n", fake.address);
+    expect(&result, 0, want, "");
+    result = RUN(&fake, "-o", "json", "leader", "0");
+    (void)snprintf(want, sizeof want, "{\"leader\":\"node1\",\"client\":\"%s\"}\n", fake.address);
+    expect(&result, 0, want, "");
+    result = RUN(&fake, "leader", "7");
+    expect(&result, 1, "", "kvctl: there is only shard 0\n");
+    result = RUN(&fake, "leader", "transfer", "node2");
+    expect(&result, 0, "the leadership goes to node2\n", "");
+    fake_step(&fake, FAKE_REPLY, "-ERR no such member\r\n");
+    result = RUN(&fake, "leader", "transfer", "node9");
+    expect(&result, 1, "", "kvctl: ERR no such member\n");
+    expect_log(&fake, "KV.TRANSFER node2\nKV.TRANSFER node9\n");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, nodes_come_from_the_option_before_the_environment)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    struct result result = run("127.0.0.1:1", NULL,
+                               (const char *[]){"--nodes", fake.address, "set", "k", "v", NULL});
+    expect(&result, 0, "OK\n", "");
+    fake_stop(&fake);
+}
+
+/* ---- shell ---- */
+
+static struct result shell(struct fake *fake, const char *input)
+{
+    return run(fake->address, input, (const char *[]){"shell", NULL});
+}
+
+TEST(kvctl, shell_reads_plain_lines)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    struct result result = shell(&fake, "set k 'a b'\n\n# a comment\nset \"\\x6b\\n\" \"q\\\"\"\n"
+                                        "set x y -o json\nset last line\nexit\nset never sent\n");
+    expect(&result, 0, "OK\nOK\n{\"ok\":true}\nOK\n", "");
+    expect_log(&fake, "SET k a b\nSET k\n q\"\nSET x y\nSET last line\n");
+    fake_stop(&fake);
+}
+
+TEST(kvctl, shell_goes_on_after_an_error_and_remembers_it)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_REPLY, "_\r\n");
+    struct result result = shell(&fake, "get nothing\nset k v\nnonsense\nset 'open\nhelp set\n");
+    EXPECT_EQ(result.code, 1); /* Of the first that failed. */
+    EXPECT_TRUE(strstr(result.out, "OK\n  set KEY VALUE") == result.out);
+    EXPECT_TEXT(result.err, "kvctl: there is no such key\n"
+                            "kvctl: there is no command nonsense; try --help\n"
+                            "kvctl: a quote is not closed\n");
+    expect_log(&fake, "KV.GET nothing\nSET k v\n");
+    fake_stop(&fake);
+}
