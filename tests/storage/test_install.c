@@ -563,3 +563,56 @@ TEST(install, a_crash_at_any_step_leaves_the_old_or_the_new_state)
     sim_image_close(&before);
     end();
 }
+
+/* Files that were complete, were given up for another manifest and then begun again must not read as
+ * complete after a crash: a hint that came back from the dead would say so. */
+TEST(install, a_crash_never_makes_a_partial_file_look_complete)
+{
+    begin(500);
+    static struct model other;
+    model_init(&other, 77);
+    model_bootstrap(&other);
+    for (uint32_t i = 0; i < 400; i++) {
+        model_append(&other);
+        if (i % 9 == 0) model_settle(&other);
+    }
+    model_settle(&other);
+    model_idle(&other);
+    struct buf manifest = {0};
+    store_ship_manifest(other.store, &manifest);
+    store_close(other.store);
+    model_close(&other);
+
+    EXPECT_EQ(install_begin(), OK);
+    EXPECT_EQ(ship_all(UINT64_MAX), OK);
+    store_close(target.store);
+    struct sim_image before;
+    sim_disk_save(&target.disk, &before);
+    bool stopped = true;
+    uint32_t partial = 0;
+    for (uint64_t n = 1; stopped; n++) {
+        sim_disk_restore(&target.disk, &before);
+        model_open(&target);
+        sim_disk_stop_after(&target.disk, n);
+        EXPECT_EQ(store_install_begin(target.store, buf_slice(&manifest)), OK);
+        EXPECT_EQ(install_begin(), OK);
+        for (uint32_t i = 0; i < 5 && ship_one(9000) == OK; i++) {}
+        stopped = sim_disk_stopped(&target.disk);
+        store_close(target.store);
+        sim_disk_crash(&target.disk);
+        model_open(&target);
+        EXPECT_EQ(install_begin(), OK);
+        partial += ship_rest(UINT64_MAX) > 0;
+        EXPECT_EQ(store_install_finish(target.store), OK);
+        target.config.retention_size = UINT64_MAX; /* every file is verified as a whole */
+        reopen_target();
+        take_reference(store_base(source.store).index);
+        model_compare(&target);
+        store_close(target.store);
+        target.store = NULL;
+    }
+    EXPECT_LT(5, partial);
+    buf_close(&manifest);
+    sim_image_close(&before);
+    end();
+}
