@@ -297,12 +297,10 @@ static bool run_session(struct core *core, struct session *session)
     const struct resp_limits limits = limits_of(core);
     struct resp_parser *parser = &session->parser;
     for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
+        if (session_input(session) == 0) session->begun_ms = 0;
+        if (!may_run(session) || session_input(session) == 0) return false;
         const struct slice input = slice_of(session->in.data + session->in_start,
                                             session_input(session));
-        if (!may_run(session) || input.size == 0) {
-            if (input.size == 0) session->begun_ms = 0;
-            return false;
-        }
         const enum resp_status status = resp_parse(parser, &limits, input);
         if (status == RESP_MORE) {
             if (session->begun_ms == 0) session->begun_ms = core->now_ms;

@@ -8,7 +8,6 @@
 #include "node/core.h"
 #include "storage/base/check.h"
 #include "tests/sim/sim_disk.h"
-#include "tests/test.h"
 
 struct fixture_client {
     struct session *session;
@@ -101,17 +100,18 @@ static inline void fixture_start(struct fixture *fixture)
     const enum err err = core_start(fixture->core, fixture->now_ms, fixture->wall_ms, message,
                                     &code);
     if (err != OK) fprintf(stderr, "start: %s\n", message);
-    EXPECT_EQ(err, OK);
-    fixture_run(fixture, 3000);
+    CHECK(err == OK);
+    for (int i = 0; i < 5000 && !core_serving(fixture->core, NULL); i++) fixture_run(fixture, 1);
+    CHECK(core_serving(fixture->core, NULL));
 }
 
-static inline void fixture_open(struct fixture *fixture)
+static inline void fixture_open_sized(struct fixture *fixture, uint64_t segment_size)
 {
     char message[256] = "";
     *fixture = (struct fixture){.now_ms = 1000, .wall_ms = 1700000000000};
     sim_disk_init(&fixture->disk, 7);
     config_defaults(&fixture->config, "alone");
-    EXPECT_EQ(config_finish(&fixture->config, message), OK);
+    CHECK(config_finish(&fixture->config, message) == OK);
     fixture->net = (struct net){.context = fixture,
                                 .client_send = fixture_send,
                                 .client_pause = fixture_pause,
@@ -122,7 +122,13 @@ static inline void fixture_open(struct fixture *fixture)
                                 .link_close = fixture_no_link_close,
                                 .log = fixture_log};
     for (int i = 0; i < 8; i++) fixture->clients[i].take_max = UINT64_MAX;
+    fixture->config.segment_size = segment_size;
     fixture_start(fixture);
+}
+
+static inline void fixture_open(struct fixture *fixture)
+{
+    fixture_open_sized(fixture, SEGMENT_SIZE_DEFAULT);
 }
 
 static inline void fixture_stop(struct fixture *fixture)

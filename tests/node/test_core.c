@@ -1,4 +1,5 @@
 #include "tests/node/core_fixture.h"
+#include "tests/test.h"
 
 TEST(core, a_node_alone_serves)
 {
