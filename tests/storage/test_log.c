@@ -1,5 +1,8 @@
 #include "storage/log.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/storage/log_fixture.h"
 
 static struct fixture f;
@@ -376,6 +379,51 @@ TEST(log, roll_starts_a_new_segment_and_stop_writes_nothing_more)
     fixture_open(&f);
     EXPECT_EQ(f.log.last_index, 2);
     fixture_end(&f);
+}
+
+static enum disk_op_kind failing_kind;
+
+static void failing_submit(void *context, struct disk_op *op)
+{
+    if (op->kind != failing_kind) {
+        f.disk.disk.submit(context, op);
+        return;
+    }
+    op->result = ERR_IO;
+    op->done(op);
+}
+
+TEST(log, a_failed_write_ends_the_process_and_names_file_and_offset)
+{
+    const enum disk_op_kind kinds[] = {DISK_WRITE, DISK_CREATE};
+    for (int i = 0; i < 2; i++) {
+        int ends[2];
+        EXPECT_EQ(pipe(ends), 0);
+        const pid_t child = fork();
+        EXPECT_TRUE(child >= 0);
+        if (child == 0) {
+            (void)dup2(ends[1], STDERR_FILENO);
+            fixture_init(&f, 1);
+            struct disk failing = f.disk.disk;
+            failing.submit = failing_submit;
+            failing_kind = kinds[i];
+            f.config.disk = &failing;
+            fixture_open(&f);
+            fixture_append(&f, 1, 10);
+            (void)log_flush_wait(&f.log);
+            _exit(0);
+        }
+        close(ends[1]);
+        char said[500] = {0};
+        EXPECT_TRUE(read(ends[0], said, sizeof said - 1) > 0);
+        close(ends[0]);
+        int status = 0;
+        EXPECT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_TRUE(WIFEXITED(status));
+        EXPECT_EQ(WEXITSTATUS(status), EXIT_DISK);
+        EXPECT_TRUE(strstr(said, FIXTURE_FOLDER "/00000001.log") != NULL);
+        if (i == 0) EXPECT_TRUE(strstr(said, "offset 4096") != NULL);
+    }
 }
 
 /* Everything at random, with clean and unclean ends; the model follows. */
