@@ -58,7 +58,7 @@ struct config {
     uint64_t
         idle_timeout_ms; /* idle-timeout, 0: never; a client that neither asks nor waits is closed */
     uint64_t
-        handshake_timeout_ms; /* handshake-timeout, default 10000: for a peer's HELLO, and for the rest of a begun command */
+        handshake_timeout_ms; /* handshake-timeout: for a peer's HELLO, and the rest of a begun command */
     enum config_log_level log_level;
     bool log_json;
 };

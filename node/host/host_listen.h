@@ -25,9 +25,10 @@ struct host_listener {
     void *owner;
 };
 
-/* Listens on @address, the value of option @option; a port of 0 is replaced by the one chosen. An off address leaves the
- * listener closed. Nobody is accepted before the loop runs. @message (512 bytes) is one line for the
- * operator: ERR_IN_USE, ERR_PERMISSION, ERR_INVALID (no such address), ERR_IO. */
+/* Listens on @address, the value of option @option; a port of 0 is replaced by the one chosen. An address
+ * that is off leaves the listener closed. Nobody is accepted before the first host_listener_turn().
+ * @message (512 bytes) is one line for the operator: ERR_IN_USE, ERR_PERMISSION, ERR_INVALID (no such
+ * address), ERR_IO. */
 enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, const char *option,
                             struct config_address *address, char *message);
 void host_listener_turn(struct host_listener *listener);

@@ -4,9 +4,9 @@
  * buffer. Core functions that end a connection are never called from within a call of the core: what
  * breaks while the core sends is reported in host_net_turn().
  *
- * Closing is gentle, so that the last reply (an error, usually) arrives even when the client has sent more than we
- * read: everything accepted is sent, then the end, then what still comes is thrown away until the client closes too. All
- * of that ends after HOST_LINGER_MS. */
+ * Closing is gentle, so that the last reply (an error, usually) arrives even when the client has sent more
+ * than we read: everything accepted is sent, then the end, then what still comes is thrown away until the
+ * client closes too. All of that ends after HOST_LINGER_MS. */
 #ifndef KV_HOST_HOST_NET_H
 #define KV_HOST_HOST_NET_H
 
