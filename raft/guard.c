@@ -268,6 +268,16 @@ bool guard_held_counts(const struct guard_view *view, uint64_t match, const stru
            message->held_index <= view->last;
 }
 
+/* The same, when the leader has lost the thread: it offers its newest base to whoever was silent for a
+ * heartbeat, even to one that has just installed the one before. Taking it would mean another install, at
+ * whose end there is a newer base again. So an install is taken only from a leader that was told what is
+ * here and still finds no way to go on from there. */
+bool guard_held_first(const struct guard_view *view, const struct message *message, uint64_t held,
+                      uint64_t told)
+{
+    return guard_on(view, GUARD_HELD) && message->term == view->term && held > told;
+}
+
 /* W19: after a conflict the library goes back one entry with each round trip (B16): 3000
  * divergent entries take 3000 of them. No entry of a term above the other side's can be the last
  * common one. */

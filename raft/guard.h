@@ -102,6 +102,10 @@ bool guard_w15_settles(const struct guard_view *view, uint64_t match, struct mes
 /* Is what a rejection says to be held an acknowledgement beyond @match? */
 bool guard_held_counts(const struct guard_view *view, uint64_t match,
                        const struct message *message);
+/* Must an install be answered with what is held here before it is taken? @told: what the sender of @message was
+ * told of it in its term already. */
+bool guard_held_first(const struct guard_view *view, const struct message *message, uint64_t held,
+                      uint64_t told);
 /* W19: the place from which a follower whose entry at @hint conflicts asks the leader to try
  * again, where @term is that of the leader's entry there; on the leader, with the follower's
  * term at its hint. */

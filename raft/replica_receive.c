@@ -301,6 +301,13 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     }
     /* The leader offers it again with the next rejected heartbeat; until then there may be room. */
     if (store_nospace(replica->store)) return OK;
+    const struct guard_view view = replica_view(replica);
+    const bool was_told = replica->told_to == from && replica->told_term == message->term;
+    if (guard_held_first(&view, message, replica_held(replica),
+                         was_told ? replica->told_held : 0)) {
+        replica_send_refusal(replica, from, message->last_index);
+        return OK;
+    }
 
     receive_event(&event, &received, from, address);
     received.type = RAFT_INSTALL_SNAPSHOT;
@@ -321,6 +328,9 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     if (replica->is_installing && !was_installing) {
         const uint64_t election_ms = replica->config.election_timeout_ms;
         ship_begin(&replica->ship_in, from, election_ms, 15 * election_ms, replica->now_ms);
+        /* The library answers an install when it is complete. A leader that hears nothing for a
+         * heartbeat would take us for unreachable and offer its base with every further one. */
+        replica_send_refusal(replica, from, 0);
     }
     return OK;
 }
@@ -334,7 +344,10 @@ static enum err receive_raft(struct replica *replica, const struct wire_frame *f
     enum err err = message_decode(frame->type, frame->body, &message);
     const struct guard_view view = replica_view(replica);
     if (err == OK) err = guard_message(&view, frame->from, &message);
-    if (err == ERR_AGAIN) return OK;
+    if (err == ERR_AGAIN) {
+        if (frame->type == WIRE_INSTALL) replica_send_refusal(replica, frame->from, 0);
+        return OK;
+    }
     if (err != OK) return ERR_CORRUPT;
     switch (frame->type) {
     case WIRE_APPEND: return receive_append(replica, frame->from, address, &message);

@@ -90,6 +90,34 @@ static void send_append(struct replica *replica, struct peer *peer,
     }
 }
 
+uint64_t replica_held(const struct replica *replica)
+{
+    const uint64_t persisted = store_persisted_index(replica->store);
+    if (replica->is_installing) return 0;
+    return replica->committed < persisted ? replica->committed : persisted;
+}
+
+void replica_send_refusal(struct replica *replica, uint64_t to, uint64_t rejected)
+{
+    struct peer *peer = peers_find(replica->peers, to);
+    struct message message = {
+        .type = WIRE_APPEND_RESULT,
+        .version = 2,
+        .term = raft_current_term(&replica->raft),
+        .rejected = rejected,
+    };
+    if (peer == NULL) return;
+    if (rejected > 0) {
+        message.last_index = store_last_index(replica->store);
+        message.conflict_term = store_term_at(replica->store, message.last_index);
+        message.held_index = replica_held(replica);
+        replica->told_to = to;
+        replica->told_term = message.term;
+        replica->told_held = message.held_index;
+    }
+    send_message(replica, peer, &message);
+}
+
 static void send_append_result(struct replica *replica, struct peer *peer,
                                const struct raft_append_entries_result *result,
                                const struct replica_source *source)
@@ -113,8 +141,10 @@ static void send_append_result(struct replica *replica, struct peer *peer,
                                                 replica->committed, append->prev_term);
         }
         message.conflict_term = store_term_at(replica->store, message.last_index);
-        const uint64_t persisted = store_persisted_index(replica->store);
-        message.held_index = replica->committed < persisted ? replica->committed : persisted;
+        message.held_index = replica_held(replica);
+        replica->told_to = peer->identity.node_id;
+        replica->told_term = message.term;
+        replica->told_held = message.held_index;
     }
     message.last_index = guard_w03_last_index(&view, source->is_stale, message.last_index);
     send_message(replica, peer, &message);

@@ -68,6 +68,9 @@ struct replica {
     uint64_t timer_ms;
     bool is_installing;
     bool is_sole_voter; /* by the newest configuration */
+    uint64_t told_to;   /* what we hold was told to this peer, in this term */
+    uint64_t told_term;
+    uint64_t told_held;
     bool barrier_wanted;
 
     bool is_writing; /* a group write is under way, since write_ms; the one after write_syncs */
@@ -128,5 +131,9 @@ enum err replica_submit_change(struct replica *replica,
 void replica_send(struct replica *replica, const struct raft_message *message,
                   const struct replica_source *source);
 void replica_send_probes(struct replica *replica);
+/* Committed and durable here: what a leader of our term has as well. */
+uint64_t replica_held(const struct replica *replica);
+/* Answers an install that is not taken (now): @rejected 0 only keeps the contact. */
+void replica_send_refusal(struct replica *replica, uint64_t to, uint64_t rejected);
 
 #endif

@@ -300,7 +300,8 @@ TEST(replica, a_blank_node_joins_as_stand_by_and_becomes_a_voter)
     for (uint32_t i = 0; i < 3; i++) cluster_up(cluster, i);
     uint32_t leader = cluster_elect(cluster);
     cluster_write(cluster, leader, 300, 3000);
-    cluster_run(cluster, 200); /* until everything is sealed: the base stays the same from here on */
+    cluster_run(cluster,
+                200); /* until everything is sealed: the base stays the same from here on */
     cluster_up(cluster, 3);
     EXPECT_EQ(cluster_change(cluster, leader, 3, GUARD_STANDBY), OK);
     EXPECT_EQ(cluster_change(cluster, leader, 3, GUARD_VOTER), ERR_AGAIN); /* one at a time */
@@ -565,20 +566,36 @@ static void random_fault(struct cluster *cluster)
     struct prng *prng = &cluster->prng;
     const uint32_t place = (uint32_t)prng_below(prng, cluster->count);
     struct node *node = &cluster->nodes[place];
-    switch (prng_below(prng, 9)) {
+    switch (prng_below(prng, 12)) {
     case 0:
-    case 1:
         if (node->is_up) cluster_down(cluster, place, prng_below(prng, 3) > 0);
         break;
+    case 1:
     case 2:
-    case 3:
-        if (!node->is_up) cluster_up(cluster, place);
+        for (uint32_t i = 0; i < cluster->count; i++) {
+            if (!cluster->nodes[i].is_up) cluster_up(cluster, i);
+        }
         break;
-    case 4: cluster_isolate(cluster, place, true); break;
-    case 5: memset(cluster->cut, 0, sizeof cluster->cut); break;
-    case 6: cluster->cut[place][prng_below(prng, cluster->count)] = true; break;
-    case 7: node->is_frozen = node->is_up && !node->is_frozen; break;
-    default: node->disk.stalled_until = cluster->now + prng_below(prng, 1500); break;
+    case 3: cluster_isolate(cluster, place, true); break;
+    case 4:
+    case 5:
+    case 6:
+        memset(cluster->cut, 0, sizeof cluster->cut);
+        for (uint32_t i = 0; i < cluster->count; i++) cluster->nodes[i].is_frozen = false;
+        break;
+    case 7: cluster->cut[place][prng_below(prng, cluster->count)] = true; break;
+    case 8: node->is_frozen = node->is_up; break;
+    case 9: node->disk.stalled_until = cluster->now + prng_below(prng, 1500); break;
+    case 10: {
+        const uint32_t leader = cluster_leader(cluster);
+        if (leader < cluster->count) cluster_down(cluster, leader, true);
+        break;
+    }
+    default: {
+        const uint32_t leader = cluster_leader(cluster);
+        if (leader < cluster->count) cluster_isolate(cluster, leader, true);
+        break;
+    }
     }
 }
 
@@ -648,11 +665,11 @@ static void random_run(uint64_t seed, uint64_t ms)
     for (uint64_t i = 0; i < ms; i++) {
         uint64_t index = 0;
         cluster_tick(cluster);
-        if (prng_below(&cluster->prng, 150) == 0) random_fault(cluster);
+        if (prng_below(&cluster->prng, 250) == 0) random_fault(cluster);
         if (prng_below(&cluster->prng, 300) == 0) random_change(cluster);
         for (uint32_t n = 0; n < cluster->count; n++) {
             if (!cluster->nodes[n].is_up || cluster->nodes[n].is_frozen) continue;
-            if (prng_below(&cluster->prng, 10) > 0) continue;
+            if (prng_below(&cluster->prng, 5) > 0) continue;
             (void)cluster_submit(cluster, n, prng_below(&cluster->prng, 3000), &index);
         }
         random_reads(cluster, &reads);
@@ -668,5 +685,5 @@ static void random_run(uint64_t seed, uint64_t ms)
 
 TEST(replica, random_faults_lose_and_split_nothing)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++) random_run(seed, 4000);
+    for (uint64_t seed = 1; seed <= 12; seed++) random_run(seed, 10000);
 }
