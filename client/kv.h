@@ -55,7 +55,7 @@ enum kv_err {
     KV_ERR_INVALID, /* The arguments make no sense: nothing was sent. */
     KV_ERR_FAILED,  /* The server answered with an error, kv_message() has it: nothing changed. */
     KV_ERR_REFUSED, /* No node took it up to the deadline (no leader, overloaded, nobody listens): it did not happen. */
-    KV_ERR_TIMEOUT, /* The deadline passed without a node to send to, or without the answer to a read: nothing changed. */
+    KV_ERR_TIMEOUT, /* The deadline passed with nothing sent, or without the answer to a read: nothing changed. */
     KV_ERR_UNKNOWN, /* A write was sent and its outcome is not known: it may have happened, or still happen. */
     KV_ERR_NOMEM, /* No memory: it did not happen. */
 };

@@ -54,10 +54,11 @@ void resp_parser_init(struct resp_parser *parser);
 void resp_parser_close(struct resp_parser *parser);
 /* @data is the start of the request, each time with all its bytes so far. After RESP_OK use args, then call
  * resp_parser_next() and go on behind position. Empty requests (an empty line, "*0") give RESP_OK with
- * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "too big bulk count string",
- * "invalid multibulk length", "expected '$', got 'x'", "invalid bulk length", "too big inline request", "unbalanced quotes
- * in request". Two differences: the outcome never depends on how the bytes were cut into pieces (Redis lets a long
- * line pass that comes in one piece), and a zero byte in a line is a byte like any other (Redis waits for ever). */
+ * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "too big bulk count
+ * string", "invalid multibulk length", "expected '$', got 'x'", "invalid bulk length", "too big inline
+ * request", "unbalanced quotes in request". Two differences: the outcome never depends on how the bytes were
+ * cut into pieces (Redis lets a long line pass that comes in one piece), and a zero byte in a line is a byte
+ * like any other (Redis waits for ever). */
 enum resp_status resp_parse(struct resp_parser *parser, const struct resp_limits *limits,
                             struct slice data);
 void resp_parser_next(struct resp_parser *parser);

@@ -349,9 +349,16 @@ TEST(kv, an_answer_too_many_ends_the_connection)
     /* If the second one were kept it would be taken for the answer to the next question. */
     fake_step(&fake, FAKE_REPLY, "+OK\r\n*3\r\n$5\r\nwrong\r\n:1\r\n:-1\r\n");
     fake_step(&fake, FAKE_REPLY, FOUND);
-    (void)set(kv, "k", "v");
+    EXPECT_EQ(set(kv, "k", "v"), KV_OK);
     EXPECT_EQ(get(kv, "k", &value), KV_OK);
     EXPECT_TEXT(value.data, "v");
+    EXPECT_EQ(fake.accepted, 2);
+    /* The beginning of one is as bad: its end would come later. */
+    fake_step(&fake, FAKE_REPLY, "+OK\r\n*3\r\n$5\r\nwr");
+    fake_step(&fake, FAKE_REPLY, FOUND);
+    EXPECT_EQ(set(kv, "k", "v"), KV_OK);
+    EXPECT_EQ(get(kv, "k", &value), KV_OK);
+    EXPECT_EQ(fake.accepted, 3);
     kv_close(kv);
     fake_stop(&fake);
 }

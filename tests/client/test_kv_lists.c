@@ -154,6 +154,30 @@ TEST(kv, commands_that_were_not_wholly_sent_did_not_happen)
     free(value);
 }
 
+TEST(kv, an_answer_before_its_question_is_not_believed)
+{
+    struct fake fake = {0};
+    struct kv_pipeline *pipeline = NULL;
+    const size_t size = 24u * 1024 * 1024;
+    char *value = calloc(1, size);
+    fake_start(&fake);
+    struct kv *kv = connect_to(fake.address, 10000);
+    const struct kv_bytes big[] = {kv_text("SET"), kv_text("big"), kv_bytes_of(value, size)};
+    EXPECT_EQ(kv_pipeline_create(kv, &pipeline), KV_OK);
+    add(pipeline, KV_WRITE, "A", "1");
+    EXPECT_EQ(kv_pipeline_add(pipeline, KV_WRITE, big, 3), KV_OK);
+    fake_step(&fake, FAKE_REPLY,
+              "+OK\r\n+OK\r\n"); /* The second one while "SET big" is on its way. */
+    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_OK);
+    (void)pthread_mutex_lock(&fake.mutex);
+    EXPECT_TRUE(fake.log.size > size); /* It was repeated, and arrived. */
+    (void)pthread_mutex_unlock(&fake.mutex);
+    kv_pipeline_destroy(pipeline);
+    kv_close(kv);
+    fake_stop(&fake);
+    free(value);
+}
+
 /* ---- scans ----------------------------------------------------------------------------------- */
 
 /* A store of the keys k000 to k299, with "\xff" and "\xff\xff" at the end; pages as the command gives them. */
