@@ -42,6 +42,7 @@ find_pid() {
     case "$pid" in '' | *[!0-9]*) return 1 ;; esac
     [ -r "/proc/$pid/cmdline" ] || return 1
     mapfile -d '' -t words <"/proc/$pid/cmdline" 2>/dev/null || return 1
-    [ "${words[0]##*/}" = kvnode ] || return 1
-    [ "${words[1]:-}" = --config ] && [ "${words[2]:-}" = "$conf" ]
+    # A process that is ending has no words any more.
+    [ "${#words[@]}" -gt 2 ] && [ "${words[0]##*/}" = kvnode ] || return 1
+    [ "${words[1]}" = --config ] && [ "${words[2]}" = "$conf" ]
 }

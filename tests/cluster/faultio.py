@@ -1,0 +1,67 @@
+"""faultio.py - builds and steers faultio.c, the preloaded library that lets one disk call of a node go wrong."""
+
+import atexit
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+
+import harness
+
+WRITE, SYNC, NAME, SPACE = 1, 2, 4, 8
+ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER = range(5)
+EXIT_CODE = 113
+
+_library = None
+
+
+def library():
+    global _library
+    if _library is None:
+        source = os.path.join(harness.TOP, "tests", "cluster", "faultio.c")
+        folder = harness.work_directory("-faultio")
+        atexit.register(shutil.rmtree, folder, True)
+        path = os.path.join(folder, "faultio.so")
+        subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-o", path,
+                        source, "-ldl"], check=True, timeout=120)
+        _library = path
+    return _library
+
+
+class Faults:
+    """The orders for one node; give `environment` to its start."""
+
+    SIZE = 40
+
+    def __init__(self, node):
+        self.path = os.path.join(node.directory, "faultio.order")
+        with open(self.path, "wb") as file:
+            file.write(bytes(self.SIZE))
+        with open(self.path, "r+b") as file:
+            self.map = mmap.mmap(file.fileno(), self.SIZE)
+        self.environment = {"LD_PRELOAD": library(), "FAULTIO_ORDER": self.path,
+                            "FAULTIO_PATH": os.path.realpath(os.path.dirname(node.data))
+                            + "/" + os.path.basename(node.data)}
+
+    def arm(self, calls, action, countdown=1, error=0):
+        """The countdown is written last: it is what starts the count."""
+        self.map[0:8] = bytes(8)
+        self.map[8:40] = struct.pack("<IIiIqq", calls, action, error, 0, 0, 0)
+        self.map[0:8] = struct.pack("<q", countdown)
+
+    def count(self, calls):
+        """Counts only."""
+        self.arm(calls, ERROR, 0)
+
+    def disarm(self):
+        self.map[0:8] = bytes(8)
+        self.map[8:12] = bytes(4)
+
+    @property
+    def seen(self):
+        return struct.unpack("<q", self.map[24:32])[0]
+
+    @property
+    def hits(self):
+        return struct.unpack("<q", self.map[32:40])[0]

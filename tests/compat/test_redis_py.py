@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""redis-py, unmodified and in the version of requirements.txt, in standalone mode against any node.
+
+It is installed into build/compat-python, an environment of its own; where that is not possible the tests are skipped."""
+
+import os
+import subprocess
+import sys
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
+
+import harness  # noqa: E402
+from harness import Cluster  # noqa: E402
+
+ENVIRONMENT = os.path.join(harness.TOP, "build", "compat-python")
+
+
+def prepare():
+    """Makes the environment when it is not there and puts it on the path; False when that cannot be done."""
+    requirements = os.path.join(HERE, "requirements.txt")
+    mark = os.path.join(ENVIRONMENT, "requirements.txt")
+    with open(requirements, encoding="ascii") as file:
+        wanted = file.read()
+    try:
+        with open(mark, encoding="ascii") as file:
+            ready = file.read() == wanted
+    except FileNotFoundError:
+        ready = False
+    if not ready:
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True, timeout=120)
+            subprocess.run([os.path.join(ENVIRONMENT, "bin", "python"), "-m", "pip", "--quiet",
+                            "--disable-pip-version-check", "install", "--require-hashes", "-r", requirements],
+                           check=True, timeout=180)
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"redis-py could not be installed: {error}", flush=True)
+            return False
+        with open(mark, "w", encoding="ascii") as file:
+            file.write(wanted)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    sys.path.insert(0, os.path.join(ENVIRONMENT, "lib", version, "site-packages"))
+    return True
+
+
+class RedisPy(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if not prepare():
+            raise unittest.SkipTest("redis-py is not installed and cannot be")
+        import redis  # pylint: disable=import-outside-toplevel
+        cls.redis = redis
+
+    def connect(self, node, **more):
+        return self.redis.Redis(port=node.client_port, decode_responses=True, socket_timeout=10, **more)
+
+    def each_node_and_protocol(self, cluster):
+        for node in cluster.nodes:
+            for protocol in (2, 3):
+                with self.subTest(node=node.name, protocol=protocol):
+                    client = self.connect(node, protocol=protocol)
+                    client.flushall()
+                    yield client
+                    client.close()
+
+    def test_strings_numbers_and_expiry(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                self.assertTrue(client.ping())
+                self.assertTrue(client.set("k", "v"))
+                self.assertEqual("v", client.get("k"))
+                self.assertIsNone(client.get("nothing"))
+                self.assertIsNone(client.set("k", "w", nx=True))
+                self.assertEqual("v", client.set("k", "w", get=True))
+                self.assertEqual(2, client.append("k", "!"))
+                self.assertEqual(2, client.strlen("k"))
+                self.assertEqual(1, client.incr("n"))
+                self.assertEqual(11, client.incrby("n", 10))
+                self.assertEqual(10, client.decr("n"))
+                self.assertTrue(client.mset({"a": "1", "b": "2"}))
+                self.assertEqual(["1", "2", None], client.mget("a", "b", "c"))
+                self.assertEqual(2, client.exists("a", "b", "c"))
+                self.assertTrue(client.expire("a", 100))
+                self.assertIn(client.ttl("a"), (99, 100))
+                self.assertTrue(client.persist("a"))
+                self.assertEqual(-1, client.ttl("a"))
+                self.assertEqual(-2, client.ttl("nothing"))
+                self.assertEqual("1", client.getdel("a"))
+                self.assertEqual(2, client.delete("b", "k", "nothing"))
+                self.assertEqual(["n"], list(client.scan_iter()))
+                self.assertEqual(1, client.dbsize())
+                with self.assertRaises(self.redis.ResponseError):
+                    client.lpush("list", "x")
+                self.assertTrue(client.ping())
+
+    def test_pipeline_without_transaction(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                with client.pipeline(transaction=False) as pipeline:
+                    for number in range(500):
+                        pipeline.set(f"p:{number}", number).get(f"p:{number}")
+                    replies = pipeline.execute()
+                self.assertEqual([part for number in range(500) for part in (True, str(number))], replies)
+
+    def test_binary_values_survive(self):
+        with Cluster() as cluster:
+            client = self.redis.Redis(port=cluster.nodes[2].client_port, socket_timeout=10)
+            value = bytes(range(256)) * 400
+            self.assertTrue(client.set(b"\x00bin\xff", value))
+            self.assertEqual(value, client.get(b"\x00bin\xff"))
+            client.close()
+
+    def test_client_of_a_follower_sees_a_pause_and_no_error_when_the_leader_dies(self):
+        with Cluster() as cluster:
+            client = self.connect(cluster.followers()[0])
+            for number in range(20):
+                client.set("k", number)
+            cluster.leader().kill()
+            # redis-py repeats what a lost connection left open; this connection is to a node that lives on.
+            for number in range(20, 40):
+                try:
+                    self.assertTrue(client.set("k", number))
+                except self.redis.ResponseError as error:
+                    self.assertTrue(str(error).startswith("UNCERTAIN"), error)
+                    client.set("k", number)
+                self.assertEqual(str(number), client.get("k"))
+            client.close()
+
+
+if __name__ == "__main__":
+    harness.main()
