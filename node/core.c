@@ -118,7 +118,11 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                      .peers = &core->peers,
                                      .cluster_id = core->identity.cluster_id,
                                      .random = core->seed};
-        err = shard_open(&core->shard, members, core->identity.member_count, now_ms, message);
+        err = shard_open(&core->shard, members, core->identity.member_count,
+                         core->identity.is_begun, now_ms, message);
+        if (err == OK && !core->identity.is_begun) {
+            err = identity_begin(core->disk, &core->identity);
+        }
     }
     if (err == OK && !core->identity.is_new) err = identity_save(core->disk, &core->identity);
     if (err != OK) {

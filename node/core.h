@@ -69,6 +69,8 @@ struct session *core_client_open(struct core *core, void *connection, enum core_
 void core_client_bytes(struct core *core, struct session *session, const uint8_t *data,
                        uint64_t size);
 void core_client_writable(struct core *core, struct session *session);
+/* The client sends nothing more (a half-closed connection): what it asked is answered, then it is closed. */
+void core_client_eof(struct core *core, struct session *session);
 void core_client_closed(struct core *core, struct session *session);
 
 /* ---- time ---------------------------------------------------------------------------------------------- */

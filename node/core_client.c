@@ -102,6 +102,13 @@ void core_client_writable(struct core *core, struct session *session)
     core_mark_ready(core, session);
 }
 
+void core_client_eof(struct core *core, struct session *session)
+{
+    session->is_eof = true;
+    core_mark_ready(core, session);
+    core_mark_dirty(core, session);
+}
+
 void core_client_closed(struct core *core, struct session *session)
 {
     forget(core, session);
@@ -277,6 +284,11 @@ static bool may_run(const struct session *session)
 {
     if (session->closing) return false;
     if (session->wait_count >= SESSION_PIPELINE_MAX) return false;
+    /* The origin tells how much of its replies the client has taken: a slow client is felt here too. */
+    if (session_is_proxy(session)) {
+        const uint64_t waiting = session_end(session) - session->sent;
+        return session->answered_bytes + waiting < session->credit + OUTPUT_PAUSE_SIZE;
+    }
     return session_end(session) - session->sent < OUTPUT_PAUSE_SIZE;
 }
 
@@ -376,7 +388,7 @@ void core_serve_clients(struct core *core)
         if (session_is_proxy(session)) {
             /* Replies that wait for nothing leave at once. */
             router_release(core, session, core->shard.retired_seen, core->shard.confirmed_seen);
-        } else if (session_end(session) != end) {
+        } else if (session_end(session) != end || session->is_eof) {
             core_mark_dirty(core, session);
         }
         regulate(core, session);
@@ -396,9 +408,14 @@ static void flush_session(struct core *core, struct session *session)
         session->active_ms = core->now_ms;
         session->clogged = sent < size;
         session_sent(session, sent);
-        if (sent > 0 && session_input(session) > 0) core_mark_ready(core, session);
+        if (sent > 0 && session_input(session) > 0) {
+            core_mark_ready(core, session);
+            core->more = true;
+        }
+        router_credit(core, session);
     }
-    if (session->closing && session->sent == session_end(session) && session->forward_count == 0) {
+    const bool is_done = session->closing || (session->is_eof && list_empty(&session->ready));
+    if (is_done && session->sent == session_end(session) && session->forward_count == 0) {
         core_close_session(core, session);
         return;
     }

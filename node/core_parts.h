@@ -45,9 +45,9 @@ struct core {
     uint64_t next_session_id;
     struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */
-    bool more;         /* A session has more to do than one turn allows. */
-    uint64_t tick_ms;  /* Next look at timeouts. */
-    uint64_t retry_ms; /* Forwards that came back are sent again then; 0: none. */
+    uint64_t forward_losses; /* Times that a connection to another node broke. */
+    bool more;               /* A session has more to do than one turn allows. */
+    uint64_t tick_ms;        /* Next look at timeouts. */
 
     struct list links; /* of struct core_link */
     uint32_t link_count;

@@ -70,7 +70,10 @@ static enum err decode(struct slice bytes, struct identity *identity)
     identity->node_id = reader_u64(&reader);
     identity->directory_id = reader_u64(&reader);
     identity->incarnation = reader_u64(&reader);
+    const uint32_t begun = reader_u32(&reader);
+    identity->is_begun = begun == 1;
     identity->member_count = reader_u32(&reader);
+    if (begun > 1) return ERR_CORRUPT;
     if (reader.bad || identity->member_count > PEERS_MAX + 1) return ERR_CORRUPT;
     for (uint32_t i = 0; i < identity->member_count; i++) {
         struct identity_member *member = &identity->members[i];
@@ -89,6 +92,7 @@ static void encode(const struct identity *identity, struct buf *out)
     buf_u64(out, identity->node_id);
     buf_u64(out, identity->directory_id);
     buf_u64(out, identity->incarnation);
+    buf_u32(out, identity->is_begun ? 1 : 0);
     buf_u32(out, identity->member_count);
     for (uint32_t i = 0; i < identity->member_count; i++) {
         buf_u64(out, identity->members[i].id);
@@ -191,6 +195,16 @@ enum err identity_open(const struct config *config, struct disk *disk, uint64_t 
 enum err identity_save(struct disk *disk, const struct identity *identity)
 {
     struct buf bytes = {0};
+    encode(identity, &bytes);
+    const enum err err = disk->replace(disk->context, "identity", buf_slice(&bytes));
+    buf_close(&bytes);
+    return err;
+}
+
+enum err identity_begin(struct disk *disk, struct identity *identity)
+{
+    struct buf bytes = {0};
+    identity->is_begun = true;
     encode(identity, &bytes);
     const enum err err = disk->replace(disk->context, "identity", buf_slice(&bytes));
     buf_close(&bytes);

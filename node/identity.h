@@ -1,7 +1,7 @@
 /* identity.h - who this data directory belongs to: DIR/identity, and DIR/peers for what the others said.
  *
  *   identity   0 u64 magic  8 u32 format version  12 u32 size of all  16 u64 cluster id  24 u64 node id  32 u64 directory id
- *             40 u64 incarnation  48 u32 count of first members, each {u64 id, sized name, sized address}
+ *             40 u64 incarnation  48 u32 1 when the log was begun  52 u32 count of first members, each {u64 id, sized name, sized address}
  *             then sized name, and u64 XXH3-64 of all before
  *   peers      the same frame with {u64 node id, u64 directory id, u64 incarnation}
  *
@@ -32,7 +32,8 @@ struct identity {
     struct identity_member
         members[PEERS_MAX + 1]; /* the first members, ourselves included, sorted by name */
     uint32_t member_count;
-    bool is_new; /* made by this start */
+    bool is_new;   /* made by this start */
+    bool is_begun; /* the shard's folder held a log: without one this node has lost its promises */
 };
 
 /* Reads DIR/identity, or makes it from @config in an empty directory; the incarnation is this start's. That of an old
@@ -44,6 +45,8 @@ enum err identity_open(const struct config *config, struct disk *disk, uint64_t 
                        struct identity *identity, char *message);
 /* Writes it; durable when it returns. Errors of the disk. */
 enum err identity_save(struct disk *disk, const struct identity *identity);
+/* Notes, durably, that the log exists from now on. */
+enum err identity_begin(struct disk *disk, struct identity *identity);
 /* What is known of the others: fills directory_id and incarnation of @peers. A missing file is fine. */
 enum err identity_load_peers(struct disk *disk, struct peers *peers, char *message);
 /* Writes it; durable when it returns. Errors of the disk. */

@@ -7,13 +7,27 @@
 #include "storage/base/hash.h"
 
 #define RETRY_MS 10u
-#define REPLIES_SIZE_MAX (2u * MIB) /* in one frame, but for a single longer reply */
+#define CREDIT_STEP_SIZE (256u * KIB) /* what makes a credit worth a frame */
+#define REPLIES_SIZE_MAX (2u * MIB)   /* in one frame, but for a single longer reply */
 #define UNCERTAIN_TEXT                                                                             \
     "UNCERTAIN the connection to the leader was lost, the write may or may not have happened"
 
 enum reply_status { REPLY_DONE = 0, REPLY_MOVED = 1 };
 
 /* ---- origin: sending ----------------------------------------------------------------------------------- */
+
+static void begin_epoch(struct core *core, struct session *session, uint64_t node)
+{
+    session->forward_node = node;
+    session->forward_losses = core->forward_losses;
+    session->forward_lost_ms = 0;
+    session->retry_ms = 0;
+    session->forward_epoch++;
+    session->forward_number = 0;
+    session->forward_answered = 0;
+    session->forward_bytes = 0;
+    session->forward_credit = 0;
+}
 
 bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
                     bool is_write)
@@ -22,12 +36,11 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
         return false; /* First the answers of the former leader, or its loss. */
     }
     if (session->forward_count == 0) {
-        session->forward_node = node;
+        /* As long as nothing broke the leader still knows the session of the last epoch. */
+        if (session->forward_node != node || session->forward_losses != core->forward_losses) {
+            begin_epoch(core, session, node);
+        }
         session->forward_lost_ms = 0;
-        session->retry_ms = 0;
-        session->forward_epoch++;
-        session->forward_number = 0;
-        session->forward_answered = 0;
         CHECK(list_empty(&session->waiting));
         list_append(&core->forwarding, &session->waiting);
     }
@@ -118,12 +131,7 @@ static void send_again(struct core *core, struct session *session)
         return;
     }
     if (leader == NULL) return;
-    session->forward_node = leader->identity.node_id;
-    session->forward_lost_ms = 0;
-    session->retry_ms = 0;
-    session->forward_epoch++;
-    session->forward_number = 0;
-    session->forward_answered = 0;
+    begin_epoch(core, session, leader->identity.node_id);
     session->forward_unsent = session->forward_count;
     send_unsent(core, session);
 }
@@ -162,6 +170,7 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
             return ERR_CORRUPT;      /* None was sent. */
         if (status == REPLY_MOVED) { /* Neither this one nor any behind it was carried out. */
             session->retry_ms = core->now_ms + RETRY_MS;
+            session->forward_losses = core->forward_losses - 1;
             session->forward_unsent = session->forward_count;
             return OK;
         }
@@ -169,6 +178,7 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         session->forward_answered++;
+        session->forward_bytes += reply.size;
         answer_own(core, session);
     }
     core_mark_dirty(core, session);
@@ -184,7 +194,8 @@ static void lose(struct core *core, struct session *session)
         struct session_forward *forward = forward_at(session, i);
         if (forward->is_write) forward->answer = SESSION_UNCERTAIN;
     }
-    session->forward_epoch++;
+    session->forward_epoch++; /* Answers that are still under way do not count any more, */
+    session->forward_losses = core->forward_losses - 1; /* nor what that node remembers. */
     session->forward_unsent = session->forward_count;
     session->retry_ms = core->now_ms + 1;
     session->forward_lost_ms = 0;
@@ -193,6 +204,7 @@ static void lose(struct core *core, struct session *session)
 
 void router_lost(struct core *core, uint64_t node)
 {
+    core->forward_losses++;
     for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
         next = at->next;
         struct session *session = LIST_ITEM(at, struct session, waiting);
@@ -245,6 +257,22 @@ void router_session_closed(struct core *core, struct session *session)
     uint8_t body[8];
     put_u64(body, session->id);
     (void)peer_send(&core->peers, peer, WIRE_FORWARD_CLOSE, slice_of(body, sizeof body));
+}
+
+void router_credit(struct core *core, struct session *session)
+{
+    uint8_t body[20];
+    const uint64_t waiting = session_end(session) - session->sent;
+    if (session->forward_bytes < waiting + session->forward_credit + CREDIT_STEP_SIZE) return;
+    struct peer *peer = peers_find(&core->peers, session->forward_node);
+    if (peer == NULL) return;
+    const uint64_t credit = session->forward_bytes - waiting;
+    put_u64(body, session->id);
+    put_u32(body + 8, session->forward_epoch);
+    put_u64(body + 12, credit);
+    if (peer_send(&core->peers, peer, WIRE_FORWARD_CREDIT, slice_of(body, sizeof body))) {
+        session->forward_credit = credit;
+    }
 }
 
 /* ---- leader: proxies ---------------------------------------------------------------------------------------- */
@@ -335,12 +363,25 @@ static enum err take_close(struct core *core, const struct wire_frame *frame)
     return OK;
 }
 
+static enum err take_credit(struct core *core, const struct wire_frame *frame)
+{
+    if (frame->body.size != 20) return ERR_CORRUPT;
+    struct session *proxy = proxy_find(core, frame->from, get_u64(frame->body.data));
+    if (proxy == NULL || proxy->origin_epoch != get_u32(frame->body.data + 8)) return OK;
+    const uint64_t credit = get_u64(frame->body.data + 12);
+    if (credit > proxy->answered_bytes) return ERR_CORRUPT;
+    if (credit > proxy->credit) proxy->credit = credit;
+    core_mark_ready(core, proxy);
+    return OK;
+}
+
 enum err router_receive(struct core *core, const struct wire_frame *frame)
 {
     switch (frame->type) {
     case WIRE_FORWARD: return take_requests(core, frame);
     case WIRE_FORWARD_REPLY: return take_replies(core, frame);
     case WIRE_FORWARD_CLOSE: return take_close(core, frame);
+    case WIRE_FORWARD_CREDIT: return take_credit(core, frame);
     default: return ERR_CORRUPT;
     }
 }
@@ -387,9 +428,14 @@ static void send_replies(struct core *core, struct session *proxy, uint32_t coun
         proxy->wait_first = (proxy->wait_first + 1) & (proxy->wait_capacity - 1);
         proxy->wait_count--;
         proxy->answered++;
+        proxy->answered_bytes += size;
     }
     if (out != NULL) peer_frame_end(peer, start);
     session_sent(proxy, proxy->released - proxy->sent);
+    if (session_input(proxy) > 0 && list_empty(&proxy->ready)) {
+        core_mark_ready(core, proxy); /* It may have stopped for the bytes that just left. */
+        core->more = true;
+    }
 }
 
 void router_release(struct core *core, struct session *proxy, uint64_t retired, uint64_t confirmed)

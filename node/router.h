@@ -3,6 +3,7 @@
  *   FORWARD        u64 session  u32 epoch  u64 number of the first request  u32 count  u8 protocol  requests (RESP)
  *   FORWARD_REPLY  u64 session  u32 epoch  u64 number of the first reply    u32 count  {u8 status  u32 size  reply}...
  *   FORWARD_CLOSE  u64 session
+ *   FORWARD_CREDIT u64 session  u32 epoch  u64 bytes of this epoch's replies that the client has taken
  *
  * The origin numbers a session's requests from 0 within an epoch; the leader answers in order. Status 1 says that the
  * request was not executed, and so were none behind it of that epoch: the origin begins a new epoch and sends them
@@ -22,7 +23,9 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
                     bool is_write);
 /* Sends what was queued, and what is due to be sent again. */
 void router_flush(struct core *core);
-/* Frames 64 .. 66. ERR_CORRUPT: nonsense, close the link. */
+/* After bytes left to @session's client: lets the leader go on when it waits for that. */
+void router_credit(struct core *core, struct session *session);
+/* Frames 64 .. 67. ERR_CORRUPT: nonsense, close the link. */
 enum err router_receive(struct core *core, const struct wire_frame *frame);
 /* A connection to or from @node broke: resolves what was outstanding there. */
 void router_lost(struct core *core, uint64_t node);

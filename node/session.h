@@ -56,6 +56,7 @@ struct session {
     uint8_t protocol; /* 2 or 3 */
     uint8_t face;     /* enum core_face */
     bool closing;     /* Close once everything is sent; no more commands. */
+    bool is_eof;      /* The client sends nothing more: close once all is answered. */
     bool clogged;     /* The socket took less than offered. */
     bool paused;      /* We asked the host to stop reading. */
     uint64_t opened_ms;
@@ -94,6 +95,9 @@ struct session {
     uint64_t forward_answered; /* Number of the next answer expected in this epoch. */
     uint64_t forward_node;     /* Where they went. */
     uint64_t forward_lost_ms;  /* That node is not the leader any more since then; 0: it is. */
+    uint64_t forward_losses;   /* core.forward_losses when this epoch began. */
+    uint64_t forward_bytes;    /* Replies received in this epoch. */
+    uint64_t forward_credit;   /* Of those, what the leader was told that the client has taken. */
     uint64_t retry_ms;         /* Not before then are they sent again; 0: at once. */
 
     /* Proxy: where from. */
@@ -101,7 +105,9 @@ struct session {
     uint64_t origin_session;
     uint32_t origin_epoch;
     uint64_t origin_incarnation;
-    uint64_t answered; /* Replies of this epoch already sent back. */
+    uint64_t answered;       /* Replies of this epoch already sent back, */
+    uint64_t answered_bytes; /* their bytes, */
+    uint64_t credit;         /* and how many of those the client has taken. */
     bool moved; /* A request of this epoch was not executed: neither are the following ones. */
 };
 

@@ -51,10 +51,17 @@ static enum err store_start(struct shard *shard, char *message)
 }
 
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
-                    uint64_t now_ms, char *message)
+                    bool is_begun, uint64_t now_ms, char *message)
 {
     enum err err = store_start(shard, message);
     if (err != OK) return err;
+    if (is_begun && store_blank(shard->store)) {
+        (void)snprintf(message, 512,
+                       "folder shard-0000: the log and the vote of this node are gone; nothing was "
+                       "changed: put the "
+                       "folder back from where it went, or replace this node");
+        return ERR_CORRUPT;
+    }
     if (message[0] != 0) core_log(shard->core, CONFIG_WARN, "%s", message);
     message[0] = 0;
     if (store_blank(shard->store) && count > 0) {

@@ -45,9 +45,10 @@ struct shard {
     uint64_t expired_count, write_count, read_count, uncertain_count, batch_count, effect_count;
 };
 
-/* Opens the store, bootstraps it when blank and @members lists us, and starts the replica. */
+/* Opens the store, bootstraps it when blank, and starts the replica. @is_begun: it must not be blank; what it has
+ * promised would be forgotten (ERR_CORRUPT). */
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
-                    uint64_t now_ms, char *message);
+                    bool is_begun, uint64_t now_ms, char *message);
 void shard_close(struct shard *shard);
 
 /* The beginning of a turn: completions, timers, applying. Sets what changed; handles a reopened store. */

@@ -44,6 +44,7 @@ enum wire_type {
     WIRE_FORWARD = 64,
     WIRE_FORWARD_REPLY = 65,
     WIRE_FORWARD_CLOSE = 66,
+    WIRE_FORWARD_CREDIT = 67,
 };
 enum wire_flag {
     WIRE_FLAG_NOSPACE =

@@ -110,6 +110,10 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct host_connection *connection = stream->data;
     struct host_net *net = connection->net;
+    if (size == UV_EOF && connection->session != NULL && connection->face != HOST_FACE_LINK) {
+        core_client_eof(net->core, connection->session);
+        return;
+    }
     if (size < 0) {
         report_closed(connection);
         close_now(connection);

@@ -412,3 +412,39 @@ TEST(core, wrong_directory_is_refused)
     EXPECT_TRUE(strstr(message, "identity is missing") != NULL);
     fixture_close(&f);
 }
+
+TEST(core, a_log_that_vanished_is_not_begun_again)
+{
+    struct fixture f;
+    struct buf names = {0};
+    char message[512];
+    int code = 0;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET k v"), "+OK\r\n");
+    fixture_stop(&f);
+    sim_disk_names(&f.disk, &names);
+    for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *name = (const char *)names.data + at;
+        if (strncmp(name, "shard-0000/", 11) == 0) EXPECT_TRUE(sim_disk_drop(&f.disk, name));
+    }
+    buf_close(&names);
+    f.core = core_create(&f.config, &f.disk.disk, &f.net, 1);
+    EXPECT_EQ(core_start(f.core, 1, 1, message, &code), ERR_CORRUPT);
+    EXPECT_EQ(code, EXIT_BAD_DATA);
+    EXPECT_TRUE(strstr(message, "gone") != NULL);
+    fixture_close(&f);
+}
+
+TEST(core, a_client_that_closed_its_sending_half_is_answered)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct fixture_client *client = fixture_client(&f, 4);
+    core_client_bytes(f.core, client->session, (const uint8_t *)"SET k v\r\nGET k\r\nGE", 19);
+    core_client_eof(f.core, client->session);
+    fixture_run(&f, 20);
+    EXPECT_TRUE(client->is_closed);
+    buf_u8(&client->out, 0);
+    EXPECT_TEXT((const char *)client->out.data, "+OK\r\n$1\r\nv\r\n");
+    fixture_close(&f);
+}
