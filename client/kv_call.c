@@ -118,11 +118,13 @@ static void set_words(struct set_words *words, const struct kv_set_options *opti
     if (previous) args[words->count++] = KV_TEXT("GET");
 }
 
-static enum kv_err condition_failed(struct kv *kv, unsigned flags)
+static enum kv_err condition_failed(struct kv *kv, const struct kv_set_options *options)
 {
-    const char *what = "the key's revision is another";
-    if (flags & KV_SET_IF_ABSENT) what = "the key exists";
-    if (flags & KV_SET_IF_PRESENT) what = "there is no such key";
+    const char *what = "the key exists";
+    if (options->flags & KV_SET_IF_PRESENT) what = "there is no such key";
+    if ((options->flags & KV_SET_IF_REVISION) && options->if_revision > 0) {
+        what = "the key's revision is another";
+    }
     return kv_say(kv, KV_ERR_CONDITION, "%s", what);
 }
 
@@ -142,7 +144,7 @@ enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
     if (err != KV_OK) return err;
     if (reply->type != KV_NIL && reply->type != KV_STRING) return kv_strange(kv, false);
     const bool nil = reply->type == KV_NIL;
-    if (previous == NULL) return nil ? condition_failed(kv, options->flags) : KV_OK;
+    if (previous == NULL) return nil ? condition_failed(kv, options) : KV_OK;
     if (!nil) {
         previous->data = reply->data;
         previous->size = reply->size;
@@ -151,7 +153,7 @@ enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
     const bool failed = (options->flags & KV_SET_IF_ABSENT) != 0    ? !nil
                         : (options->flags & KV_SET_IF_PRESENT) != 0 ? nil
                                                                     : false;
-    return failed ? condition_failed(kv, options->flags) : KV_OK;
+    return failed ? condition_failed(kv, options) : KV_OK;
 }
 
 enum kv_err kv_del(struct kv *kv, const struct kv_bytes *keys, size_t count, uint64_t *deleted)
