@@ -1,0 +1,132 @@
+#include "tests/sim/sim_run.h"
+
+#include <stdio.h>
+
+#include "raft/replica.h"
+#include "storage/store.h"
+#include "tests/sim/check_state.h"
+#include "tests/sim/sim_fault.h"
+
+#define HEAL_MS 20000u /* until all nodes must serve */
+#define FINAL_MS 60000u
+#define OPS_MIN 100u /* a run in which nothing happens proves nothing */
+
+static bool all_serve(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        if (node->core == NULL || !core_serving(node->core, NULL)) return false;
+    }
+    return true;
+}
+
+static bool all_equal(struct sim *sim)
+{
+    uint64_t applied = 0;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        if (node->core == NULL || core_store(node->core) == NULL) return false;
+        const struct store *store = core_store(node->core);
+        if (replica_committed(core_replica(node->core)) != store_last_index(store)) return false;
+        if (i > 0 && store_applied_index(store) != applied) return false;
+        applied = store_applied_index(store);
+    }
+    return true;
+}
+
+static void fail_with_states(struct sim *sim, const char *what)
+{
+    char text[400] = "";
+    int size = 0;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        char reason[64] = "";
+        if (node->core == NULL || core_store(node->core) == NULL) {
+            size += snprintf(text + size, sizeof text - (size_t)size, " n%u is down", i + 1);
+            continue;
+        }
+        const struct store *store = core_store(node->core);
+        const struct replica *replica = core_replica(node->core);
+        (void)core_serving(node->core, reason);
+        size += snprintf(
+            text + size, sizeof text - (size_t)size,
+            " n%u %s term %llu committed %llu applied %llu persisted %llu last %llu %s;", i + 1,
+            replica_role(replica) == REPLICA_LEADER ? "leads" : "follows",
+            (unsigned long long)replica_term(replica),
+            (unsigned long long)replica_committed(replica),
+            (unsigned long long)store_applied_index(store),
+            (unsigned long long)store_persisted_index(store),
+            (unsigned long long)store_last_index(store), reason);
+        if (size > 300) break;
+    }
+    sim_fail(sim, "%s:%s", what, text);
+}
+
+void sim_run_settle(struct sim *sim)
+{
+    sim_fault_end(sim);
+    if (!sim_run_until_true(sim, HEAL_MS, all_serve) && !sim->has_failed) {
+        fail_with_states(sim, "not everybody serves after the heal");
+    }
+    /* A connection may still be half dead: give it the time to be noticed. */
+    sim_run_for(sim, 3000);
+    const uint64_t unknown = sim->clients.unknown_count;
+    const uint64_t failed = sim->clients.failed_count;
+    sim_client_finish(sim);
+    if (!sim_run_until_true(sim, FINAL_MS, sim_client_done) && !sim->has_failed) {
+        fail_with_states(sim, "clients get no answers after the heal");
+    }
+    if (sim->clients.unknown_count != unknown || sim->clients.failed_count != failed) {
+        fail_with_states(sim, "commands are refused in a healthy cluster");
+    }
+    if (!sim_run_until_true(sim, HEAL_MS, all_equal) && !sim->has_failed) {
+        fail_with_states(sim, "nodes do not come to the same state");
+    }
+    for (uint32_t i = 0; i < sim->node_count && !sim->has_failed; i++) {
+        core_check(sim->nodes[i].core);
+    }
+    if (!sim->has_failed && check_state_compare(sim) != sim->node_count) {
+        fail_with_states(sim, "nodes have different states");
+    }
+    if (!sim->has_failed) sim_client_check(sim);
+}
+
+static void count(struct sim *sim)
+{
+    struct sim_counts *counts = &sim->counts;
+    counts->elections = sim->log.leader_count;
+    counts->ops_ok = sim->clients.ok_count;
+    counts->ops_failed = sim->clients.failed_count;
+    counts->ops_unknown = sim->clients.unknown_count;
+    counts->resets = sim->net.resets;
+    counts->dials = sim->net.dials;
+    counts->frames_changed = sim->net.frames_changed;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const struct sim_disk *disk = &sim->nodes[i].disk;
+        counts->torn_writes += disk->torn_count;
+        counts->lost_sectors += disk->lost_count;
+        sim_trace(sim, disk->hash);
+    }
+}
+
+bool sim_run(struct sim *sim)
+{
+    const uint64_t end = sim->now + sim->options.time_ms * SIM_MS;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        /* Now and then somebody is late for the first start. */
+        sim_restart_later(sim, i, sim_chance(sim, 100) ? 3000 : sim_below(sim, 50));
+    }
+    sim_client_start(sim);
+    sim_fault_start(sim);
+    while (sim->now < end && !sim->has_failed) {
+        sim_run_for(sim, 250);
+        if (!sim->has_failed) (void)check_state_compare(sim);
+    }
+    if (!sim->has_failed) sim_run_settle(sim);
+    count(sim);
+    if (!sim->has_failed && sim->counts.ops_ok < OPS_MIN) {
+        sim_fail(sim, "only %llu operations succeeded: the run proves nothing",
+                 (unsigned long long)sim->counts.ops_ok);
+    }
+    return !sim->has_failed;
+}
