@@ -262,6 +262,15 @@ static inline void fake_hang_up(struct fake *fake)
     (void)pthread_mutex_unlock(&fake->mutex);
 }
 
+/* Connections so far. */
+static inline uint32_t fake_accepted(struct fake *fake)
+{
+    (void)pthread_mutex_lock(&fake->mutex);
+    const uint32_t accepted = fake->accepted;
+    (void)pthread_mutex_unlock(&fake->mutex);
+    return accepted;
+}
+
 /* What was asked so far, in @out (of @size), and forgets it. */
 static inline void fake_log(struct fake *fake, char *out, size_t size)
 {

@@ -352,13 +352,13 @@ TEST(kv, an_answer_too_many_ends_the_connection)
     EXPECT_EQ(set(kv, "k", "v"), KV_OK);
     EXPECT_EQ(get(kv, "k", &value), KV_OK);
     EXPECT_TEXT(value.data, "v");
-    EXPECT_EQ(fake.accepted, 2);
+    EXPECT_EQ(fake_accepted(&fake), 2);
     /* The beginning of one is as bad: its end would come later. */
     fake_step(&fake, FAKE_REPLY, "+OK\r\n*3\r\n$5\r\nwr");
     fake_step(&fake, FAKE_REPLY, FOUND);
     EXPECT_EQ(set(kv, "k", "v"), KV_OK);
     EXPECT_EQ(get(kv, "k", &value), KV_OK);
-    EXPECT_EQ(fake.accepted, 3);
+    EXPECT_EQ(fake_accepted(&fake), 3);
     kv_close(kv);
     fake_stop(&fake);
 }

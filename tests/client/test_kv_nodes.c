@@ -87,11 +87,10 @@ TEST(kv, a_leader_that_cannot_be_reached_is_no_obstacle)
     struct kv *kv = connect_to(fake.address, 1000);
     EXPECT_TEXT(kv_address(kv), fake.address);
     EXPECT_EQ(set(kv, "k", "v"), KV_OK);
-    /* It is not tried again and again. */
+    /* It is not tried again and again: each try would cost its time. */
     (void)usleep(600 * 1000);
-    const int64_t begun = now_ms();
     EXPECT_EQ(set(kv, "k", "v"), KV_OK);
-    EXPECT_TRUE(now_ms() - begun < 150);
+    EXPECT_EQ(fake_accepted(&stopped), 1);
     kv_close(kv);
     fake_stop(&stopped);
     fake_say_leader(&fake, "node2", stopped.address);
