@@ -7,6 +7,7 @@
 
 #include "node/core_parts.h"
 #include "node/router.h"
+#include "node/status.h"
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
@@ -385,6 +386,11 @@ void core_stop(struct core *core, uint64_t now_ms)
 bool core_stopped(const struct core *core)
 {
     return core->stage == CORE_STOPPED;
+}
+
+int core_http(struct core *core, const char *path, struct buf *body, const char **type)
+{
+    return status_http(core, path, body, type);
 }
 
 int core_failed(const struct core *core)

@@ -1,13 +1,16 @@
 /* identity.h - who this data directory belongs to: DIR/identity, and DIR/peers for what the others said.
  *
- *   identity   0 u64 magic  8 u32 format version  12 u32 size of all  16 u64 cluster id  24 u64 node id  32 u64 directory id
- *             40 u64 incarnation  48 u32 1 when the log was begun  52 u32 count of first members, each {u64 id, sized name, sized address}
- *             then sized name, and u64 XXH3-64 of all before
+ *   identity   0 u64 magic        8 u32 format version  12 u32 size of all
+ *             16 u64 cluster id  24 u64 node id         32 u64 directory id  40 u64 incarnation
+ *             48 u32 1 when the log was begun           52 u32 count of first members,
+ *             each {u64 id, sized name, sized address}, then our sized name,
+ *             and u64 XXH3-64 of all before
  *   peers      the same frame with {u64 node id, u64 directory id, u64 incarnation}
  *
- * The ids of cluster and nodes come from the token, the names and the peer addresses of the first members, so that they
- * agree without talking. The directory id is random, made with the directory; together with the incarnation, which grows
- * with every start, it lets the others refuse a wiped, restored or cloned directory (raft/peer.h). */
+ * The ids of cluster and nodes come from the token, the names and the peer addresses of the first
+ * members, so that they agree without talking. The directory id is random, made with the directory;
+ * together with the incarnation, which grows with every start, it lets the others refuse a wiped,
+ * restored or cloned directory (raft/peer.h). */
 #ifndef KV_NODE_IDENTITY_H
 #define KV_NODE_IDENTITY_H
 

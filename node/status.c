@@ -144,7 +144,7 @@ static void status_page(const struct core *core, const struct status *status, st
         "</table><p><a href=\"/metrics\">metrics</a> <a href=\"/status\">status</a></p></html>\n");
 }
 
-int core_http(struct core *core, const char *path, struct buf *body, const char **type)
+int status_http(struct core *core, const char *path, struct buf *body, const char **type)
 {
     struct status status;
     char reason[64];

@@ -18,5 +18,7 @@ struct status {
 };
 
 void status_of(struct core *core, struct status *status);
+/* core_http() of core.h. */
+int status_http(struct core *core, const char *path, struct buf *body, const char **type);
 
 #endif

@@ -50,7 +50,8 @@ STATIC_CHECK(RECORD_SIZE_MAX + SEGMENT_BLOCK_SIZE <= GROUP_SIZE_MAX, "a record f
 STATIC_CHECK(GROUP_SIZE_MAX + 2 * SEGMENT_BLOCK_SIZE <= SEGMENT_SIZE_DEFAULT,
              "a group fits in a segment");
 STATIC_CHECK(RECORD_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a record fits in a peer frame");
-STATIC_CHECK(FORWARD_QUEUE_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "what is sent again fits in a frame");
+STATIC_CHECK(FORWARD_QUEUE_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX,
+             "what is sent again fits in a frame");
 STATIC_CHECK(FORWARD_SIZE_MAX <= FORWARD_QUEUE_SIZE_MAX, "one command fits in the queue");
 STATIC_CHECK(FORWARD_REPLY_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a reply fits in a frame");
 STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX + 4096 <= FORWARD_SIZE_MAX, "any SET can travel");
