@@ -236,6 +236,12 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     struct shard *shard = &core->shard;
     const struct command *command = command_find(args[0]);
     if (session_is_proxy(session) && session->moved) return send_back(session);
+    const char *known = router_known_answer(args[0]);
+    if (known != NULL) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        reply_error(session, known);
+        return DISPATCH_DONE;
+    }
     if (command == NULL || !command_arity_fits(command, count)) {
         char text[128];
         if (session->forward_count > 0) return DISPATCH_LATER;

@@ -12,7 +12,18 @@
 #define UNCERTAIN_TEXT                                                                             \
     "UNCERTAIN the connection to the leader was lost, the write may or may not have happened"
 
+/* Names of commands that no client means: see router_known_answer(). */
+#define UNCERTAIN_NAME "\r\nUNCERTAIN"
+#define TOO_BIG_NAME "\r\nTOOBIG"
+
 enum reply_status { REPLY_DONE = 0, REPLY_MOVED = 1 };
+
+const char *router_known_answer(struct slice name)
+{
+    if (name.size == 0 || name.data[0] != '\r') return NULL;
+    if (slice_equal(name, slice_text(UNCERTAIN_NAME))) return UNCERTAIN_TEXT;
+    return slice_equal(name, slice_text(TOO_BIG_NAME)) ? ROUTER_TOO_BIG_TEXT : NULL;
+}
 
 /* ---- origin: sending ----------------------------------------------------------------------------------- */
 
@@ -104,30 +115,39 @@ static void answer_own(struct core *core, struct session *session)
     }
 }
 
-/* The requests not answered yet go to whoever leads now, in a new epoch. If we lead ourselves they are put back
- * in front of the input. */
+/* Puts the requests not answered yet back in front of the input, in their order. */
+static void take_back(struct core *core, struct session *session)
+{
+    struct buf in = {0};
+    while (session->forward_count > 0) {
+        const struct session_forward *forward = session_first_forward(session);
+        if (forward->answer == SESSION_ASK) {
+            buf_append(&in, session->forwarded.data + session->forwarded_start, forward->size);
+        } else {
+            /* Its answer may not overtake those of the requests before it, which are yet to be carried out. */
+            const bool is_uncertain = forward->answer == SESSION_UNCERTAIN;
+            const struct slice name = slice_text(is_uncertain ? UNCERTAIN_NAME : TOO_BIG_NAME);
+            resp_put_command(&in, &name, 1);
+            if (is_uncertain) core->stats.uncertain_total++;
+        }
+        session_drop_forward(session);
+    }
+    buf_append(&in, session->in.data + session->in_start, session_input(session));
+    buf_close(&session->in);
+    session->in = in;
+    session->in_start = 0;
+    resp_parser_next(&session->parser);
+    session->begun_ms = 0;
+    list_remove(&session->waiting);
+    core_mark_ready(core, session);
+}
+
+/* The requests not answered yet go to whoever leads now, in a new epoch, or back into the input if we lead. */
 static void send_again(struct core *core, struct session *session)
 {
     const struct peer *leader = core_leader_peer(core);
     if (shard_ready(&core->shard)) {
-        struct buf in = {0};
-        uint64_t offset = session->forwarded_start;
-        while (session->forward_count > 0) {
-            const struct session_forward *forward = session_first_forward(session);
-            if (forward->answer != SESSION_ASK)
-                break; /* Its answer has its place behind those before it. */
-            buf_append(&in, session->forwarded.data + offset, forward->size);
-            session_drop_forward(session);
-            offset = session->forwarded_start;
-        }
-        buf_append(&in, session->in.data + session->in_start, session_input(session));
-        buf_close(&session->in);
-        session->in = in;
-        session->in_start = 0;
-        resp_parser_next(&session->parser);
-        session->begun_ms = 0;
-        answer_own(core, session);
-        core_mark_ready(core, session);
+        take_back(core, session);
         return;
     }
     if (leader == NULL) return;

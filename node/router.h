@@ -18,6 +18,10 @@
     "TOOBIG an argument is longer than a value may be (max-value): the command was not carried "   \
     "out"
 
+/* A request that never came from a client: it stands in a session's input in the place of a command whose answer is
+ * known already, so that the answer leaves in its turn. The error text, or NULL: @name is an ordinary command. */
+const char *router_known_answer(struct slice name);
+
 /* Sends @request of @session to the leader @node (queued until router_flush). False: not now. */
 bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
                     bool is_write);

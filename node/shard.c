@@ -346,7 +346,8 @@ uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms)
     uint64_t deadline = replica_deadline(shard->replica);
     const uint64_t store = store_deadline(shard->store);
     if (store < deadline) deadline = store;
-    if (shard->was_ready && keydir_expiring(store_keys(shard->store)) > 0) {
+    /* As in shard_end(): while leadership is being handed over nothing is swept. */
+    if (shard_ready(shard) && keydir_expiring(store_keys(shard->store)) > 0) {
         const uint64_t first = keydir_expiry_first(store_keys(shard->store));
         uint64_t due = shard->sweep_ms;
         if (first > shard->clock_ms && now_ms + (first - shard->clock_ms) > due) {
