@@ -171,16 +171,20 @@ bool replica_transferring(const struct replica *replica)
 /* P7: how long the log's disk has been busy with one group. */
 static void watch_disk(struct replica *replica)
 {
-    const uint64_t syncs = store_stats(replica->store).syncs;
-    if (!store_flushing(replica->store)) {
-        replica->is_writing = false;
-    } else if (!replica->is_writing || syncs != replica->write_syncs) {
-        replica->is_writing = true;
-        replica->write_ms = replica->now_ms;
-        replica->write_syncs = syncs;
-    } else if (replica->now_ms - replica->write_ms > REPLICA_STALL_FATAL_MS) {
-        fatal(EXIT_DISK, "the disk has not completed a write of the log for %llu seconds",
-              (unsigned long long)(replica->now_ms - replica->write_ms) / 1000);
+    const uint64_t persisted = store_persisted_index(replica->store);
+    const uint64_t passed_ms = replica->now_ms - replica->write_watch_ms;
+    const bool is_same = replica->is_writing && persisted == replica->write_from;
+    replica->write_watch_ms = replica->now_ms;
+    replica->is_writing = store_flushing(replica->store);
+    replica->write_from = persisted;
+    if (!replica->is_writing || !is_same) {
+        replica->writing_ms = 0;
+        return;
+    }
+    replica->writing_ms += passed_ms < REPLICA_STALL_STEP_MS ? passed_ms : REPLICA_STALL_STEP_MS;
+    if (replica->writing_ms > REPLICA_STALL_FATAL_MS) {
+        fatal(EXIT_DISK, "the disk has not completed a write of the log for %u seconds",
+              REPLICA_STALL_FATAL_MS / 1000);
     }
 }
 
@@ -285,7 +289,7 @@ uint64_t replica_deadline(const struct replica *replica)
         deadline = earlier(deadline, replica->transfer_ms + replica->config.election_timeout_ms);
     }
     if (replica->is_writing) {
-        deadline = earlier(deadline, replica->write_ms + REPLICA_STALL_FATAL_MS + 1);
+        deadline = earlier(deadline, replica->write_watch_ms + REPLICA_STALL_STEP_MS);
     }
     return deadline;
 }

@@ -27,6 +27,9 @@
 #define REPLICA_STALL_SILENT_MS 1000u
 /* For longer than this: the disk is gone. */
 #define REPLICA_STALL_FATAL_MS 20000u
+/* Of the time between two turns only so much counts for these: a process that was stopped, or a machine
+ * that slept, finds old writes complete a moment later. */
+#define REPLICA_STALL_STEP_MS 500u
 
 STATIC_CHECK(UNCOMMITTED_ENTRIES_MAX + 2 <= REPLICA_RING_COUNT, "the ring holds what is proposed");
 
@@ -73,9 +76,10 @@ struct replica {
     uint64_t told_held;
     bool barrier_wanted;
 
-    bool is_writing; /* a group write is under way, since write_ms; the one after write_syncs */
-    uint64_t write_ms;
-    uint64_t write_syncs;
+    bool is_writing;         /* a group write is under way, */
+    uint64_t writing_ms;     /* for so long, */
+    uint64_t write_from;     /* with this persisted index, */
+    uint64_t write_watch_ms; /* as of then */
 
     uint64_t lead_from; /* leader: first index whose size is in the ring */
     uint64_t uncommitted_size;

@@ -35,7 +35,7 @@ void replica_newest_members(const struct replica *replica, struct guard_configur
 
 bool replica_is_stalled(const struct replica *replica)
 {
-    return replica->is_writing && replica->now_ms - replica->write_ms > REPLICA_STALL_SILENT_MS;
+    return replica->is_writing && replica->writing_ms > REPLICA_STALL_SILENT_MS;
 }
 
 /* ---- the parts of an update, in order ------------------------------------------------------------ */
@@ -191,7 +191,8 @@ static bool is_benign(const struct raft_event *event, int rv)
 
 static void fail(struct replica *replica, const struct raft_event *event, int rv)
 {
-    if (rv == RAFT_SHUTDOWN) {
+    /* While a base is being installed, what is contradicted is that base and not what we hold. */
+    if (rv == RAFT_SHUTDOWN && !replica->is_installing) {
         fatal(EXIT_BAD_DATA,
               "a peer contradicts what is committed here: this node's disk or another one's is "
               "damaged; it must not serve (term %llu, committed %llu)",

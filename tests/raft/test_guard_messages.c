@@ -198,6 +198,39 @@ TEST(guard, a_contradiction_of_what_is_committed_stops_the_process)
     EXPECT_EQ(exit_of(contradict_previous), EXIT_BAD_DATA);
 }
 
+/* ---- a disk that hangs ------------------------------------------------------------------------------ */
+
+static void hang(uint64_t turns, uint64_t step_ms)
+{
+    struct lone lone;
+    follow(&lone, 2, 3);
+    EXPECT_EQ(lone_append(&lone, 2, 2, 20, 1, 3, commands1, 5), OK);
+    lone.node->disk.stalled_until = UINT64_MAX;
+    for (uint64_t i = 0; i < turns; i++) {
+        lone.cluster->now += step_ms;
+        (void)replica_turn(lone.replica, lone.cluster->now);
+    }
+}
+static void hang_for_19_seconds(void)
+{
+    hang(19000, 1);
+}
+static void hang_for_21_seconds(void)
+{
+    hang(21000, 1);
+}
+static void sleep_for_a_day(void)
+{
+    hang(3, 86400000);
+}
+
+TEST(replica, a_disk_that_hangs_for_20_seconds_ends_the_process)
+{
+    EXPECT_EQ(exit_of(hang_for_19_seconds), 0);
+    EXPECT_EQ(exit_of(hang_for_21_seconds), EXIT_DISK);
+    EXPECT_EQ(exit_of(sleep_for_a_day), 0); /* the process was stopped, not the disk */
+}
+
 /* ---- configurations -------------------------------------------------------------------------------- */
 
 TEST(guard, our_configurations_are_the_librarys)
