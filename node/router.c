@@ -11,18 +11,31 @@
 #define REPLIES_SIZE_MAX (2u * MIB)   /* in one frame, but for a single longer reply */
 #define UNCERTAIN_TEXT                                                                             \
     "UNCERTAIN the connection to the leader was lost, the write may or may not have happened"
-
-/* Names of commands that no client means: see router_known_answer(). */
-#define UNCERTAIN_NAME "\r\nUNCERTAIN"
-#define TOO_BIG_NAME "\r\nTOOBIG"
+#define TRY_AGAIN_TEXT                                                                             \
+    "TRYAGAIN the connection to the leader was lost: this read was not repeated, since a write "   \
+    "behind it may have happened"
 
 enum reply_status { REPLY_DONE = 0, REPLY_MOVED = 1 };
+
+/* What is answered without the leader, and the names that stand for it in a session's input: no client means them. */
+static const struct known {
+    const char *name;
+    const char *text;
+} known_answers[] = {
+    [SESSION_ASK] = {"", ""},
+    [SESSION_UNCERTAIN] = {"\r\nUNCERTAIN", UNCERTAIN_TEXT},
+    [SESSION_TRY_AGAIN] = {"\r\nTRYAGAIN", TRY_AGAIN_TEXT},
+    [SESSION_TOO_BIG] = {"\r\nTOOBIG", ROUTER_TOO_BIG_TEXT},
+};
+#define KNOWN_COUNT ((uint32_t)(sizeof known_answers / sizeof known_answers[0]))
 
 const char *router_known_answer(struct slice name)
 {
     if (name.size == 0 || name.data[0] != '\r') return NULL;
-    if (slice_equal(name, slice_text(UNCERTAIN_NAME))) return UNCERTAIN_TEXT;
-    return slice_equal(name, slice_text(TOO_BIG_NAME)) ? ROUTER_TOO_BIG_TEXT : NULL;
+    for (uint32_t i = SESSION_ASK + 1; i < KNOWN_COUNT; i++) {
+        if (slice_equal(name, slice_text(known_answers[i].name))) return known_answers[i].text;
+    }
+    return NULL;
 }
 
 /* ---- origin: sending ----------------------------------------------------------------------------------- */
@@ -102,7 +115,7 @@ static void answer_own(struct core *core, struct session *session)
     struct session_forward *forward = session_first_forward(session);
     while (forward != NULL && forward->answer != SESSION_ASK) {
         const bool is_uncertain = forward->answer == SESSION_UNCERTAIN;
-        resp_put_error(&session->out, is_uncertain ? UNCERTAIN_TEXT : ROUTER_TOO_BIG_TEXT);
+        resp_put_error(&session->out, known_answers[forward->answer].text);
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         if (is_uncertain) core->stats.uncertain_total++;
@@ -125,10 +138,9 @@ static void take_back(struct core *core, struct session *session)
             buf_append(&in, session->forwarded.data + session->forwarded_start, forward->size);
         } else {
             /* Its answer may not overtake those of the requests before it, which are yet to be carried out. */
-            const bool is_uncertain = forward->answer == SESSION_UNCERTAIN;
-            const struct slice name = slice_text(is_uncertain ? UNCERTAIN_NAME : TOO_BIG_NAME);
+            const struct slice name = slice_text(known_answers[forward->answer].name);
             resp_put_command(&in, &name, 1);
-            if (is_uncertain) core->stats.uncertain_total++;
+            if (forward->answer == SESSION_UNCERTAIN) core->stats.uncertain_total++;
         }
         session_drop_forward(session);
     }
@@ -206,13 +218,21 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
     return OK;
 }
 
-/* What was sent and not answered: nobody knows of the writes; the reads are asked again. */
+/* What was sent and not answered: nobody knows of the writes. A read is asked again, unless a write was sent behind
+ * it: that write may have happened, and commands of one connection take effect in their order. */
 static void lose(struct core *core, struct session *session)
 {
     const uint32_t sent = session->forward_count - session->forward_unsent;
-    for (uint32_t i = 0; i < sent; i++) {
-        struct session_forward *forward = forward_at(session, i);
-        if (forward->is_write) forward->answer = SESSION_UNCERTAIN;
+    bool is_before_write = false;
+    for (uint32_t i = sent; i > 0; i--) {
+        struct session_forward *forward = forward_at(session, i - 1);
+        if (forward->answer != SESSION_ASK) continue;
+        if (forward->is_write) {
+            forward->answer = SESSION_UNCERTAIN;
+            is_before_write = true;
+        } else if (is_before_write) {
+            forward->answer = SESSION_TRY_AGAIN;
+        }
     }
     session->forward_epoch++; /* Answers that are still under way do not count any more, */
     session->forward_losses = core->forward_losses - 1; /* nor what that node remembers. */

@@ -31,7 +31,8 @@ struct session_wait {
 enum session_answer {
     SESSION_ASK,       /* The leader's. */
     SESSION_UNCERTAIN, /* A write that was sent, then the connection broke. */
-    SESSION_TOO_BIG,   /* A command whose argument is longer than any value may be. */
+    SESSION_TRY_AGAIN, /* A read that was sent before such a write: asked again it could see that write. */
+    SESSION_TOO_BIG, /* A command whose argument is longer than any value may be. */
 };
 
 /* A request that was forwarded and not answered yet. */
