@@ -29,7 +29,7 @@ static bool set_bytes(const struct kv_scan *scan, struct kv_buffer *buffer, cons
 {
     buffer->size = 0;
     if (!kv_buffer_reserve(&scan->kv->allocator, buffer, size + 1)) return false;
-    if (size > 0) memcpy(buffer->data, data, size);
+    if (data != NULL && size > 0) memcpy(buffer->data, data, size);
     buffer->size = size;
     return true;
 }
@@ -189,7 +189,7 @@ static enum kv_err next_page(struct kv_scan *scan)
     scan->left -= got;
     scan->ended = got == 0 || scan->left == 0;
     if (size < PAGE_SIZE_SMALL && scan->page_count < PAGE_MAX) scan->page_count *= 2;
-    while (size > PAGE_SIZE_BIG && scan->page_count > 1 &&
+    while (got > 0 && size > PAGE_SIZE_BIG && scan->page_count > 1 &&
            size / got * scan->page_count > PAGE_SIZE_BIG) {
         scan->page_count /= 2;
     }

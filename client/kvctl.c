@@ -173,7 +173,7 @@ static enum ctl_exit read_args(struct ctl *ctl, struct ctl_args *args, const str
 {
     bool options_over = false;
     for (size_t i = 0; i < count; i++) {
-        const char *word = words[i].data;
+        const char *word = words[i].data != NULL ? words[i].data : "";
         if (!options_over && strcmp(word, "--") == 0) {
             options_over = true;
         } else if (!options_over && is_option(word)) {
@@ -256,7 +256,7 @@ enum ctl_exit ctl_connect(struct ctl *ctl)
     if (nodes == NULL && environment != NULL && environment[0] != 0) nodes = environment;
     const enum kv_err err = nodes != NULL ? connect_to(ctl, nodes) : connect_to_defaults(ctl);
     if (err == KV_OK) return CTL_DONE;
-    enum ctl_exit exit = ctl_exit_of(err);
+    enum ctl_exit exit;
     if (nodes != NULL) {
         exit = ctl_failed(ctl, err);
     } else {

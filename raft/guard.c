@@ -27,6 +27,7 @@ static bool is_new_member(const struct guard_configuration *configuration,
     for (uint32_t i = 0; i < configuration->count; i++) {
         const struct guard_member *other = &configuration->members[i];
         if (other->id == member->id) return false;
+        CHECK(other->address != NULL);
         if (strcmp(other->address, member->address) == 0) return false;
     }
     return true;

@@ -279,6 +279,7 @@ static void path_find(const struct btree *tree, struct point point, struct path 
     /* The first bytes that @point is known to share with the first entry of @node. What the
      * parent's head shows need not be compared again with an entry, which would be a cache miss. */
     uint64_t shared = 0;
+    path->found = false;
     for (uint32_t level = tree->height; level-- > 0;) {
         const int side = node->skip > shared ? prefix_compare(tree->order, point, node) : 0;
         const uint32_t head = point_head(tree->order, point, node->skip);
