@@ -200,7 +200,7 @@ class Etcd(System):
 
     @classmethod
     def missing(cls, options):
-        return None if shutil.which("etcd") else "etcd is not installed"
+        return None if shutil.which("etcd") else "etcd is not installed (deploy/deps --test installs it)"
 
     def version(self):
         return version_of(["etcd", "--version"], r"etcd Version: (\S+)")
@@ -240,7 +240,7 @@ class Redis(System):
 
     @classmethod
     def missing(cls, options):
-        return None if shutil.which("redis-server") else "redis-server is not installed"
+        return None if shutil.which("redis-server") else "redis-server is not installed (deploy/deps --test installs it)"
 
     def version(self):
         return version_of(["redis-server", "--version"], r"v=(\S+)")
