@@ -3,9 +3,6 @@
 
 #include <stdio.h>
 
-/* What a call begins with; every call that succeeds sets its own. */
-static const struct kv_reply nothing = {.type = KV_NIL};
-
 enum kv_err kv_strange(struct kv *kv, bool read)
 {
     return kv_say(kv, read ? KV_ERR_FAILED : KV_ERR_UNKNOWN,
@@ -36,7 +33,8 @@ static enum kv_err take_reply(struct kv *kv, struct kv_batch *batch, size_t at,
                               const struct kv_reply **reply)
 {
     const struct kv_item *item = &batch->items[at];
-    if (reply == NULL || !item->answered) return item->err;
+    if (!item->answered) return item->err != KV_OK ? item->err : KV_ERR_UNKNOWN;
+    if (reply == NULL) return item->err;
     *reply = kv_batch_reply(batch, at);
     if (*reply != NULL || item->err != KV_OK) return item->err;
     if (item->read) return kv_say(kv, KV_ERR_NOMEM, "no memory for the reply");
@@ -66,7 +64,7 @@ static enum kv_err not_found(struct kv *kv)
 enum kv_err kv_get(struct kv *kv, struct kv_bytes key, struct kv_value *value)
 {
     const struct kv_bytes args[] = {KV_TEXT("KV.GET"), key};
-    const struct kv_reply *reply = &nothing;
+    const struct kv_reply *reply = NULL;
     *value = (struct kv_value){.ttl_ms = -1};
     const enum kv_err err = kv_call(kv, true, args, 2, &reply);
     if (err != KV_OK) return err;
@@ -136,7 +134,7 @@ enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
 {
     const struct kv_set_options plain = {0};
     struct set_words words = {.args = {KV_TEXT("SET"), key, value}, .count = 3};
-    const struct kv_reply *reply = &nothing;
+    const struct kv_reply *reply = NULL;
     if (previous != NULL) *previous = (struct kv_value){.ttl_ms = -1};
     if (options == NULL) options = &plain;
     if (!set_options_valid(options, previous != NULL)) {
@@ -162,7 +160,7 @@ enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
 enum kv_err kv_del(struct kv *kv, const struct kv_bytes *keys, size_t count, uint64_t *deleted)
 {
     struct kv_bytes *args = NULL;
-    const struct kv_reply *reply = &nothing;
+    const struct kv_reply *reply = NULL;
     const size_t size = (count + 1) * sizeof *args;
     if (deleted != NULL) *deleted = 0;
     if (count == 0 || count > SIZE_MAX / sizeof *args - 1) {
@@ -185,7 +183,7 @@ enum kv_err kv_incr(struct kv *kv, struct kv_bytes key, int64_t by, int64_t *val
     char text[24];
     (void)snprintf(text, sizeof text, "%lld", (long long)by);
     const struct kv_bytes args[] = {KV_TEXT("INCRBY"), key, kv_text(text)};
-    const struct kv_reply *reply = &nothing;
+    const struct kv_reply *reply = NULL;
     const enum kv_err err = kv_call(kv, false, args, 3, &reply);
     if (err != KV_OK) return err;
     if (reply->type != KV_INTEGER) return kv_strange(kv, false);
@@ -196,7 +194,7 @@ enum kv_err kv_incr(struct kv *kv, struct kv_bytes key, int64_t by, int64_t *val
 enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms)
 {
     const struct kv_bytes args[] = {KV_TEXT("PTTL"), key};
-    const struct kv_reply *reply = &nothing;
+    const struct kv_reply *reply = NULL;
     *ttl_ms = -1;
     const enum kv_err err = kv_call(kv, true, args, 2, &reply);
     if (err != KV_OK) return err;
