@@ -37,8 +37,12 @@ static enum kv_err take_reply(struct kv *kv, struct kv_batch *batch, size_t at,
     if (reply == NULL) return item->err;
     *reply = kv_batch_reply(batch, at);
     if (*reply != NULL || item->err != KV_OK) return item->err;
-    if (item->read) return kv_say(kv, KV_ERR_NOMEM, "no memory for the reply");
-    return kv_say(kv, KV_ERR_UNKNOWN, "no memory for the reply; the write happened");
+    if (item->read) {
+        (void)kv_say(kv, KV_ERR_NOMEM, "no memory for the reply");
+        return KV_ERR_NOMEM;
+    }
+    (void)kv_say(kv, KV_ERR_UNKNOWN, "no memory for the reply; the write happened");
+    return KV_ERR_UNKNOWN;
 }
 
 enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_t count,
@@ -47,9 +51,13 @@ enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_
     kv_batch_clear(&kv->call);
     if (reply != NULL) *reply = NULL;
     const enum kv_err err = kv_batch_add(&kv->call, read, args, count);
-    if (err == KV_ERR_NOMEM) return kv_say(kv, err, "no memory for the command");
-    if (err != KV_OK)
-        return kv_say(kv, err, "a command needs 1 to 131072 arguments of up to 512 MiB");
+    if (err != KV_OK) {
+        (void)kv_say(kv, err,
+                     err == KV_ERR_NOMEM
+                         ? "no memory for the command"
+                         : "a command needs 1 to 131072 arguments of up to 512 MiB");
+        return err;
+    }
     (void)kv_execute(kv, &kv->call);
     return take_reply(kv, &kv->call, 0, reply);
 }
