@@ -161,7 +161,7 @@ static int exit_of(void (*scenario)(void))
 {
     const pid_t child = fork();
     if (child == 0) {
-        (void)freopen("/dev/null", "w", stderr);
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(99);
         scenario();
         _exit(0);
     }

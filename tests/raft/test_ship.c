@@ -1,0 +1,195 @@
+/* The receiver of a base against whatever may come; transfers as a whole are in test_replica.c. */
+#include "tests/raft/cluster.h"
+
+/* Two nodes that hold a base; node 2 of three is blank and only its store and queues are used. */
+struct pair {
+    struct cluster *cluster;
+    struct node *source;
+    struct node *target;
+    struct ship_in in;
+    struct ship_out out;
+};
+
+static void pair_open(struct pair *pair)
+{
+    struct buf manifest = {0};
+    memset(pair, 0, sizeof *pair);
+    pair->cluster = cluster_make(3, 3, 50);
+    cluster_up(pair->cluster, 0);
+    cluster_up(pair->cluster, 1);
+    const uint32_t leader = cluster_elect(pair->cluster);
+    cluster_write(pair->cluster, leader, 300, 3000);
+    cluster_run(pair->cluster, 200);
+    cluster_up(pair->cluster, 2);
+    pair->source = &pair->cluster->nodes[leader];
+    pair->target = &pair->cluster->nodes[2];
+    store_ship_manifest(pair->source->store, &manifest);
+    EXPECT_EQ(store_install_begin(pair->target->store, buf_slice(&manifest)), OK);
+    buf_close(&manifest);
+    ship_begin(&pair->in, pair->source->peers.self.node_id, 100, 1000, 0);
+}
+
+static void pair_close(struct pair *pair)
+{
+    store_install_abort(pair->target->store);
+    cluster_end(pair->cluster);
+}
+
+static enum ship_state turn(struct pair *pair, uint64_t leader, uint64_t now)
+{
+    return ship_turn(&pair->in, pair->target->store, &pair->target->peers, leader, now);
+}
+
+/* Takes the next frame of @type from @from's queue to @to; false when there is none. */
+static bool take(struct node *from, uint64_t to, uint8_t type, struct buf *body)
+{
+    struct peer *peer = peers_find(&from->peers, to);
+    while (peer_queued(peer) > 0) {
+        struct wire_frame frame;
+        uint64_t size = 0;
+        const struct slice queue = slice_of(peer->out.data + peer->out_start, peer_queued(peer));
+        EXPECT_EQ(wire_decode(queue, &frame, &size), OK);
+        peer->out_start += size;
+        if (frame.type != type) continue;
+        body->size = 0;
+        buf_append(body, frame.body.data, frame.body.size);
+        return true;
+    }
+    return false;
+}
+
+static uint64_t source_id(const struct pair *pair)
+{
+    return pair->source->peers.self.node_id;
+}
+
+TEST(ship, a_base_arrives_in_pieces_and_whole)
+{
+    struct pair pair;
+    struct buf body = {0};
+    pair_open(&pair);
+    uint32_t chunks = 0;
+    uint64_t now = 0;
+    while (turn(&pair, 0, ++now) == SHIP_BUSY && now < 5000) {
+        while (take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body)) {
+            EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
+        }
+        while (ship_send(&pair.out, pair.source->store, &pair.source->peers)) continue;
+        while (take(pair.source, 3, WIRE_SHIP_CHUNK, &body)) {
+            EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), now), OK);
+            chunks++;
+        }
+    }
+    EXPECT_EQ(turn(&pair, 0, now), SHIP_COMPLETE);
+    EXPECT_LT(3, chunks);
+    EXPECT_EQ(store_install_finish(pair.target->store), OK);
+    buf_close(&body);
+    pair_close(&pair);
+}
+
+TEST(ship, damaged_repeated_and_foreign_chunks_are_not_taken)
+{
+    struct pair pair;
+    struct buf body = {0};
+    pair_open(&pair);
+    EXPECT_EQ(turn(&pair, 0, 1), SHIP_BUSY);
+    EXPECT_TRUE(take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body));
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
+    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    EXPECT_TRUE(take(pair.source, 3, WIRE_SHIP_CHUNK, &body));
+    for (uint64_t size = 0; size <= 24; size++) {
+        EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, slice_of(body.data, size), 2),
+                  ERR_CORRUPT);
+    }
+    body.data[30] ^= 4;
+    EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), 2), ERR_CORRUPT);
+    body.data[30] ^= 4;
+    body.data[0] ^= 1; /* another file */
+    EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), 2), ERR_AGAIN);
+    body.data[0] ^= 1;
+    EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), 2), OK);
+    EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), 3), ERR_AGAIN);
+    EXPECT_EQ(pair.in.progress_ms, 2);
+    buf_close(&body);
+    pair_close(&pair);
+}
+
+TEST(ship, a_silent_source_is_asked_again_then_the_leader_then_given_up)
+{
+    struct pair pair;
+    struct buf body = {0};
+    pair_open(&pair);
+    const uint64_t other = source_id(&pair) == 1 ? 2 : 1;
+    uint32_t asked_source = 0;
+    uint32_t asked_other = 0;
+    uint64_t now = 0;
+    while (now < 5000 && turn(&pair, other, now) == SHIP_BUSY) {
+        while (take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body)) asked_source++;
+        while (take(pair.target, other, WIRE_SHIP_WANT, &body)) asked_other++;
+        EXPECT_LT(now, ship_deadline(&pair.in));
+        now++;
+    }
+    EXPECT_EQ(now, 1000);
+    EXPECT_LE(4, asked_source);
+    EXPECT_LE(1, asked_other);
+    EXPECT_LE(asked_source + asked_other, 11);
+    EXPECT_EQ(turn(&pair, other, now), SHIP_LOST);
+    buf_close(&body);
+    pair_close(&pair);
+}
+
+TEST(ship, a_source_without_the_file_says_so)
+{
+    struct pair pair;
+    struct buf body = {0};
+    uint8_t want[24];
+    pair_open(&pair);
+    EXPECT_EQ(turn(&pair, 0, 1), SHIP_BUSY);
+    memset(want, 0, sizeof want);
+    put_u64(want, 0xabcdef);
+    put_u32(want + 16, 100);
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, sizeof want)), OK);
+    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    EXPECT_TRUE(take(pair.source, 3, WIRE_SHIP_NONE, &body));
+    EXPECT_EQ(get_u64(body.data), 0xabcdef);
+    EXPECT_EQ(ship_none(&pair.in, source_id(&pair), buf_slice(&body)), ERR_AGAIN); /* not ours */
+    put_u64(body.data, pair.in.file_id);
+    EXPECT_EQ(ship_none(&pair.in, source_id(&pair), slice_of(body.data, 15)), ERR_CORRUPT);
+    EXPECT_EQ(turn(&pair, 0, 2), SHIP_BUSY);
+    EXPECT_EQ(ship_none(&pair.in, source_id(&pair), buf_slice(&body)), OK);
+    EXPECT_EQ(turn(&pair, 0, 3), SHIP_LOST);
+    buf_close(&body);
+    pair_close(&pair);
+}
+
+TEST(ship, requests_are_bounded)
+{
+    struct pair pair;
+    uint8_t want[24];
+    pair_open(&pair);
+    memset(want, 0, sizeof want);
+    put_u32(want + 16, SHIP_WINDOW_SIZE + 1);
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, 24)), ERR_CORRUPT);
+    put_u32(want + 16, 0);
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, 24)), ERR_CORRUPT);
+    put_u32(want + 16, 100);
+    put_u64(want + 8, UINT64_MAX);
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, 24)), ERR_CORRUPT);
+    EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 99, slice_of(want, 24)), ERR_CORRUPT);
+    for (uint64_t i = 0; i < 100; i++) {
+        put_u64(want + 8, 1000 * i);
+        EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, 24)), OK);
+    }
+    const uint64_t place = (uint64_t)(peers_find(&pair.source->peers, 3) - pair.source->peers.list);
+    EXPECT_EQ(pair.out.list[place].count, SHIP_WANTS_MAX);
+    /* Nothing is read from the disk for a queue that is long enough. */
+    struct peer *peer = peers_find(&pair.source->peers, 3);
+    memset(buf_extend(&peer->out, SHIP_QUEUE_SIZE + 1), 0, SHIP_QUEUE_SIZE + 1);
+    EXPECT_FALSE(ship_send(&pair.out, pair.source->store, &pair.source->peers));
+    EXPECT_EQ(pair.out.list[place].count, SHIP_WANTS_MAX);
+    peer->out_start = peer->out.size;
+    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    EXPECT_EQ(pair.out.list[place].count, 0);
+    peer->out_start = peer->out.size;
+    pair_close(&pair);
+}
