@@ -1,6 +1,6 @@
 /* replica.h - our member of one Raft group: drives libraft's raft_step() and nothing else of it.
  *
- * The only file that calls the library is replica.c; guard.{h,c} holds the checks of incoming messages
+ * Only replica*.c call the library; guard.{h,c} holds the checks of incoming messages
  * and the workarounds for the library's known faults. Results are numbers that the owner reads after
  * replica_turn(): role, term, leader, committed, applied. Nothing calls back.
  *
@@ -39,7 +39,8 @@ struct replica_member {
 };
 
 /* Once per process, before the first replica: does the library own memory as we believe (it changed
- * upstream without a new version)? ERR_NEWER: it does not; refuse to start. */
+ * upstream without a new version)? ERR_NEWER: it does not; refuse to start. From then on the library
+ * allocates through mem.h, so that it never sees a failed allocation. */
 enum err replica_self_test(void);
 
 /* The first entry of a new group: a RECORD_CHANGE of term 1 with these voters in this order. */
