@@ -50,9 +50,13 @@ END
 }
 
 check_lint() {
-    local files
+    local files output status=0
     files=$(git ls-files --cached --others --exclude-standard -- 'storage/*.c' 'raft/*.c' 'node/*.c' 'client/*.c')
-    xargs -n 4 -P "$jobs" clang-tidy --quiet -p build/clang --warnings-as-errors='*' <<<"$files"
+    output=$(xargs -n 4 -P "$jobs" clang-tidy --quiet -p build/clang --warnings-as-errors='*' <<<"$files" 2>&1) || status=1
+    printf '%s\n' "$output"
+    # Once more without the explanations, since the end of a log is what is shown.
+    if [ $status != 0 ]; then grep -E '(warning|error):' <<<"$output" | sort -u; fi
+    return $status
 }
 
 run_sim() {
