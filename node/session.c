@@ -94,12 +94,25 @@ bool session_release(struct session *session, uint64_t retired_batch, uint64_t c
     return any;
 }
 
+/* How many of the first waits may not be moved: the last of them stands for a write that was proposed. */
+static uint32_t waits_to_keep(struct session *session, uint64_t open_batch)
+{
+    uint32_t count = session->wait_count;
+    while (count > 0) {
+        const struct session_wait *wait = wait_at(session, count - 1);
+        if (wait->wrote && wait->batch < open_batch) break;
+        count--;
+    }
+    return count;
+}
+
 void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_t confirmed_read,
                         uint64_t open_batch)
 {
     if (session->wait_count == 0) return;
     struct buf tail = {0};
     uint64_t begin = session->released;
+    const uint32_t kept = waits_to_keep(session, open_batch);
     for (uint32_t i = 0; i < session->wait_count; i++) {
         struct session_wait *wait = wait_at(session, i);
         const uint64_t old_end = wait->end;
@@ -107,8 +120,9 @@ void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_
             buf_append(&tail, session->out.data + (begin - session->out_base), old_end - begin);
         } else if (wait->wrote && wait->batch < open_batch) {
             resp_put_error(&tail, UNCERTAIN_TEXT);
-        } else if (session_is_proxy(session)) {
-            wait->moved = true; /* Never proposed: its origin may give it to the next leader. */
+        } else if (session_is_proxy(session) && i >= kept) {
+            /* Never proposed, and nothing behind it was, so that its origin may give all that to the next leader. */
+            wait->moved = true;
             session->moved = true;
         } else {
             resp_put_error(&tail, LOST_TEXT);
