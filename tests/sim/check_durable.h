@@ -14,6 +14,7 @@ struct sim_node;
 struct check_durable {
     uint64_t compared;  /* entries up to it were compared with everybody's, in this life */
     uint64_t committed; /* as last seen, in this life */
+    bool is_reopened;   /* the state was opened again since */
 
     bool has_promises; /* the rest is valid */
     uint64_t term;

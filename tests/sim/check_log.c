@@ -110,6 +110,7 @@ void check_log_started(struct sim *sim, struct sim_node *node)
     const struct store_base base = store_base(core_store(node->core));
     node->durable.compared = 0;
     node->durable.committed = 0;
+    node->durable.is_reopened = false;
     if (base.index == 0 || base.index >= sim->log.capacity) return;
     const struct check_log_entry *entry = &sim->log.entries[base.index];
     if (entry->checksum != 0 && entry->term != base.term) {
@@ -124,6 +125,7 @@ void check_log_turn(struct sim *sim, struct sim_node *node)
     struct replica *replica = core_replica(node->core);
     struct store *store = core_store(node->core);
     if (replica == NULL || store == NULL) return;
+    if (node->durable.is_reopened) check_log_started(sim, node);
     const uint64_t committed = replica_committed(replica);
     const uint64_t applied = store_applied_index(store);
     if (replica_role(replica) == REPLICA_LEADER) check_leader(sim, node, replica_term(replica));

@@ -160,6 +160,13 @@ static void note_counts(struct sim_node *node)
     const struct store *store = core_store(node->core);
     if (store == NULL) return;
     const uint64_t seals = store_stats(store).seals;
+    const uint64_t base = store_base(store).index;
+    if (node->durable.is_reopened) {
+        /* A base that moved came from another node; else the install was given up. */
+        if (base > node->base) counts->installs++;
+        node->seals = 0;
+    }
+    node->base = base;
     if (seals > node->seals) counts->seals += seals - node->seals;
     node->seals = seals;
 }
@@ -264,8 +271,8 @@ static void check_node(struct sim *sim, struct sim_node *node)
         node->checked_at = sim->now;
         core_check(node->core);
     }
-    check_log_turn(sim, node);
     note_counts(node);
+    check_log_turn(sim, node);
 }
 
 static void turn(struct sim *sim, struct sim_node *node)

@@ -61,7 +61,8 @@ struct sim_node {
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
-    uint64_t seals; /* in this life, as counted */
+    uint64_t seals;      /* in this life, as counted */
+    uint64_t base;       /* index of the base, as last seen */
     uint64_t checked_at; /* of the last core_check() */
 };
 
@@ -74,7 +75,8 @@ struct sim_options {
 };
 
 struct sim_counts {
-    uint64_t events, turns, elections, crashes, power_cuts, starts, torn_tails, installs, seals;
+    uint64_t events, turns, elections, crashes, power_cuts, starts, torn_tails, installs, reopens,
+        seals;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t torn_writes, lost_sectors, turned_away, expired;

@@ -300,7 +300,11 @@ static void do_log(void *context, int level, const char *line)
 {
     struct sim_node *node = context;
     if (strstr(line, "torn tail") != NULL) node->sim->counts.torn_tails++;
-    if (strstr(line, "state reopened") != NULL) node->sim->counts.installs++;
+    if (strstr(line, "state reopened") != NULL) {
+        /* An install, or one that was given up: the state begins again at its base, as after a start. */
+        node->sim->counts.reopens++;
+        node->durable.is_reopened = true;
+    }
     sim_note(node->sim, "n%u log %d: %s", node->number + 1, level, line);
 }
 
