@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""kvctl and libkvclient against a real cluster: answers, JSON, exit codes, and what happens when nodes die."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster"))
+
+import harness  # noqa: E402
+from harness import Cluster  # noqa: E402
+
+DONE, REFUSED, USAGE, NO_ANSWER, UNKNOWN = range(5)
+
+
+class Kvctl(unittest.TestCase):
+    def ctl(self, cluster, *arguments, code=DONE, **more):
+        done = cluster.kvctl(*arguments, **more)
+        self.assertEqual(code, done.returncode, f"{arguments}: {done.stdout}{done.stderr}")
+        return done
+
+    def json(self, cluster, *arguments, **more):
+        return json.loads(self.ctl(cluster, "-o", "json", *arguments, **more).stdout)
+
+    def test_data(self):
+        with Cluster() as cluster:
+            self.ctl(cluster, "set", "k", "v")
+            self.assertEqual("v\n", self.ctl(cluster, "get", "k").stdout)
+            value = self.json(cluster, "get", "k")
+            self.assertEqual(("k", "v"), (value["key"], value["value"]))
+            self.assertIn("ttl_ms", value)
+            self.ctl(cluster, "set", "k", "w", "--if-absent", code=REFUSED)
+            self.ctl(cluster, "set", "k", "w", "--if-revision", str(value["revision"]))
+            self.ctl(cluster, "set", "k", "x", "--if-revision", str(value["revision"]), code=REFUSED)
+            self.assertEqual("w", self.json(cluster, "get", "k")["value"])
+            self.ctl(cluster, "set", "t", "1", "--ttl", "100000")
+            self.assertTrue(90_000 < self.json(cluster, "get", "t")["ttl_ms"] <= 100_000)
+            self.assertEqual("5", self.ctl(cluster, "incr", "t", "4").stdout.strip())
+            self.ctl(cluster, "get", "nothing", code=REFUSED)
+            self.ctl(cluster, "del", "k", "t")
+            self.ctl(cluster, "get", "k", code=REFUSED)
+            # Bytes that are no text survive.
+            self.ctl(cluster, "set", "raw", "caf\u00e9 \u2713\t\"")
+            self.assertEqual("caf\u00e9 \u2713\t\"", self.json(cluster, "get", "raw")["value"])
+
+    def test_scan(self):
+        with Cluster() as cluster:
+            with cluster.nodes[1].client() as client:
+                client.pipeline([("SET", f"user:{n:04d}", f"value {n}") for n in range(2500)] + [("SET", "other", "1")])
+            lines = [json.loads(line) for line in self.ctl(cluster, "-o", "json", "scan").stdout.splitlines()]
+            self.assertEqual(["other"] + [f"user:{n:04d}" for n in range(2500)], [line["key"] for line in lines])
+            self.assertEqual("value 2499", lines[-1]["value"])
+            self.assertEqual(10, len(self.ctl(cluster, "scan", "--prefix", "user:", "--limit", "10").stdout.splitlines()))
+            part = self.ctl(cluster, "scan", "--from", "user:0010", "--to", "user:0020").stdout.splitlines()
+            self.assertEqual(10, len(part))
+
+    def test_status_and_members(self):
+        with Cluster() as cluster:
+            leader = cluster.leader()
+            status = self.json(cluster, "status", nodes=[cluster.nodes[2]])
+            self.assertEqual(leader.name, status["leader"])
+            self.assertEqual(["node1", "node2", "node3"], sorted(node["name"] for node in status["nodes"]))
+            for node in status["nodes"]:
+                self.assertIn(node["role"], ("leader", "follower"))
+                for field in ("client", "peer", "term", "committed", "applied", "lag", "keys", "disk_bytes", "version",
+                              "health"):
+                    self.assertIn(field, node)
+            members = self.json(cluster, "member", "list")["members"]
+            self.assertEqual({"voter"}, {member["role"] for member in members})
+            text = self.ctl(cluster, "status").stdout
+            self.assertNotIn("\x1b", text, "colours are for terminals")
+            dead = cluster.followers()[0]
+            dead.kill()
+            status = self.json(cluster, "status")
+            self.assertEqual("down", next(node["role"] for node in status["nodes"] if node["name"] == dead.name))
+
+    def test_leadership_is_handed_over(self):
+        with Cluster() as cluster:
+            target = cluster.followers()[0]
+            self.ctl(cluster, "leader", "transfer", target.name)
+            self.assertIn(target.name, self.ctl(cluster, "leader").stdout)
+            self.assertIs(target, cluster.leader())
+            self.ctl(cluster, "leader", "transfer", "nobody", code=REFUSED)
+
+    def test_exit_codes(self):
+        with Cluster() as cluster:
+            for arguments in ((), ("frobnicate",), ("get",), ("set", "k"), ("-o", "yaml", "status"), ("incr", "k", "x")):
+                done = self.ctl(cluster, *arguments, code=USAGE)
+                self.assertTrue(done.stderr.strip(), arguments)
+            done = self.ctl(cluster, "-o", "json", "get", "nothing", code=REFUSED)
+            self.assertEqual({"code", "message"}, set(json.loads(done.stderr)["error"]))
+            for node in cluster.nodes:
+                node.kill()
+            begin = time.monotonic()
+            self.ctl(cluster, "--timeout", "1500", "get", "k", code=NO_ANSWER)
+            self.ctl(cluster, "--timeout", "1500", "set", "k", "v", code=NO_ANSWER)
+            self.assertLess(time.monotonic() - begin, 6 * harness.SLOW)
+
+    def test_any_live_node_is_enough(self):
+        with Cluster() as cluster:
+            self.ctl(cluster, "set", "k", "v")
+            cluster.leader().kill()
+            self.assertEqual("v\n", self.ctl(cluster, "--timeout", "10000", "get", "k").stdout)
+            self.ctl(cluster, "--timeout", "10000", "set", "k", "w")
+            self.assertEqual("w\n", self.ctl(cluster, "get", "k", nodes=cluster.alive()[:1]).stdout)
+
+    def test_write_of_unknown_outcome_is_called_so(self):
+        with Cluster() as cluster:
+            leader = cluster.leader()
+            others = [node for node in cluster.nodes if node is not leader]
+            for node in others:
+                node.pause()
+            # Taken by the leader, never committed while the others sleep.
+            self.ctl(cluster, "--timeout", "1200", "set", "k", "v", nodes=[leader], code=UNKNOWN)
+            for node in others:
+                node.resume()
+            cluster.leader()
+
+    def test_shell_reads_lines(self):
+        with Cluster() as cluster:
+            done = self.ctl(cluster, "shell", stdin="set a 'b c'\nget a\nincr n\nquit\n")
+            self.assertIn("b c", done.stdout)
+            self.assertIn("1", done.stdout.split())
+
+
+class Library(unittest.TestCase):
+    """The examples are built as a user would, against the library in the build tree, and run."""
+
+    def test_examples(self):
+        library = os.path.join(os.path.dirname(harness.BIN), "lib")
+        examples = os.path.join(harness.TOP, "client", "examples")
+        folder = harness.work_directory()
+        arguments_of = {"counter.c": ("visits",)}
+        flags = ["-I", harness.TOP, "-L", library, "-lkvclient", f"-Wl,-rpath,{library}"]
+        with open(os.path.join(harness.BIN, "kvnode"), "rb") as program:
+            content = program.read()
+        for sign, name in ((b"__asan_init", "address,undefined"), (b"__tsan_init", "thread")):
+            if sign in content:
+                flags.append(f"-fsanitize={name}")
+        with Cluster() as cluster:
+            for name in sorted(os.listdir(examples)):
+                program = os.path.join(folder, name[:-2])
+                built = subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", os.path.join(examples, name), "-o",
+                                        program, *flags], capture_output=True, text=True, check=False, timeout=120)
+                self.assertEqual(0, built.returncode, built.stderr)
+                nodes = ",".join(f"127.0.0.1:{node.client_port}" for node in cluster.nodes)
+                done = subprocess.run([program, nodes, *arguments_of.get(name, ())],
+                                      capture_output=True, text=True, check=False, timeout=60,
+                                      env=harness.clean_environment())
+                self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
