@@ -40,7 +40,8 @@ struct store_config {
 
 /* Opens the folder of a replica, verifies and recovers what is in it by the decision table of
  * docs/data-file.md: a torn, never acknowledged tail is cut logically and reported; anything else that
- * is wrong is refused and nothing on disk is changed. An empty or absent folder is a blank replica.
+ * is wrong is refused and nothing that counts on the disk is changed (received files may have got their
+ * names, a lagging copy of the vote may be repaired). An empty or absent folder is a blank replica.
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER ERR_IO ERR_NOSPACE ERR_READ_ONLY ERR_PERMISSION
  * @message (at least 512 bytes) receives one line: file, offset, what is wrong, what to do; on success
  * what was cut, or an empty string. */
