@@ -38,6 +38,7 @@ struct check_value {
 struct check_op {
     enum check_kind kind;
     bool is_known; /* answered; else it may have happened, may yet, or never */
+    uint64_t id;   /* of the value that it writes, unique in the run; 0: none */
     uint32_t client;
     uint32_t before;   /* op of the same pipeline that came before, or UINT32_MAX */
     uint64_t asked;    /* a clock that never shows a time twice */

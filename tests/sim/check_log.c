@@ -5,6 +5,7 @@
 #include "raft/replica.h"
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
+#include "storage/effect.h"
 #include "storage/record.h"
 #include "storage/store.h"
 #include "tests/sim/sim.h"
@@ -29,6 +30,26 @@ static struct check_log_entry *entry_at(struct check_log *log, uint64_t index)
     return &log->entries[index];
 }
 
+/* Tells the clients what an entry writes. Its own checksum was verified. */
+static void check_effects(struct sim *sim, const struct record *record)
+{
+    if (record->type != RECORD_COMMAND) return;
+    struct slice rest = record->payload;
+    const uint32_t count = rest.size >= EFFECT_BODY_HEADER_SIZE ? get_u32(rest.data) : 0;
+    if (count == 0) sim_fail(sim, "entry %llu has no effects", (unsigned long long)record->index);
+    rest = slice_of(rest.data + EFFECT_BODY_HEADER_SIZE, rest.size - EFFECT_BODY_HEADER_SIZE);
+    for (uint32_t i = 0; i < count; i++) {
+        struct effect effect;
+        uint64_t size = 0;
+        if (effect_decode(rest, &effect, &size) != OK) {
+            sim_fail(sim, "entry %llu has a damaged effect", (unsigned long long)record->index);
+            return;
+        }
+        sim_client_effect(sim, &effect);
+        rest = slice_of(rest.data + size, rest.size - size);
+    }
+}
+
 static void check_record(struct sim *sim, const struct sim_node *node, const struct record *record,
                          struct slice bytes)
 {
@@ -39,6 +60,7 @@ static void check_record(struct sim *sim, const struct sim_node *node, const str
     if (entry->checksum == 0) {
         *entry = (struct check_log_entry){checksum, record->term};
         sim->counts.entries++;
+        check_effects(sim, record);
         return;
     }
     if (entry->checksum == checksum && entry->term == record->term) return;

@@ -204,6 +204,7 @@ bool sim_start(struct sim *sim, uint32_t number)
         }
         if (err == ERR_NOSPACE) node->disk.capacity = UINT64_MAX;
         end_life(node);
+        sim_disk_stop(&node->disk, false);
         sim_disk_crash(&node->disk);
         if (err == ERR_NOSPACE) sim_restart_later(sim, number, 100);
         return false;

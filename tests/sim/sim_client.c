@@ -61,6 +61,25 @@ static bool value_read(const struct sim *sim, const struct sim_key *key, struct 
     return same;
 }
 
+/* The id of the write that made this value: of the last one for a text. 0: its writes have none. */
+static uint64_t id_written(enum sim_key_kind kind, struct slice value)
+{
+    uint64_t at = 1;
+    uint64_t id = 0;
+    if (kind == SIM_KEY_COUNTER) return 0;
+    if (kind == SIM_KEY_TEXT) {
+        /* Pieces are "17," or "17,v17:abc": the digits before the last comma. */
+        at = value.size;
+        while (at > 0 && value.data[at - 1] != ',') at--;
+        if (at > 0) at--;
+        while (at > 0 && value.data[at - 1] >= '0' && value.data[at - 1] <= '9') at--;
+    }
+    for (; at < value.size && value.data[at] >= '0' && value.data[at] <= '9'; at++) {
+        id = id * 10 + (uint64_t)(value.data[at] - '0');
+    }
+    return id;
+}
+
 /* ---- keys and their histories ----------------------------------------------------------------------- */
 
 static uint32_t key_new(struct sim *sim, uint32_t slot)
@@ -190,6 +209,7 @@ static void ask_set(struct sim *sim, const struct sim_client *client, struct sim
     struct check_op *op = op_new(sim, client, pending, at);
     op->kind = form->kind;
     op->argument = value_new(sim, key, &text);
+    op->id = id_written(key->kind, buf_slice(&text));
     pending->shape = form->shape;
     int size = snprintf(words, sizeof words, form->words, key->name);
     if (key->kind == SIM_KEY_EXPIRING && form->shape != 'i' && sim_chance(sim, 700)) {
@@ -211,6 +231,7 @@ static void ask_change(struct sim *sim, const struct sim_client *client,
         struct check_op *op = op_new(sim, client, pending, at);
         op->kind = CHECK_KIND_APPEND;
         op->argument = value_new(sim, key, &text);
+        op->id = id_written(key->kind, buf_slice(&text));
         pending->shape = 'i';
         (void)snprintf(words, sizeof words, "APPEND %s ?", key->name);
     } else if (key->kind == SIM_KEY_COUNTER && sim_chance(sim, 800)) {
@@ -243,6 +264,7 @@ static void ask_two(struct sim *sim, const struct sim_client *client, struct sim
         if (!is_set) continue;
         struct buf text = {0};
         op->argument = value_new(sim, &sim->clients.keys[keys[i]], &text);
+        op->id = id_written(SIM_KEY_REGISTER, buf_slice(&text));
         put_argument(out, buf_slice(&text));
         buf_close(&text);
     }
@@ -503,6 +525,7 @@ void sim_client_close(struct sim *sim)
     struct sim_clients *clients = &sim->clients;
     for (uint32_t i = 0; i < clients->key_count; i++) mem_free(clients->keys[i].ops);
     mem_free(clients->keys);
+    mem_free(clients->written);
     for (uint32_t i = 0; i <= SIM_CLIENT_LIMIT; i++) buf_close(&clients->list[i].in);
 }
 
@@ -534,6 +557,42 @@ bool sim_client_done(struct sim *sim)
     return true;
 }
 
+void sim_client_effect(struct sim *sim, const struct effect *effect)
+{
+    static const char letters[] = "rcatb";
+    struct sim_clients *clients = &sim->clients;
+    const char *letter = strchr(letters, (char)effect->key.data[0]);
+    if (effect->kind != EFFECT_PUT || letter == NULL) return;
+    const uint64_t id = id_written((enum sim_key_kind)(letter - letters), effect->value);
+    if (id == 0 || id >= clients->next_value) return;
+    if (id >= clients->written_capacity) {
+        const uint64_t capacity = id * 2 + 256;
+        clients->written = mem_resize(clients->written, capacity);
+        memset(clients->written + clients->written_capacity, 0,
+               capacity - clients->written_capacity);
+        clients->written_capacity = capacity;
+    }
+    if (clients->written[id]++ == 0) return;
+    sim_fail(sim, "the log holds write %" PRIu64 " of key %.*s twice", id, (int)effect->key.size,
+             (const char *)effect->key.data);
+}
+
+/* Holds an operation against the log: what was answered must be there, what is not there never happened. */
+static void check_written(struct sim *sim, const struct sim_key *key, struct check_op *op)
+{
+    const struct sim_clients *clients = &sim->clients;
+    if (op->id == 0 || op->kind == CHECK_KIND_GET) return;
+    const bool is_there = op->id < clients->written_capacity && clients->written[op->id] > 0;
+    const bool is_conditional = op->kind == CHECK_KIND_SET_NEW ||
+                                op->kind == CHECK_KIND_SET_EXISTING;
+    if (!op->is_known) {
+        if (!is_there) op->kind = CHECK_KIND_GET; /* One that nobody saw the answer of. */
+    } else if (is_there != (!is_conditional || op->number != 0)) {
+        sim_fail(sim, "write %" PRIu64 " of key %s was answered %s, the log says otherwise", op->id,
+                 key->name, is_there ? "not done" : "done");
+    }
+}
+
 static void describe(struct sim *sim, const struct sim_key *key)
 {
     static const char *const kinds[] = {"get",    "set", "setnx", "setxx",
@@ -553,6 +612,7 @@ void sim_client_check(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->clients.key_count && !sim->has_failed; i++) {
         const struct sim_key *key = &sim->clients.keys[i];
+        for (uint32_t k = 0; k < key->op_count; k++) check_written(sim, key, &key->ops[k]);
         const enum check_verdict verdict = check_linear(key->ops, key->op_count);
         sim->counts.keys_checked++;
         if (verdict == CHECK_LINEAR) continue;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "storage/base/bytes.h"
+#include "storage/effect.h"
 #include "tests/sim/check_linear.h"
 
 struct sim;
@@ -70,7 +71,9 @@ struct sim_clients {
     uint32_t live[SIM_KEYS_LIVE];
     uint64_t clock;      /* asked and answered: grows with each */
     uint64_t next_value; /* id */
-    bool is_final;       /* only reads, each key once through each node */
+    uint8_t *written;    /* by id: how often the committed log writes this value; saturates */
+    uint64_t written_capacity;
+    bool is_final; /* only reads, each key once through each node */
     uint32_t final_next;
     uint64_t ok_count;
     uint64_t failed_count;
@@ -88,7 +91,10 @@ void sim_client_lost(struct sim *sim, uint32_t client);
 /* From now on every key is read once through every node, until sim_client_done(). */
 void sim_client_finish(struct sim *sim);
 bool sim_client_done(struct sim *sim);
-/* All histories. Fails the run on a contradiction. */
+/* An effect of an entry that is committed, each one once. */
+void sim_client_effect(struct sim *sim, const struct effect *effect);
+/* All histories. What the committed log says decides operations of unknown outcome: etcd's robustness tests showed how
+ * much shorter that makes the search. Fails the run on a contradiction. */
 void sim_client_check(struct sim *sim);
 
 /* One whole reply at the start of @bytes: its size, or 0 when more is needed, or UINT64_MAX when it is none. */

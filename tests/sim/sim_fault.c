@@ -1,6 +1,7 @@
 #include "tests/sim/sim_fault.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "tests/sim/sim.h"
 
@@ -158,6 +159,58 @@ static void fill_disk(struct sim *sim)
     disk->capacity = sim_disk_used(disk) + sim_below(sim, 100 * 1024);
 }
 
+/* The @at-th of the files of @disk, wrapped around; appended to @name with its final zero. */
+static void file_name(const struct sim_disk *disk, uint64_t at, struct buf *name)
+{
+    struct buf names = {0};
+    uint64_t count = 0;
+    sim_disk_names(disk, &names);
+    for (uint64_t i = 0; i < names.size; i++) count += names.data[i] == 0;
+    const uint8_t *start = names.data;
+    for (at = count > 0 ? at % count : 0; at > 0; at--) start += strlen((const char *)start) + 1;
+    if (count > 0) buf_append(name, start, strlen((const char *)start) + 1);
+    buf_close(&names);
+}
+
+/* One bit of one file changes while the node is down. It must notice or be unharmed; a node that refuses to start
+ * leaves the disk alone. Then the file is repaired, as from a backup, so that the cluster lives on. */
+static void rot_one(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[any_node(sim)];
+    struct buf name = {0};
+    struct buf rotten = {0};
+    sim_crash(sim, node->number, sim_chance(sim, 500));
+    file_name(&node->disk, sim_below(sim, 1000), &name);
+    const char *path = (const char *)name.data;
+    struct slice file = name.size > 0 ? sim_disk_file(&node->disk, path) : (struct slice){0};
+    if (file.size > 0) {
+        /* Mostly near the start, where there is something. */
+        const uint64_t reach = sim_chance(sim, 700) && file.size > 8192 ? 8192 : file.size;
+        const uint64_t bit = sim_below(sim, reach * 8);
+        sim_note(sim, "n%u: bit %" PRIu64 " of %s rots", node->number + 1, bit, path);
+        sim->counts.rots++;
+        sim_disk_flip(&node->disk, path, bit);
+        file = sim_disk_file(&node->disk, path);
+        buf_append(&rotten, file.data, file.size);
+        const uint64_t changes = node->disk.change_count;
+        node->may_refuse = true;
+        node->disk.capacity = UINT64_MAX; /* A refusal must be about the bit. */
+        if (!sim_start(sim, node->number)) {
+            sim->counts.refusals++;
+            if (node->disk.change_count != changes) {
+                sim_fail(sim, "n%u refused to start and yet changed its disk", node->number + 1);
+            }
+        }
+        node->may_refuse = false;
+        if (slice_equal(sim_disk_file(&node->disk, path), buf_slice(&rotten))) {
+            sim_disk_flip(&node->disk, path, bit);
+        }
+    }
+    buf_close(&name);
+    buf_close(&rotten);
+    if (node->core == NULL) sim_restart_later(sim, node->number, 1 + sim_below(sim, 300));
+}
+
 static void shift_clock(struct sim *sim)
 {
     struct sim_node *node = &sim->nodes[any_node(sim)];
@@ -185,6 +238,7 @@ static const struct fault faults[] = {
     {"stall disk", stall_disk, 4},
     {"fill disk", fill_disk, 4},
     {"shift clock", shift_clock, 4},
+    {"rot one", rot_one, 5},
 };
 #define FAULT_COUNT ((uint32_t)(sizeof faults / sizeof faults[0]))
 

@@ -188,7 +188,7 @@ uint64_t sim_net_send(struct sim *sim, struct sim_conn *conn, uint32_t end, cons
     struct sim_pipe *pipe = &conn->pipes[end];
     CHECK(conn->kind != SIM_CONN_FREE);
     CHECK(conn->is_open[end]);
-    if (conn->is_reset) return size;
+    if (conn->is_reset || !conn->is_open[1 - end]) return size; /* Nobody will read it. */
     const uint64_t used = pipe->data.size - pipe->start;
     const uint64_t room = used < sim->net.window ? sim->net.window - used : 0;
     const uint64_t taken = size < room ? size : room;
