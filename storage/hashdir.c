@@ -289,6 +289,21 @@ uint64_t *hashdir_find(const struct hashdir *dir, uint64_t hash, struct slice ke
     return NULL;
 }
 
+void hashdir_warm(const struct hashdir *dir, const uint64_t *hashes, uint32_t count)
+{
+    /* All buckets first, so that they are on their way together; then the entries they point at. */
+    for (uint32_t i = 0; i < count; i++) __builtin_prefetch(locate(dir, hashes[i] >> 32));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hashdir_bucket *bucket = locate(dir, hashes[i] >> 32);
+        const uint64_t tag = (hashes[i] >> 32) & (TAGS - 1);
+        for (uint32_t k = 0; k < HASHDIR_SLOTS; k++) {
+            if (bucket->slot[k] >> 48 != tag) continue;
+            __builtin_prefetch(slot_entry(bucket->slot[k]));
+            break; /* Two keys with one tag in a bucket are rare: the second loads when it is needed. */
+        }
+    }
+}
+
 struct keydir_entry *hashdir_entry(const uint64_t *slot)
 {
     return slot_entry(*slot);

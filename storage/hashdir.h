@@ -61,6 +61,8 @@ uint64_t hashdir_hash(const struct hashdir *dir, struct slice key);
 /* The slot that holds @key, or NULL. Valid until the next insertion or removal. */
 uint64_t *hashdir_find(const struct hashdir *dir, uint64_t hash, struct slice key);
 struct keydir_entry *hashdir_entry(const uint64_t *slot);
+/* Begins to load what hashdir_find will read for each of @hashes. Changes nothing. */
+void hashdir_warm(const struct hashdir *dir, const uint64_t *hashes, uint32_t count);
 /* Lets @slot point at @entry, which has the same key. */
 void hashdir_replace(uint64_t *slot, struct keydir_entry *entry);
 /* The key of @entry must not be there. */

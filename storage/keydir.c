@@ -75,6 +75,14 @@ const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice
     return slot != NULL ? hashdir_entry(slot) : NULL;
 }
 
+void keydir_warm(const struct keydir *keydir, const struct slice *keys, uint32_t count)
+{
+    uint64_t hashes[KEYDIR_WARM_MAX];
+    CHECK(count <= KEYDIR_WARM_MAX);
+    for (uint32_t i = 0; i < count; i++) hashes[i] = hashdir_hash(&keydir->dir, keys[i]);
+    hashdir_warm(&keydir->dir, hashes, count);
+}
+
 struct keydir_info keydir_info(const struct keydir_entry *entry)
 {
     const struct slice key = keydir_entry_key(entry);

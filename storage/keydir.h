@@ -45,6 +45,10 @@ uint64_t keydir_expiring(const struct keydir *keydir); /* keys that have an expi
 
 const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice key);
 struct keydir_info keydir_info(const struct keydir_entry *entry);
+/* Begins to load what looking up each of @keys will read, at most KEYDIR_WARM_MAX of them: worth it before as
+ * many look-ups or changes, whose cache misses then overlap. Changes nothing. */
+#define KEYDIR_WARM_MAX 16u
+void keydir_warm(const struct keydir *keydir, const struct slice *keys, uint32_t count);
 
 /* Sets or replaces. @value is copied when it is inline; else only its size counts. */
 void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint64_t revision,

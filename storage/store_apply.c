@@ -77,20 +77,30 @@ static enum err apply_command(struct store *store, const struct record *record, 
     if (err != ERR_NOT_FOUND) return err;
 
     effect_walk_open(&walk, record->payload);
-    while (effect_walk_next(&walk, &effect) == OK) {
-        const struct hint_entry entry = {
-            .kind = effect.kind,
-            .flags = effect.flags,
-            .offset = place.offset + RECORD_HEADER_SIZE + walk.offset,
-            .value_size = (uint32_t)effect.value.size,
-            .revision = revision_of(record->index, walk.ordinal),
-            .expiry_ms = effect.expiry_ms,
-            .key = effect.key,
-            .value = effect.value,
-        };
-        store_apply_entry(store->keys, place.file, &entry);
-        hint_add(&growth->hint, &entry);
-    }
+    uint32_t count = 0;
+    do {
+        struct hint_entry entries[KEYDIR_WARM_MAX];
+        struct slice keys[KEYDIR_WARM_MAX];
+        for (count = 0; count < KEYDIR_WARM_MAX; count++) {
+            if (effect_walk_next(&walk, &effect) != OK) break;
+            entries[count] = (struct hint_entry){
+                .kind = effect.kind,
+                .flags = effect.flags,
+                .offset = place.offset + RECORD_HEADER_SIZE + walk.offset,
+                .value_size = (uint32_t)effect.value.size,
+                .revision = revision_of(record->index, walk.ordinal),
+                .expiry_ms = effect.expiry_ms,
+                .key = effect.key,
+                .value = effect.value,
+            };
+            keys[count] = effect.key;
+        }
+        keydir_warm(store->keys, keys, count);
+        for (uint32_t i = 0; i < count; i++) {
+            store_apply_entry(store->keys, place.file, &entries[i]);
+            hint_add(&growth->hint, &entries[i]);
+        }
+    } while (count == KEYDIR_WARM_MAX);
     return OK;
 }
 

@@ -540,6 +540,25 @@ TEST(keydir, scan_in_single_steps_is_whole_in_every_state_of_growth)
     keydir_destroy(keydir);
 }
 
+TEST(keydir, warming_any_keys_changes_nothing_in_every_state_of_growth)
+{
+    struct keydir *keydir = keydir_create(8);
+    char text[KEYDIR_WARM_MAX][32];
+    struct slice keys[KEYDIR_WARM_MAX] = {{0}};
+    keydir_warm(keydir, keys, 0);
+    keydir_warm(keydir, keys, 1);
+    for (uint64_t i = 0; i < 3000; i++) {
+        keydir_put(keydir, numbered(text[0], i), slice_text("value"), 1, 0, (struct place){0});
+        /* Some are there, some are not, one is empty. */
+        for (uint32_t k = 0; k + 1 < KEYDIR_WARM_MAX; k++) keys[k] = numbered(text[k], i - 8 + k);
+        keydir_warm(keydir, keys, KEYDIR_WARM_MAX);
+        EXPECT_EQ(keydir_count(keydir), i + 1);
+        EXPECT_TRUE(keydir_find(keydir, numbered(text[0], i + 1)) == NULL);
+    }
+    keydir_check(keydir);
+    keydir_destroy(keydir);
+}
+
 TEST(keydir, scan_begins_exactly_at_its_cursor)
 {
     const uint64_t count = 500;

@@ -82,6 +82,28 @@ static void append_many(uint32_t count)
     model_idle(&model);
 }
 
+TEST(store, an_entry_of_any_number_of_effects_is_applied_whole)
+{
+    /* The store looks up KEYDIR_WARM_MAX keys in one go: fewer, exactly as many, more, several times as many. */
+    model_init(&model, 6);
+    model_bootstrap(&model);
+    for (uint32_t count = 0; count <= 3 * KEYDIR_WARM_MAX + 1; count++) {
+        struct buf payload = {0};
+        buf_u32(&payload, count);
+        buf_u32(&payload, 0);
+        for (uint32_t i = 0; i < count; i++) model_random_effect(&model, &payload);
+        model_add(&model, RECORD_COMMAND, buf_slice(&payload));
+        buf_close(&payload);
+        store_append(model.store, buf_slice(&model.entries[model.last_index]->record));
+        store_flush(model.store);
+        model_settle(&model);
+        EXPECT_EQ(store_applied_index(model.store), model.last_index);
+        model_compare(&model);
+    }
+    store_close(model.store);
+    model_close(&model);
+}
+
 TEST(store, full_segments_become_the_base)
 {
     model_init(&model, 3);
