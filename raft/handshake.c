@@ -78,7 +78,7 @@ static const char *objection(const struct peers *peers, const struct wire_frame 
     if (frame->from == peers->self.node_id) return "it has our own node id";
     if (frame->to != peers->self.node_id) return "it takes us for another node";
     if (peer == NULL) return "it is no member that we know";
-    if (!peer->is_known) return NULL;
+    if (peer->identity.directory_id == 0) return NULL; /* nobody ever met it, see identity.h */
     /* Two data directories under one id mean a wiped disk or a second copy of the node: votes and
      * acknowledgements that were given under this id may be forgotten. */
     if (identity->directory_id != peer->identity.directory_id) {

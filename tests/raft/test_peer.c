@@ -176,8 +176,29 @@ static void restored_disk(struct peers *a, struct peers *b)
     a->self.incarnation = 4;
 }
 
+/* What was read from the disk counts although they did not meet since our start. */
+static void forget_meeting(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    peers_find(b, a->self.node_id)->is_known = false;
+}
+
+static void wiped_disk_after_restart(struct peers *a, struct peers *b)
+{
+    forget_meeting(a, b);
+    a->self.directory_id++;
+}
+
+static void restored_disk_after_restart(struct peers *a, struct peers *b)
+{
+    forget_meeting(a, b);
+    a->self.incarnation = 4;
+}
+
 TEST(peer, handshake_refuses_whoever_does_not_belong)
 {
+    expect_refusal(wiped_disk_after_restart, "data directory is not the one");
+    expect_refusal(restored_disk_after_restart, "an older copy");
     expect_refusal(other_cluster, "another cluster");
     expect_refusal(other_token, "cluster-token");
     expect_refusal(own_id, "our own node id");
