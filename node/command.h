@@ -25,6 +25,8 @@ enum command_flag {
         8, /* Looks at the applied keys as a whole: waits until all before it is applied. */
     CMD_FREES = 16, /* A write that is still taken when the disk is full. */
     CMD_FAST = 32,  /* For COMMAND INFO: constant or logarithmic time. */
+    CMD_TOPOLOGY =
+        64, /* Local, but waits for a leader to be known: clients build their map from it. */
 };
 
 struct eval {
@@ -148,6 +150,9 @@ void cmd_info(struct eval *eval);
 void cmd_config(struct eval *eval);
 void cmd_time(struct eval *eval);
 void cmd_role(struct eval *eval);
+
+void cmd_cluster(struct eval *eval);
+void cmd_readonly(struct eval *eval);
 
 void cmd_kv_get(struct eval *eval);
 void cmd_kv_range(struct eval *eval);

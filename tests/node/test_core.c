@@ -448,3 +448,38 @@ TEST(core, a_client_that_closed_its_sending_half_is_answered)
     EXPECT_TEXT((const char *)client->out.data, "+OK\r\n$1\r\nv\r\n");
     fixture_close(&f);
 }
+
+TEST(core, cluster_clients_find_one_shard_that_owns_all_slots)
+{
+    struct fixture f;
+    char id[41];
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "CLUSTER SLOTS"),
+                "-ERR This instance has cluster support disabled\r\n");
+    fixture_stop(&f);
+    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
+    (void)snprintf(f.config.advertise_cluster_client, sizeof f.config.advertise_cluster_client,
+                   "127.0.0.1:7301");
+    fixture_start(&f);
+    f.clients[0].session = core_client_open(f.core, &f.clients[0], CORE_FACE_CLUSTER, "x");
+    const char *reply = fixture_say(&f, "CLUSTER MYID");
+    EXPECT_TRUE(strncmp(reply, "$40\r\n", 5) == 0);
+    (void)snprintf(id, sizeof id, "%.40s", reply + 5);
+    reply = fixture_say(&f, "CLUSTER SLOTS");
+    EXPECT_TRUE(
+        strncmp(reply, "*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$9\r\n127.0.0.1\r\n:7301\r\n", 46) == 0);
+    EXPECT_TRUE(strstr(reply, id) != NULL);
+    reply = fixture_say(&f, "CLUSTER NODES");
+    EXPECT_TRUE(strstr(reply, "127.0.0.1:7301@7301 myself,master - 0 0 ") != NULL);
+    EXPECT_TRUE(strstr(reply, " connected 0-16383\n") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "CLUSTER INFO"), "cluster_state:ok") != NULL);
+    EXPECT_TRUE(strstr(fixture_say(&f, "CLUSTER SHARDS"), "master") != NULL);
+    EXPECT_TEXT(fixture_say(&f, "CLUSTER KEYSLOT {user}1"), ":5474\r\n");
+    EXPECT_TRUE(
+        strncmp(fixture_say(&f, "CLUSTER MEET a 1"), "-ERR unknown subcommand 'MEET'", 30) == 0);
+    EXPECT_TEXT(fixture_say(&f, "READONLY"), "+OK\r\n");
+    EXPECT_TRUE(strstr(fixture_say(&f, "HELLO"), "cluster") != NULL);
+    EXPECT_TEXT(fixture_say(&f, "SET k v"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SELECT 1"), "-ERR SELECT is not allowed in cluster mode\r\n");
+    fixture_close(&f);
+}
