@@ -61,6 +61,7 @@ static struct sim_conn *conn_new(struct sim *sim, enum sim_conn_kind kind, uint3
         conn->is_open[1] = true;
         conn->is_paused = false;
         conn->is_reset = false;
+        conn->is_broken = false;
         conn->handle = NULL;
         for (uint32_t end = 0; end < 2; end++) {
             struct sim_pipe *pipe = &conn->pipes[end];
@@ -285,7 +286,8 @@ static uint64_t do_peer_send(void *context, uint64_t node_id, const uint8_t *dat
 {
     struct sim_node *node = context;
     struct sim_conn *conn = dialled(node, node_id);
-    if (conn == NULL) return size; /* As the host: what nobody can take is gone. */
+    if (conn == NULL) return 0;
+    if (conn->is_broken) return size;
     return sim_net_send(node->sim, conn, 0, data, size);
 }
 
@@ -293,7 +295,10 @@ static void do_peer_close(void *context, uint64_t node_id)
 {
     struct sim_node *node = context;
     struct sim_conn *conn = dialled(node, node_id);
-    if (conn != NULL) sim_net_end(node->sim, conn, 0);
+    if (conn == NULL || conn->is_broken) return;
+    /* As the host: the core is told that the connection is down, but not within this call. */
+    conn->is_broken = true;
+    sim_schedule(node->sim, node->sim->now, SIM_EVENT_LOST, target_of(conn, 0), conn->generation);
 }
 
 static void do_log(void *context, int level, const char *line)
@@ -334,7 +339,7 @@ static void give_bytes(struct sim *sim, struct sim_conn *conn, uint32_t end, str
         core_client_bytes(node->core, conn->handle, bytes.data, bytes.size);
     } else if (end == 1) {
         core_link_bytes(node->core, conn->handle, bytes.data, bytes.size);
-    } else {
+    } else if (!conn->is_broken) {
         core_peer_bytes(node->core, id_of_number(node, conn->to), bytes.data, bytes.size);
     }
     sim_wake(sim, node->number);

@@ -56,6 +56,7 @@ struct sim_conn {
     bool is_open[2];     /* this end has not closed and has not been told of the end */
     bool is_paused;      /* end 1 does not read */
     bool is_reset;       /* whatever is written is lost */
+    bool is_broken;      /* the core at end 0 has given it up */
     void *handle;        /* the core's session or link */
     struct sim_pipe pipes[2];
 };
