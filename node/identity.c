@@ -47,9 +47,9 @@ static enum err read_file(struct disk *disk, const char *name, uint64_t magic, s
         bytes->size -= 8;
         return OK;
     }
-    (void)snprintf(
-        message, 512, "file %s: %s; nothing was changed: keep a copy of the data directory and %s",
-        name, err_name(err), err == ERR_NEWER ? "start the newer program" : "replace this node");
+    (void)snprintf(message, 512, "file %s: %s; %s", name, err_name(err),
+                   err == ERR_NEWER ? "nothing was changed: start the newer program that wrote it"
+                                    : ADVICE_DAMAGED);
     return err;
 }
 
@@ -137,8 +137,8 @@ static enum err make(const struct config *config, struct disk *disk, uint64_t ra
     if (is_used) {
         (void)snprintf(
             message, 512,
-            "file identity is missing but folder shard-0000 is not empty; nothing was changed: put "
-            "the file back from a copy, or replace this node");
+            "file identity is missing but folder shard-0000 is not empty; put the file back from a "
+            "copy; " ADVICE_DAMAGED);
         return ERR_CORRUPT;
     }
     if (config->member_count == 0) {

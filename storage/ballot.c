@@ -6,9 +6,7 @@
 #define BALLOT_MAGIC UINT64_C(0x313045544f56564b) /* "KVVOTE01" */
 #define BALLOT_VERSION 1u
 #define CHECKED_SIZE 56u
-#define ADVICE                                                                                     \
-    "keep a copy of the data directory, move it away and replace this node by a new one with a "   \
-    "new id, which gets the data from its peers"
+#define ADVICE ADVICE_DAMAGED
 
 void ballot_encode(const struct ballot *ballot, uint64_t cluster_id, uint64_t node_id,
                    uint8_t *copy)

@@ -4,10 +4,6 @@
 #include "storage/base/mem.h"
 #include "storage/log_index.h"
 
-#define ADVICE                                                                                     \
-    "nothing was changed; keep a copy of the data directory, move it away and replace this node "  \
-    "by a new one, which gets the data from its peers"
-
 /* What follows the last intact group of a file. */
 enum rest {
     REST_CLEAN,   /* zeros, or the end of the file */
@@ -64,17 +60,8 @@ static enum err refuse(struct recover *recover, enum err err, uint32_t number, u
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, recover->config->folder, number);
     recover->message->size = 0;
-    buf_printf(recover->message, "%s: offset %llu: %s: ", name, (unsigned long long)offset, what);
-    switch (err) {
-    case ERR_FOREIGN:
-        buf_text(recover->message, "nothing was changed; check which data directory this is");
-        break;
-    case ERR_NEWER:
-        buf_text(recover->message, "nothing was changed; start the newer version that wrote it");
-        break;
-    case ERR_CORRUPT: buf_text(recover->message, ADVICE); break;
-    default: buf_text(recover->message, err_name(err)); break;
-    }
+    buf_printf(recover->message, "%s: offset %llu: %s; %s", name, (unsigned long long)offset, what,
+               err_advice(err));
     return err;
 }
 

@@ -6,9 +6,6 @@
 #include "storage/recover.h"
 #include "storage/store_inner.h"
 
-#define ADVICE                                                                                     \
-    "stop, keep a copy of this data directory, then replace this node: its peers have the data"
-
 /* What a start collects. */
 struct load {
     struct store *store;
@@ -16,11 +13,12 @@ struct load {
     struct buf rebuilt; /* u32 positions in the manifest: files whose hint must be written again */
 };
 
-static void refuse(struct load *load, const char *file, uint64_t offset, const char *wrong)
+static void refuse(struct load *load, enum err err, const char *file, uint64_t offset,
+                   const char *wrong)
 {
     load->message->size = 0;
-    buf_printf(load->message, "%s: offset %llu: %s; " ADVICE, file, (unsigned long long)offset,
-               wrong);
+    buf_printf(load->message, "%s: offset %llu: %s; %s", file, (unsigned long long)offset, wrong,
+               err_advice(err));
 }
 
 /* ---- manifest ------------------------------------------------------------------------------------- */
@@ -58,11 +56,11 @@ static enum err load_manifest(struct load *load)
         err = ERR_FOREIGN;
     }
     if (err != OK) {
-        refuse(load, name, 0, wrong);
+        refuse(load, err, name, 0, wrong);
         return err;
     }
     err = snapshot_settle(&store->incoming, &store->manifest);
-    if (err != OK) refuse(load, name, 0, "a file it names cannot be moved to its place");
+    if (err != OK) refuse(load, err, name, 0, "a file it names cannot be moved to its place");
     return err;
 }
 
@@ -94,14 +92,14 @@ static enum err build_hint(struct load *load, const struct log_file *file, struc
     enum err err = config->disk->open(config->disk->context, name, false, &source.handle);
     if (err == ERR_NOT_FOUND) err = ERR_CORRUPT;
     if (err != OK) {
-        refuse(load, name, 0, "the manifest names this file, and it cannot be opened");
+        refuse(load, err, name, 0, "the manifest names this file, and it cannot be opened");
         return err;
     }
     const char *wrong = NULL;
     uint64_t offset = 0;
     err = hint_build(hint, &source, &wrong, &offset);
     config->disk->close(config->disk->context, source.handle);
-    if (err != OK) refuse(load, name, offset, wrong);
+    if (err != OK) refuse(load, err, name, offset, wrong);
     return err;
 }
 

@@ -26,3 +26,14 @@ const char *err_name(enum err err)
     }
     return "unknown error";
 }
+
+const char *err_advice(enum err err)
+{
+    switch (err) {
+    case ERR_FOREIGN: return "nothing was changed: check which data directory this is";
+    case ERR_NEWER: return "nothing was changed: start the newer version that wrote it";
+    case ERR_CORRUPT: return ADVICE_DAMAGED;
+    case ERR_NOSPACE: return "free space on this file system and start again";
+    default: return err_name(err);
+    }
+}

@@ -31,4 +31,12 @@ enum err {
 /* The name of @err in lower case words, for log lines. Never NULL. */
 const char *err_name(enum err err);
 
+/* What the operator does about damage; every refusal to start because of it ends so. */
+#define ADVICE_DAMAGED                                                                             \
+    "nothing was changed: keep a copy of the data directory; the other members go on without "     \
+    "this node, see \"A damaged node\" in docs/operations.md"
+
+/* The advice that belongs to a refusal because of @err. Never NULL. */
+const char *err_advice(enum err err);
+
 #endif

@@ -208,7 +208,7 @@ TEST(ballot, damaged_foreign_and_old_files_are_refused_with_advice)
     sim_disk_flip(&sim, "s/vote", BALLOT_COPY_SIZE * 8 + 300);
     const uint64_t changes = sim.change_count;
     EXPECT_EQ(reopen(), ERR_CORRUPT);
-    EXPECT_TRUE(strstr(said(), "replace this node") != NULL);
+    EXPECT_TRUE(strstr(said(), "A damaged node") != NULL);
     sim_disk_flip(&sim, "s/vote", 300);
     EXPECT_EQ(reopen(), OK);
     ballot_close(&file);
