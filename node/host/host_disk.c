@@ -426,6 +426,29 @@ static void on_async(uv_async_t *async)
     for (uint32_t i = 0; i < DISK_LANE_COUNT; i++) (void)lane_report(&disk->lanes[i], NULL);
 }
 
+/* What a crash left half made: nothing refers to it, and preallocated it may be large. */
+static void sweep_temporaries(int parent, const char *name)
+{
+    const int folder = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *listing = folder >= 0 ? fdopendir(folder) : NULL;
+    if (listing == NULL) {
+        if (folder >= 0) close(folder);
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(listing)) != NULL) {
+        if (is_temporary(entry->d_name)) (void)unlinkat(folder, entry->d_name, 0);
+    }
+    closedir(listing);
+}
+
+static void sweep(const struct host_disk *disk)
+{
+    sweep_temporaries(disk->folder, ".");
+    sweep_temporaries(disk->folder, "shard-0000");
+    sweep_temporaries(disk->folder, "shard-0000/incoming");
+}
+
 enum err host_disk_open(struct host_disk *disk, const char *path, char *message)
 {
     *disk = (struct host_disk){
@@ -448,7 +471,9 @@ enum err host_disk_open(struct host_disk *disk, const char *path, char *message)
                 .wait = disk_wait,
             },
     };
-    return host_folder_open(path, &disk->folder, &disk->lock, message);
+    const enum err err = host_folder_open(path, &disk->folder, &disk->lock, message);
+    if (err == OK) sweep(disk);
+    return err;
 }
 
 enum err host_disk_start(struct host_disk *disk, uv_loop_t *loop)

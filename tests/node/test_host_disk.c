@@ -237,6 +237,31 @@ TEST(host_disk, created_file_is_preallocated_private_and_reads_as_zeros)
     wipe(fixture.path);
 }
 
+TEST(host_disk, what_a_crash_left_half_made_is_swept_at_the_next_start)
+{
+    struct fixture fixture;
+    char path[256];
+    start(&fixture);
+    EXPECT_EQ(fixture.disk->make_folder(fixture.disk->context, "shard-0000"), OK);
+    EXPECT_EQ(fixture.disk->make_folder(fixture.disk->context, "shard-0000/incoming"), OK);
+    stop(&fixture);
+    static const char *const names[] = {"identity.tmp", "shard-0000/00000009.log.tmp",
+                                        "shard-0000/incoming/7.tmp", "shard-0000/kept"};
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", fixture.path, names[i]);
+        const int file = open(path, O_CREAT | O_WRONLY, 0600);
+        EXPECT_TRUE(file >= 0);
+        close(file);
+    }
+    start_at(&fixture);
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", fixture.path, names[i]);
+        EXPECT_EQ(access(path, F_OK) == 0, i == 3);
+    }
+    stop(&fixture);
+    wipe(fixture.path);
+}
+
 TEST(host_disk, replace_rename_remove_and_list)
 {
     struct fixture fixture;
