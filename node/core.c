@@ -171,7 +171,9 @@ const struct peer *core_leader_peer(struct core *core)
     const uint64_t leader = core_leader_id(core);
     if (leader == 0 || leader == core->identity.node_id) return NULL;
     const struct peer *peer = peers_find(&core->peers, leader);
-    return peer != NULL && peer->is_connected ? peer : NULL;
+    if (peer == NULL || !peer->is_connected) return NULL;
+    /* Its answers come over its own connection to us: nothing is asked that could not be answered. */
+    return core_has_link(core, leader) ? peer : NULL;
 }
 
 const char *core_node_name(const struct core *core, uint64_t node_id)

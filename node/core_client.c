@@ -161,6 +161,7 @@ static enum dispatch park(struct core *core, struct session *session)
         core->stats.parked_total++;
     }
     if (core->now_ms - session->parked_ms < core->config->park_ms) return DISPATCH_LATER;
+    if (session->forward_count > 0) return DISPATCH_LATER; /* Those before it are answered first. */
     core->stats.errors_total++;
     reply_error(session,
                 "CLUSTERDOWN no leader is known: the command was not carried out, try again later");
@@ -254,6 +255,10 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
         core->stats.errors_total++;
         reply_error(session, text);
         return DISPATCH_DONE;
+    }
+    if ((command->flags & CMD_TOPOLOGY) != 0 && core_leader_id(core) == 0 &&
+        session->face == CORE_FACE_CLUSTER) {
+        return park(core, session); /* A map without a leader would send clients nowhere. */
     }
     if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
     const bool local_read = core->config->reads == CONFIG_READS_LOCAL &&
@@ -461,10 +466,13 @@ static bool is_overdue(const struct core *core, const struct session *session)
 
 void core_tick_clients(struct core *core)
 {
+    const bool is_led = shard_ready(&core->shard) || core_leader_peer(core) != NULL;
     for (struct list *at = core->sessions.next, *next; at != &core->sessions; at = next) {
         next = at->next;
         struct session *session = LIST_ITEM(at, struct session, all);
         regulate(core, session);
+        /* What a connection waited for the last leader does not count when the next one is lost. */
+        if (is_led) session->parked_ms = 0;
         if (is_overdue(core, session)) {
             core->stats.idle_closed++;
             core_close_session(core, session);

@@ -73,6 +73,7 @@ struct session *core_find_session(struct core *core, uint64_t id);
 /* core_peer.c */
 void core_tick_links(struct core *core);
 void core_link_free(struct core *core, struct core_link *link);
+bool core_has_link(const struct core *core, uint64_t node_id); /* its connection to us is open */
 
 void core_log(struct core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -90,11 +90,25 @@ void core_peer_writable(struct core *core, uint64_t node_id)
 
 /* ---- incoming ------------------------------------------------------------------------------------------- */
 
+static void close_link(struct core *core, struct core_link *link);
+
+/* Strangers may not keep the members out: the oldest of them makes room. */
+static void evict_stranger(struct core *core)
+{
+    for (struct list *at = core->links.next; at != &core->links; at = at->next) {
+        struct core_link *link = LIST_ITEM(at, struct core_link, all);
+        if (link->link.from != 0) continue;
+        close_link(core, link);
+        return;
+    }
+}
+
 struct link *core_link_open(struct core *core, void *connection)
 {
     if (core->link_count >= LINKS_MAX) {
         core->stats.links_refused++;
-        return NULL;
+        evict_stranger(core);
+        if (core->link_count >= LINKS_MAX) return NULL;
     }
     struct core_link *link = mem_zero(sizeof *link);
     link_init(&link->link);
@@ -118,12 +132,10 @@ void core_link_free(struct core *core, struct core_link *link)
     mem_free(link);
 }
 
-/* True when another link of the same node is open: it dialled again before we saw the old one end. */
-static bool has_other_link(const struct core *core, const struct core_link *link)
+bool core_has_link(const struct core *core, uint64_t node_id)
 {
     for (const struct list *at = core->links.next; at != &core->links; at = at->next) {
-        const struct core_link *other = LIST_ITEM(at, const struct core_link, all);
-        if (other != link && other->link.from == link->link.from) return true;
+        if (LIST_ITEM(at, const struct core_link, all)->link.from == node_id) return true;
     }
     return false;
 }
@@ -131,11 +143,11 @@ static bool has_other_link(const struct core *core, const struct core_link *link
 static void link_gone(struct core *core, struct core_link *link)
 {
     const uint64_t from = link->link.from;
-    const bool other = from != 0 && has_other_link(core, link);
     core_link_free(core, link);
     if (from == 0) return;
     router_lost(core, from);
-    if (!other) router_drop_proxies(core, from);
+    /* Another one is there only for as long as supersede() takes, which drops them itself. */
+    if (!core_has_link(core, from)) router_drop_proxies(core, from);
 }
 
 void core_link_closed(struct core *core, struct link *link)
@@ -147,6 +159,21 @@ static void close_link(struct core *core, struct core_link *link)
 {
     core->net->link_close(core->net->context, link->connection);
     link_gone(core, link);
+}
+
+/* A node has one connection to us. When it dials again the one before is dead, even if its end never reached us, and
+ * what was lost with it, or while there was none, is not sent again: the answers that we wait for, and the requests
+ * that its proxies would go on from. */
+static void supersede(struct core *core, const struct core_link *link)
+{
+    const uint64_t from = link->link.from;
+    for (struct list *at = core->links.next, *next; at != &core->links; at = next) {
+        next = at->next;
+        struct core_link *other = LIST_ITEM(at, struct core_link, all);
+        if (other != link && other->link.from == from) close_link(core, other);
+    }
+    router_lost(core, from);
+    router_drop_proxies(core, from);
 }
 
 static void send_answer(struct core *core, struct core_link *link)
@@ -177,6 +204,7 @@ void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data,
         const uint64_t before = is_handshake ? known_of(core) : 0;
         err = link_next(&core->peers, inner, core->now_ms, &frame, message);
         if (is_handshake) remember(core, before);
+        if (is_handshake && inner->from != 0) supersede(core, link);
         if (err != OK) break;
         err = take_frame(core, &frame);
         if (err != OK) {

@@ -7,6 +7,7 @@
 #include "storage/base/hash.h"
 
 #define RETRY_MS 10u
+#define PATIENCE_ELECTIONS 5u         /* election timeouts that the leader may take for an answer */
 #define CREDIT_STEP_SIZE (256u * KIB) /* what makes a credit worth a frame */
 #define REPLIES_SIZE_MAX (2u * MIB)   /* in one frame, but for a single longer reply */
 #define UNCERTAIN_TEXT                                                                             \
@@ -42,6 +43,8 @@ const char *router_known_answer(struct slice name)
 
 static void begin_epoch(struct core *core, struct session *session, uint64_t node)
 {
+    /* The former leader keeps a proxy for the session until it is told, or loses us. */
+    if (session->forward_node != node) router_session_closed(core, session);
     session->forward_node = node;
     session->forward_losses = core->forward_losses;
     session->forward_lost_ms = 0;
@@ -103,10 +106,15 @@ static void send_unsent(struct core *core, struct session *session)
         }
         offset += forward->size;
     }
+    session->forward_unsent = 0;
+    if (count == 0) { /* Only what gets its answer here: a frame without a request is an error. */
+        peer_frame_cancel(peer, start);
+        return;
+    }
     put_u32(out->data + count_at, count);
     peer_frame_end(peer, start);
+    if (first == 0) session->forward_moved_ms = core->now_ms;
     session->forward_number += count;
-    session->forward_unsent = 0;
 }
 
 /* What is not asked of the leader (any more) is answered when it is its turn. */
@@ -159,7 +167,9 @@ static void send_again(struct core *core, struct session *session)
 {
     const struct peer *leader = core_leader_peer(core);
     if (shard_ready(&core->shard)) {
-        take_back(core, session);
+        /* In the middle of an argument that is dropped the parser may not begin anew: the rest of the argument would
+         * be read as commands. Its end comes, or router_tick() gives up. */
+        if (!session->parser.too_big) take_back(core, session);
         return;
     }
     if (leader == NULL) return;
@@ -204,12 +214,14 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
             session->retry_ms = core->now_ms + RETRY_MS;
             session->forward_losses = core->forward_losses - 1;
             session->forward_unsent = session->forward_count;
+            core_mark_dirty(core, session); /* Replies before it in the frame. */
             return OK;
         }
         buf_append(&session->out, reply.data, reply.size);
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         session->forward_answered++;
+        session->forward_moved_ms = core->now_ms;
         session->forward_bytes += reply.size;
         answer_own(core, session);
     }
@@ -271,16 +283,28 @@ static void give_up(struct core *core, struct session *session)
     if (session->forward_count == 0) list_remove(&session->waiting);
 }
 
+/* The leader speaks to us and yet does not answer: what we send does not reach it, although the connection looks whole
+ * (a proxy or a firewall between us may do that). A client that does not read its replies holds up only itself. */
+static bool is_unheard(const struct core *core, const struct session *session)
+{
+    const uint64_t patience_ms = (uint64_t)PATIENCE_ELECTIONS * core->config->election_timeout_ms;
+    if (session->forward_count == session->forward_unsent) return false;
+    if (session_end(session) != session->sent) return false;
+    return core->now_ms - session->forward_moved_ms >= patience_ms;
+}
+
 void router_tick(struct core *core)
 {
     const uint64_t leader = core_leader_id(core);
     for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
         next = at->next;
         struct session *session = LIST_ITEM(at, struct session, waiting);
+        router_credit(core, session); /* Once more if the queue was full when it was due. */
         if (session->retry_ms != 0) {
             if (core->now_ms >= session->retry_ms + core->config->park_ms) give_up(core, session);
         } else if (leader == session->forward_node) {
             session->forward_lost_ms = 0;
+            if (is_unheard(core, session)) core->net->peer_close(core->net->context, leader);
         } else if (session->forward_lost_ms == 0) {
             session->forward_lost_ms = core->now_ms;
         } else if (core->now_ms - session->forward_lost_ms >= core->config->election_timeout_ms) {
@@ -446,6 +470,9 @@ static void send_replies(struct core *core, struct session *proxy, uint32_t coun
     uint64_t start = 0;
     struct peer *peer = peers_find(&core->peers, proxy->origin_node);
     struct buf *out = NULL;
+    /* The process that asked is gone: the one that runs there now numbers its sessions and epochs from 1 as well, and
+     * would take the replies for those of another client. */
+    if (peer != NULL && peer->identity.incarnation != proxy->origin_incarnation) peer = NULL;
     if (peer != NULL) out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, &start);
     if (out == NULL && peer != NULL && peer->is_connected) {
         /* Its queue is full. A reply may not be skipped: break the connection, the origin then knows. */

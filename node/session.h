@@ -95,6 +95,7 @@ struct session {
     uint64_t forward_number;   /* Of the next request to send in this epoch. */
     uint64_t forward_answered; /* Number of the next answer expected in this epoch. */
     uint64_t forward_node;     /* Where they went. */
+    uint64_t forward_moved_ms; /* When the first of them was sent, or the last answer came. */
     uint64_t forward_lost_ms;  /* That node is not the leader any more since then; 0: it is. */
     uint64_t forward_losses;   /* core.forward_losses when this epoch began. */
     uint64_t forward_bytes;    /* Replies received in this epoch. */

@@ -1,0 +1,439 @@
+/* Three nodes in one process over byte streams that a test can cut, swallow and hold, each end on its own. */
+#include "node/router.h"
+#include "tests/node/core_fixture.h"
+#include "tests/test.h"
+
+#define NODES 3
+
+#define DIALS_MAX 64
+
+/* The acceptor's end of a connection: the dialler's may be gone. */
+struct far_end {
+    struct link *link; /* NULL: closed */
+    struct buf back;
+};
+
+/* The connections that one node dialled to another one, the newest of them last. */
+struct pipe {
+    bool is_up; /* as the dialler sees it */
+    uint32_t dials;
+    struct far_end ends[DIALS_MAX];
+    bool is_held;      /* it is not dialled again */
+    bool is_swallowed; /* what the dialler sends reaches nobody, and nobody notices */
+    struct buf there;
+};
+
+struct member {
+    struct trio *trio;
+    struct config config;
+    struct sim_disk disk;
+    struct net net;
+    struct core *core;
+    struct fixture_client client;
+    bool is_frozen;   /* the process does not run */
+    uint64_t replies; /* FORWARD_REPLY frames that it sent */
+    struct pipe to[NODES];
+};
+
+struct trio {
+    struct member members[NODES];
+    uint64_t now_ms;
+    uint64_t closes; /* times that a core broke its own connection */
+};
+
+static struct pipe *pipe_of(struct member *from, uint64_t node_id)
+{
+    for (int to = 0; to < NODES; to++) {
+        struct core *core = from->trio->members[to].core;
+        if (core != NULL && core->identity.node_id == node_id) return &from->to[to];
+    }
+    return NULL;
+}
+
+static uint64_t trio_peer_send(void *context, uint64_t id, const uint8_t *data, uint64_t size)
+{
+    struct pipe *pipe = pipe_of(context, id);
+    if (pipe == NULL || !pipe->is_up) return 0;
+    struct wire_frame frame;
+    uint64_t frame_size = 0;
+    for (uint64_t at = 0; at < size; at += frame_size) {
+        CHECK(wire_decode(slice_of(data + at, size - at), &frame, &frame_size) == OK);
+        if (frame.type == WIRE_FORWARD_REPLY) ((struct member *)context)->replies++;
+    }
+    if (!pipe->is_swallowed) buf_append(&pipe->there, data, size);
+    return size;
+}
+
+static struct far_end *newest(struct pipe *pipe)
+{
+    CHECK(pipe->dials > 0);
+    return &pipe->ends[pipe->dials - 1];
+}
+
+/* The dialler's end breaks. */
+static void cut_near(struct trio *trio, int from, int to)
+{
+    struct pipe *pipe = &trio->members[from].to[to];
+    if (!pipe->is_up) return;
+    pipe->is_up = false;
+    pipe->there.size = 0;
+    core_peer_down(trio->members[from].core, trio->members[to].core->identity.node_id);
+}
+
+/* The acceptor's end breaks. */
+static void cut_far(struct trio *trio, int from, int to)
+{
+    struct far_end *end = newest(&trio->members[from].to[to]);
+    struct link *link = end->link;
+    end->link = NULL;
+    if (link != NULL) core_link_closed(trio->members[to].core, link);
+}
+
+static void trio_peer_close(void *context, uint64_t id)
+{
+    struct member *member = context;
+    struct pipe *pipe = pipe_of(member, id);
+    if (pipe == NULL || !pipe->is_up) return;
+    member->trio->closes++;
+    pipe->is_up = false;
+    pipe->is_swallowed = false;
+    pipe->there.size = 0;
+    core_peer_down(member->core, id);
+}
+
+static uint64_t trio_link_send(void *context, void *connection, const uint8_t *data, uint64_t size)
+{
+    (void)context;
+    buf_append(&((struct far_end *)connection)->back, data, size);
+    return size;
+}
+
+static void trio_link_close(void *context, void *connection)
+{
+    (void)context;
+    ((struct far_end *)connection)->link = NULL;
+}
+
+static void dial(struct trio *trio, int from, int to)
+{
+    struct pipe *pipe = &trio->members[from].to[to];
+    if (pipe->is_up || pipe->is_held || trio->members[to].is_frozen) return;
+    pipe->there.size = 0;
+    pipe->is_up = true;
+    CHECK(pipe->dials < DIALS_MAX);
+    struct far_end *end = &pipe->ends[pipe->dials++];
+    end->link = core_link_open(trio->members[to].core, end);
+    core_peer_up(trio->members[from].core, trio->members[to].core->identity.node_id);
+}
+
+static void carry(struct trio *trio, int from, int to)
+{
+    struct pipe *pipe = &trio->members[from].to[to];
+    struct buf bytes = {0};
+    if (!pipe->is_up) return;
+    struct far_end *end = newest(pipe);
+    if (end->link != NULL && pipe->there.size > 0 && !trio->members[to].is_frozen) {
+        buf_append(&bytes, pipe->there.data, pipe->there.size);
+        pipe->there.size = 0;
+        core_link_bytes(trio->members[to].core, end->link, bytes.data, bytes.size);
+    }
+    bytes.size = 0;
+    if (end->back.size > 0 && !trio->members[from].is_frozen) {
+        buf_append(&bytes, end->back.data, end->back.size);
+        end->back.size = 0;
+        core_peer_bytes(trio->members[from].core, trio->members[to].core->identity.node_id,
+                        bytes.data, bytes.size);
+    }
+    buf_close(&bytes);
+}
+
+static void trio_run(struct trio *trio, uint64_t ms)
+{
+    const uint64_t end = trio->now_ms + ms;
+    while (trio->now_ms < end) {
+        trio->now_ms++;
+        for (int from = 0; from < NODES; from++) {
+            for (int to = 0; to < NODES; to++) {
+                if (from == to || trio->members[from].is_frozen) continue;
+                if (trio->now_ms % 20 == 0) dial(trio, from, to);
+            }
+        }
+        for (int from = 0; from < NODES; from++) {
+            for (int to = 0; to < NODES; to++) {
+                if (from != to) carry(trio, from, to);
+            }
+        }
+        for (int at = 0; at < NODES; at++) {
+            struct member *member = &trio->members[at];
+            if (member->is_frozen) continue;
+            (void)sim_disk_turn(&member->disk, trio->now_ms);
+            core_turn(member->core, trio->now_ms, 1700000000000 + trio->now_ms);
+            core_check(member->core);
+        }
+    }
+}
+
+/* Node 0 leads at first; after it node 1, whose patience is the shorter one. */
+static void trio_open(struct trio *trio)
+{
+    static const char *const names[NODES] = {"a", "b", "c"};
+    static const char *const timeouts[NODES] = {"200", "1000", "3000"};
+    char message[512] = "";
+    int code = 0;
+    *trio = (struct trio){.now_ms = 1000};
+    for (int at = 0; at < NODES; at++) {
+        struct member *member = &trio->members[at];
+        member->trio = trio;
+        member->client.take_max = UINT64_MAX;
+        sim_disk_init(&member->disk, (uint64_t)at + 1);
+        config_defaults(&member->config, names[at]);
+        CHECK(config_set(&member->config, "cluster",
+                         "a=127.0.0.1:7101,b=127.0.0.1:7102,c=127.0.0.1:7103", message) == OK);
+        CHECK(config_set(&member->config, "heartbeat", "50", message) == OK);
+        CHECK(config_set(&member->config, "election-timeout", timeouts[at], message) == OK);
+        CHECK(config_set(&member->config, "segment-size", "1mb", message) == OK);
+        CHECK(config_set(&member->config, "max-value", "64kb", message) == OK);
+        CHECK(config_finish(&member->config, message) == OK);
+        member->net = (struct net){.context = member,
+                                   .client_send = fixture_send,
+                                   .client_pause = fixture_pause,
+                                   .client_close = fixture_close_client,
+                                   .peer_send = trio_peer_send,
+                                   .peer_close = trio_peer_close,
+                                   .link_send = trio_link_send,
+                                   .link_close = trio_link_close,
+                                   .log = fixture_log};
+        member->core = core_create(&member->config, &member->disk.disk, &member->net,
+                                   (uint64_t)at + 1);
+        CHECK(core_start(member->core, trio->now_ms, 1700000000000, message, &code) == OK);
+    }
+    for (int i = 0; i < 100 && !core_serving(trio->members[1].core, NULL); i++) trio_run(trio, 50);
+    trio_run(trio, 200);
+    CHECK(shard_ready(&trio->members[0].core->shard));
+    CHECK(core_serving(trio->members[1].core, NULL));
+}
+
+static void trio_close(struct trio *trio)
+{
+    for (int at = 0; at < NODES; at++) {
+        struct member *member = &trio->members[at];
+        core_destroy(member->core);
+        sim_disk_close(&member->disk);
+        buf_close(&member->client.out);
+        for (int to = 0; to < NODES; to++) {
+            buf_close(&member->to[to].there);
+            for (uint32_t i = 0; i < DIALS_MAX; i++) buf_close(&member->to[to].ends[i].back);
+        }
+    }
+}
+
+static void say_bytes(struct trio *trio, int at, const void *bytes, uint64_t size)
+{
+    struct member *member = &trio->members[at];
+    if (member->client.session == NULL) {
+        member->client.session = core_client_open(member->core, &member->client, CORE_FACE_CLIENT,
+                                                  "127.0.0.1:1");
+    }
+    core_client_bytes(member->core, member->client.session, bytes, size);
+}
+
+static void say(struct trio *trio, int at, const char *text)
+{
+    say_bytes(trio, at, text, strlen(text));
+}
+
+/* Everything that the client of @at was answered since the last time. */
+static const char *heard(struct trio *trio, int at)
+{
+    struct buf *out = &trio->members[at].client.out;
+    buf_u8(out, 0);
+    out->size = 0;
+    return (const char *)out->data;
+}
+
+TEST(router, commands_travel_to_the_leader)
+{
+    struct trio trio;
+    trio_open(&trio);
+    say(&trio, 1, "SET k v\r\nGET k\r\nINCR n\r\n");
+    trio_run(&trio, 50);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n$1\r\nv\r\n:1\r\n");
+    trio_close(&trio);
+}
+
+TEST(router, nothing_is_asked_while_the_answer_has_no_way_back)
+{
+    struct trio trio;
+    trio_open(&trio);
+    trio.members[0].to[1].is_held = true;
+    cut_near(&trio, 0, 1);
+    cut_far(&trio, 0, 1);
+    say(&trio, 1, "INCR n\r\n");
+    trio_run(&trio, 150);
+    EXPECT_TEXT(heard(&trio, 1), "");
+    trio.members[0].to[1].is_held = false;
+    trio_run(&trio, 300);
+    EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
+    trio_close(&trio);
+}
+
+TEST(router, an_answer_lost_in_a_half_dead_connection_is_noticed)
+{
+    struct trio trio;
+    trio_open(&trio);
+    say(&trio, 1, "INCR n\r\nGET n\r\n");
+    for (int i = 0; i < 20 && trio.members[0].core->stats.forwarded_in_total < 2; i++) {
+        trio_run(&trio, 1);
+    }
+    /* The leader's end breaks, ours looks whole: the old bytes are lost, then it dials again. */
+    cut_near(&trio, 0, 1);
+    trio.members[0].to[1].is_held = true;
+    trio_run(&trio, 60);
+    trio.members[0].to[1].is_held = false;
+    trio_run(&trio, 300);
+    const char *text = heard(&trio, 1);
+    EXPECT_TRUE(strncmp(text, "-UNCERTAIN ", 11) == 0);
+    EXPECT_TRUE(strstr(text, "\r\n$1\r\n1\r\n") != NULL);
+    EXPECT_EQ(trio.members[1].core->link_count, 2);
+    EXPECT_TRUE(trio.members[0].core->proxy_count <= 1);
+    trio_close(&trio);
+}
+
+TEST(router, a_leader_that_does_not_hear_us_is_dialled_again)
+{
+    struct trio trio;
+    trio_open(&trio);
+    trio.members[1].to[0].is_swallowed = true;
+    say(&trio, 1, "GET k\r\nINCR n\r\n");
+    trio_run(&trio, 4000);
+    EXPECT_TEXT(heard(&trio, 1), "");
+    trio_run(&trio, 1500);
+    EXPECT_EQ(trio.closes, 1);
+    const char *text = heard(&trio, 1);
+    EXPECT_TRUE(strncmp(text, "-TRYAGAIN ", 10) == 0);
+    EXPECT_TRUE(strstr(text, "-UNCERTAIN ") != NULL);
+    say(&trio, 1, "INCR n\r\n");
+    trio_run(&trio, 100);
+    EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
+    trio_close(&trio);
+}
+
+TEST(router, what_waits_for_a_leader_does_not_overtake_what_was_sent)
+{
+    struct trio trio;
+    trio_open(&trio);
+    say(&trio, 1, "SET k v\r\n");
+    trio_run(&trio, 50);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    say(&trio, 1, "GET k\r\n");
+    trio.now_ms++;
+    core_turn(trio.members[1].core, trio.now_ms, 1700000000000 + trio.now_ms);
+    struct session *session = trio.members[1].client.session;
+    EXPECT_EQ(session->forward_count, 1);
+    trio.members[0].is_frozen = true;
+    trio.members[2].is_frozen = true;
+    for (int i = 0; i < 3000 && core_leader_id(trio.members[1].core) != 0; i++) trio_run(&trio, 1);
+    say(&trio, 1, "SET k w\r\n");
+    for (int i = 0; i < 6000; i++) {
+        trio_run(&trio, 1);
+        if (trio.members[1].client.out.size > 0) break;
+    }
+    EXPECT_EQ(session->forward_count, 0);
+    trio_run(&trio, 4000);
+    const char *text = heard(&trio, 1);
+    EXPECT_TRUE(strncmp(text, "-CLUSTERDOWN ", 13) == 0);
+    EXPECT_TRUE(strstr(text + 1, "-CLUSTERDOWN ") != NULL);
+    trio_close(&trio);
+}
+
+TEST(router, a_dropped_argument_stays_one_when_leadership_comes_home)
+{
+    struct trio trio;
+    struct buf big = {0};
+    trio_open(&trio);
+    trio.members[1].config.park_ms = 30000;
+    say(&trio, 1, "SET k v\r\n");
+    trio_run(&trio, 50);
+    (void)heard(&trio, 1);
+    say(&trio, 1, "GET k\r\n");
+    trio.now_ms++;
+    core_turn(trio.members[1].core, trio.now_ms, 1700000000000 + trio.now_ms);
+    trio.members[0].is_frozen = true;
+    for (int to = 1; to < NODES; to++) {
+        cut_near(&trio, 0, to);
+        cut_far(&trio, 0, to);
+        cut_near(&trio, to, 0);
+        cut_far(&trio, to, 0);
+    }
+    /* Half of an argument that nobody keeps; the other half looks like a command. */
+    say(&trio, 1, "*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$400000\r\n");
+    memset(buf_extend(&big, 200000), 'x', 200000);
+    say_bytes(&trio, 1, big.data, big.size);
+    for (int i = 0; i < 600 && !shard_ready(&trio.members[1].core->shard); i++) {
+        trio_run(&trio, 20);
+    }
+    trio_run(&trio, 200);
+    EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
+    big.size = 0;
+    while (big.size < 200000) buf_text(&big, "\r\nSET k injected\r\n");
+    big.size = 200000;
+    buf_text(&big, "\r\nGET k\r\n");
+    say_bytes(&trio, 1, big.data, big.size);
+    trio_run(&trio, 300);
+    const char *text = heard(&trio, 1);
+    EXPECT_TRUE(strncmp(text, "$1\r\nv\r\n-TOOBIG ", 15) == 0);
+    EXPECT_TRUE(strstr(text, "\r\n$1\r\nv\r\n") != NULL);
+    EXPECT_TRUE(strstr(text, "injected") == NULL);
+    buf_close(&big);
+    trio_close(&trio);
+}
+
+TEST(router, a_new_process_does_not_get_the_answers_of_the_one_before)
+{
+    struct trio trio;
+    struct buf body = {0};
+    trio_open(&trio);
+    struct core *leader = trio.members[0].core;
+    struct core *origin = trio.members[1].core;
+    struct peer *peer = peers_find(&leader->peers, origin->identity.node_id);
+    buf_u64(&body, 1); /* session */
+    buf_u32(&body, 1); /* epoch */
+    buf_u64(&body, 0); /* number */
+    buf_u32(&body, 1); /* count */
+    buf_u8(&body, 2);  /* protocol */
+    buf_text(&body, "*2\r\n$3\r\nGET\r\n$4\r\nnone\r\n");
+    for (int round = 0; round < 2; round++) {
+        const struct wire_frame frame = {.type = WIRE_FORWARD,
+                                         .from = origin->identity.node_id,
+                                         .incarnation = peer->identity.incarnation - 1 +
+                                                        (uint64_t)round,
+                                         .body = buf_slice(&body)};
+        EXPECT_EQ(router_receive(leader, &frame), OK);
+        core_turn(leader, trio.now_ms, 1700000000000 + trio.now_ms);
+        const struct session *proxy = LIST_ITEM(leader->proxies.next, struct session, all);
+        for (int i = 0; i < 200 && proxy->answered == 0; i++) trio_run(&trio, 1);
+        EXPECT_EQ(proxy->answered, 1);
+        EXPECT_EQ(trio.members[0].replies, round);
+    }
+    buf_close(&body);
+    trio_close(&trio);
+}
+
+TEST(router, members_get_in_however_many_strangers_knock)
+{
+    struct trio trio;
+    trio_open(&trio);
+    static struct far_end strangers[100];
+    for (int i = 0; i < 100; i++) {
+        strangers[i].link = core_link_open(trio.members[0].core, &strangers[i]);
+        EXPECT_TRUE(strangers[i].link != NULL);
+    }
+    EXPECT_TRUE(trio.members[0].core->link_count <= 60);
+    EXPECT_TRUE(core_has_link(trio.members[0].core, trio.members[1].core->identity.node_id));
+    cut_near(&trio, 1, 0);
+    cut_far(&trio, 1, 0);
+    say(&trio, 1, "INCR n\r\n");
+    trio_run(&trio, 200);
+    EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
+    trio_close(&trio);
+}
