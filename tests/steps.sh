@@ -11,7 +11,16 @@ configure_and_build() {
     clang) options+=(-G Ninja -S . -B build/clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo) ;;
     *) options+=(--preset "$1") ;;
     esac
-    cmake "${options[@]}" && cmake --build "build/$1" --parallel "$jobs"
+    local targets=(all) file
+    if [ "$1" = fuzz ]; then
+        # Only what is fuzzed: the unit tests of this preset are those of asan.
+        targets=()
+        for file in tests/fuzz/fuzz_*.c; do
+            file=$(basename "$file" .c)
+            [ "$file" = fuzz_main ] || targets+=("$file")
+        done
+    fi
+    cmake "${options[@]}" && cmake --build "build/$1" --parallel "$jobs" --target "${targets[@]}"
 }
 
 # ctest's closing words as a count.
