@@ -327,7 +327,9 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     if (rv != 0) return blame(rv);
     if (replica->is_installing && !was_installing) {
         const uint64_t election_ms = replica->config.election_timeout_ms;
-        ship_begin(&replica->ship_in, from, election_ms, 15 * election_ms, replica->now_ms);
+        /* While a base is being received this node neither votes nor campaigns: when its source falls silent the
+         * cluster may need it. Whole files that are here already are kept for the next offer. */
+        ship_begin(&replica->ship_in, from, election_ms / 2, 3 * election_ms, replica->now_ms);
         /* The library answers an install when it is complete. A leader that hears nothing for a
          * heartbeat would take us for unreachable and offer its base with every further one. */
         replica_send_refusal(replica, from, 0);
@@ -393,12 +395,21 @@ static enum err receive_probe_result(struct replica *replica, const struct wire_
     return OK;
 }
 
+/* The peer is at work on the base that it was offered. */
+static void note_progress(struct replica *replica, uint64_t from)
+{
+    const struct peer *peer = peers_find(replica->peers, from);
+    if (peer == NULL) return;
+    replica->holds[peer - replica->peers->list].ms = replica->now_ms;
+}
+
 static enum err receive_ship(struct replica *replica, const struct wire_frame *frame)
 {
     enum err err = OK;
     switch (frame->type) {
     case WIRE_SHIP_WANT:
         err = ship_ask(&replica->ship_out, replica->peers, frame->from, frame->body);
+        if (err == OK) note_progress(replica, frame->from);
         break;
     case WIRE_SHIP_CHUNK:
         err = ship_chunk(&replica->ship_in, replica->store, frame->body, replica->now_ms);

@@ -200,6 +200,8 @@ static void send_install(struct replica *replica, struct peer *peer,
     store_ship_manifest(replica->store, &replica->manifest);
     message.manifest = buf_slice(&replica->manifest);
     send_message(replica, peer, &message);
+    replica->holds[place_of(replica, peer)] = (struct replica_hold){.index = base.index,
+                                                                    .ms = replica->now_ms};
     replica->stats.snapshots_sent++;
 }
 

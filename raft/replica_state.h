@@ -23,6 +23,8 @@
 /* Appends with entries to a peer with more than this in its queue are dropped: the library
  * repeats. */
 #define REPLICA_APPEND_QUEUE_SIZE_MAX (8u * MIB)
+#define REPLICA_HOLD_MS 60000u
+#define REPLICA_HOLD_ENTRIES_MAX (16u * 1024u * 1024u)
 /* One group write under way for longer: a leader goes silent and nobody campaigns. */
 #define REPLICA_STALL_SILENT_MS 1000u
 /* For longer than this: the disk is gone. */
@@ -49,6 +51,12 @@ struct replica_sent {
     uint64_t end;
     uint64_t commit;
     uint64_t ms;
+};
+
+/* A peer that was offered a base needs the entries behind it, or it is offered base after base. */
+struct replica_hold {
+    uint64_t index; /* of the base, then of what the peer has acknowledged; 0: nothing is held */
+    uint64_t ms;    /* last sign of progress */
 };
 
 struct replica {
@@ -84,8 +92,9 @@ struct replica {
     uint64_t lead_from; /* leader: first index whose size is in the ring */
     uint64_t uncommitted_size;
     uint32_t sizes[REPLICA_RING_COUNT];
-    struct replica_sent sent[PEERS_MAX]; /* as in struct peers */
-    uint64_t transfer_to;                /* 0: none */
+    struct replica_sent sent[PEERS_MAX];  /* as in struct peers */
+    struct replica_hold holds[PEERS_MAX]; /* likewise */
+    uint64_t transfer_to;                 /* 0: none */
     uint64_t transfer_ms;
     bool transfer_begun; /* the library knows */
 

@@ -32,6 +32,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     CHECK(message_size >= 512);
     CHECK(strlen(config->folder) <= NAME_SIZE_MAX);
     struct store *store = mem_zero(sizeof *store);
+    store->hold_index = UINT64_MAX;
     store->config = *config;
     store->keys = keydir_create(config->hash_seed);
     snapshot_init(&store->incoming, config->disk, config->folder, config->cluster_id,
@@ -202,6 +203,11 @@ uint64_t store_deadline(const struct store *store)
 bool store_nospace(const struct store *store)
 {
     return store->log.nospace;
+}
+
+void store_hold(struct store *store, uint64_t index)
+{
+    store->hold_index = index;
 }
 
 struct store_base store_base(const struct store *store)

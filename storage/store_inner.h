@@ -60,8 +60,9 @@ struct store {
     uint32_t growth_capacity;
     struct store_seal seal;
     struct snapshot incoming;
-    bool is_replaced;   /* A received base is the state on disk: only closing makes sense. */
-    struct buf scratch; /* The value that store_value() read. */
+    uint64_t hold_index; /* See store_hold(). */
+    bool is_replaced;    /* A received base is the state on disk: only closing makes sense. */
+    struct buf scratch;  /* The value that store_value() read. */
     uint64_t tail_hits;
     uint64_t tail_misses;
 };

@@ -164,7 +164,8 @@ static void retention_apply(struct store *store)
     const uint32_t number = store_seal_window(store);
     uint64_t first = store->manifest.base_index + 1;
     if (number != UINT32_MAX) first = log_segment_find(&store->log, number)->file.first_index;
-    log_drop_prefix(&store->log, first);
+    if (store->hold_index < first) first = store->hold_index + 1;
+    if (first > store->log.first_index) log_drop_prefix(&store->log, first);
 }
 
 static void manifest_taken(struct store *store)
