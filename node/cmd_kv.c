@@ -236,5 +236,8 @@ void cmd_kv_transfer(struct eval *eval)
         return;
     }
     shard_want_transfer(eval->shard, target, core->now_ms);
+    /* Who waited for a read round would, more often than not, be told that leadership was lost and nothing happened,
+     * and a follower would ask the next leader to hand over as well. */
+    eval->is_free = true;
     eval_ok(eval);
 }

@@ -44,6 +44,7 @@ struct eval {
     bool is_local;   /* Reads of this node's applied state alone (option reads = local). */
     bool is_applied; /* Looks at the applied state only (CMD_APPLIED), but may note what expired. */
     bool wrote;
+    bool is_free; /* The reply speaks of no key and promises nothing: it leaves at once. */
     bool damaged; /* A value could not be read from the disk. */
 };
 

@@ -240,7 +240,8 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     struct session_wait wait = {.wrote = eval.wrote};
     if (eval.batch > batches->retired_number) wait.batch = eval.batch;
     /* An entry that is proposed after the command came proves that we still lead; anything else needs a round. */
-    if (eval.batch != batches->open->number) wait.read = replica_read_request(shard->replica);
+    const bool needs_round = eval.batch != batches->open->number && !eval.is_free;
+    if (needs_round) wait.read = replica_read_request(shard->replica);
     if (eval.wrote) shard->write_count++;
     if (!eval.wrote) shard->read_count++;
     session_add_wait(session, wait);

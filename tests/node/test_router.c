@@ -437,3 +437,17 @@ TEST(router, members_get_in_however_many_strangers_knock)
     EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
     trio_close(&trio);
 }
+
+TEST(router, who_asks_for_a_transfer_is_not_told_that_it_failed_because_it_happened)
+{
+    for (int asked = 0; asked < 2; asked++) {
+        struct trio trio;
+        trio_open(&trio);
+        trio.members[2].is_frozen = true; /* The only one who could still confirm the old leader. */
+        say(&trio, asked, "KV.TRANSFER b\r\n");
+        trio_run(&trio, 500);
+        EXPECT_TEXT(heard(&trio, asked), "+OK\r\n");
+        EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
+        trio_close(&trio);
+    }
+}
