@@ -115,15 +115,17 @@ static void check_leader(struct sim *sim, const struct sim_node *node, uint64_t 
                (capacity - log->leaders_capacity) * sizeof *log->leaders);
         log->leaders_capacity = capacity;
     }
-    uint32_t *leader = &log->leaders[term];
+    /* A node that starts again must not lead in a term of its former life: it may have other entries. */
+    const uint64_t self = node->life * SIM_NODES_MAX + node->number;
+    uint64_t *leader = &log->leaders[term];
     if (*leader == 0) {
-        *leader = node->number + 1;
+        *leader = self;
         log->leader_count++;
         if (term > log->term_last) log->term_last = term;
         sim_note(sim, "n%u leads term %llu", node->number + 1, (unsigned long long)term);
-    } else if (*leader != node->number + 1) {
-        sim_fail(sim, "two leaders of term %llu: n%u and n%u", (unsigned long long)term, *leader,
-                 node->number + 1);
+    } else if (*leader != self) {
+        sim_fail(sim, "two leaders of term %llu: n%u and n%u", (unsigned long long)term,
+                 (unsigned)(*leader % SIM_NODES_MAX) + 1, node->number + 1);
     }
 }
 

@@ -21,7 +21,7 @@ struct check_log {
     struct check_log_entry *entries; /* by index */
     uint64_t capacity;
     uint64_t last;     /* highest index that anybody showed as committed */
-    uint32_t *leaders; /* by term: number of the node + 1, 0 when nobody led */
+    uint64_t *leaders; /* by term: life of the node that led, times SIM_NODES_MAX, and its number */
     uint64_t leaders_capacity;
     uint64_t leader_count; /* terms that had a leader */
     uint64_t term_last;    /* highest term with a leader */

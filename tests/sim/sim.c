@@ -91,7 +91,15 @@ void sim_note(struct sim *sim, const char *format, ...)
 
 uint64_t sim_node_now_ms(const struct sim_node *node)
 {
-    return node->mono_offset_ms + node->sim->now / SIM_MS;
+    const uint64_t rate = (uint64_t)(1000000 + node->mono_drift_ppm);
+    return node->mono_offset_ms + node->sim->now * rate / 1000000 / SIM_MS;
+}
+
+/* The time at which the monotonic clock of @node shows @ms, or a little later. */
+static uint64_t time_of(const struct sim_node *node, uint64_t ms)
+{
+    const uint64_t rate = (uint64_t)(1000000 + node->mono_drift_ppm);
+    return (ms - node->mono_offset_ms) * SIM_MS * 1000000 / rate + 2;
 }
 
 uint64_t sim_node_wall_ms(const struct sim_node *node)
@@ -308,7 +316,7 @@ static void turn(struct sim *sim, struct sim_node *node)
         return;
     }
     node->spin_count = 0;
-    if (deadline != UINT64_MAX) turn_at(node, (deadline - node->mono_offset_ms) * SIM_MS);
+    if (deadline != UINT64_MAX) turn_at(node, time_of(node, deadline));
 }
 
 static void disk_event(struct sim *sim, struct sim_node *node)
@@ -461,6 +469,8 @@ struct sim *sim_create(const struct sim_options *options)
         node->disk.latency_min = 50;
         node->disk.latency_max = 1500;
         configure(sim, node);
+        /* No promise may rest on clocks that run alike. */
+        if (sim_chance(sim, 500)) node->mono_drift_ppm = (int64_t)sim_below(sim, 500001) - 250000;
     }
     return sim;
 }

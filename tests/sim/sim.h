@@ -53,7 +53,8 @@ struct sim_node {
     uint64_t frozen_until;
     uint64_t turn_at; /* of the newest turn event; UINT64_MAX: none */
     uint64_t disk_at;
-    uint64_t mono_offset_ms; /* each process has its own monotonic clock */
+    uint64_t mono_offset_ms; /* each process has its own monotonic clock, */
+    int64_t mono_drift_ppm;  /* and each machine its own idea of a second */
     int64_t wall_offset_ms;
     int64_t wall_drift_ppm;
     bool is_dying;       /* calls of the network are void */

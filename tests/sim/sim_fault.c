@@ -5,6 +5,8 @@
 
 #include "tests/sim/sim.h"
 
+#define LOG_DATA_START 4096u /* behind the header of a segment */
+
 struct fault {
     const char *name;
     void (*strike)(struct sim *sim);
@@ -70,6 +72,19 @@ static void stop_one(struct sim *sim)
 static void freeze_one(struct sim *sim)
 {
     sim_freeze(sim, some_node(sim), 20 + sim_below(sim, sim_chance(sim, 300) ? 2500 : 500));
+}
+
+/* The leader sleeps until there is another one, wakes up alone, and believes that it still leads. */
+static void maroon_leader(struct sim *sim)
+{
+    const uint32_t leader = sim_leader(sim);
+    if (leader == UINT32_MAX) return;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (i == leader) continue;
+        sim_net_block(sim, leader, i);
+        if (sim_chance(sim, 500)) sim_net_block(sim, i, leader);
+    }
+    sim_freeze(sim, leader, 100 + sim_below(sim, 1000));
 }
 
 static void part(struct sim *sim)
@@ -159,16 +174,32 @@ static void fill_disk(struct sim *sim)
     disk->capacity = sim_disk_used(disk) + sim_below(sim, 100 * 1024);
 }
 
-/* The @at-th of the files of @disk, wrapped around; appended to @name with its final zero. */
-static void file_name(const struct sim_disk *disk, uint64_t at, struct buf *name)
+/* The end of what is not zero. */
+static uint64_t data_end(struct slice file)
+{
+    while (file.size > 0 && file.data[file.size - 1] == 0) file.size--;
+    return file.size;
+}
+
+/* Some file of @disk, mostly the newest one with anything in it; appended to @name with its final zero. */
+static void choose_file(struct sim *sim, const struct sim_disk *disk, bool newest, struct buf *name)
 {
     struct buf names = {0};
     uint64_t count = 0;
     sim_disk_names(disk, &names);
     for (uint64_t i = 0; i < names.size; i++) count += names.data[i] == 0;
+    uint64_t at = sim_below(sim, count);
     const uint8_t *start = names.data;
-    for (at = count > 0 ? at % count : 0; at > 0; at--) start += strlen((const char *)start) + 1;
-    if (count > 0) buf_append(name, start, strlen((const char *)start) + 1);
+    for (; count > 0; count--) {
+        const uint64_t size = strlen((const char *)start) + 1;
+        const bool is_log = size > 4 && memcmp(start + size - 5, ".log", 4) == 0;
+        if (newest ? is_log && data_end(sim_disk_file(disk, (const char *)start)) > LOG_DATA_START
+                   : at-- == 0) {
+            name->size = 0;
+            buf_append(name, start, size);
+        }
+        start += size;
+    }
     buf_close(&names);
 }
 
@@ -180,13 +211,16 @@ static void rot_one(struct sim *sim)
     struct buf name = {0};
     struct buf rotten = {0};
     sim_crash(sim, node->number, sim_chance(sim, 500));
-    file_name(&node->disk, sim_below(sim, 1000), &name);
+    const bool newest = sim_chance(sim, 500);
+    choose_file(sim, &node->disk, newest, &name);
     const char *path = (const char *)name.data;
     struct slice file = name.size > 0 ? sim_disk_file(&node->disk, path) : (struct slice){0};
     if (file.size > 0) {
-        /* Mostly near the start, where there is something. */
-        const uint64_t reach = sim_chance(sim, 700) && file.size > 8192 ? 8192 : file.size;
-        const uint64_t bit = sim_below(sim, reach * 8);
+        /* Near the end of the newest data lies what no durable mark proves yet, near the start the headers. */
+        const uint64_t end = newest ? data_end(file) : file.size;
+        const uint64_t reach = end > 8192 && sim_chance(sim, 700) ? 8192 : end;
+        const uint64_t at = newest ? end - reach + sim_below(sim, reach) : sim_below(sim, reach);
+        const uint64_t bit = at * 8 + sim_below(sim, 8);
         sim_note(sim, "n%u: bit %" PRIu64 " of %s rots", node->number + 1, bit, path);
         sim->counts.rots++;
         sim_disk_flip(&node->disk, path, bit);
@@ -228,6 +262,7 @@ static const struct fault faults[] = {
     {"keep one away", keep_one_away, 4},
     {"stop one", stop_one, 4},
     {"freeze one", freeze_one, 8},
+    {"maroon leader", maroon_leader, 6},
     {"part", part, 5},
     {"part one", part_one, 8},
     {"part a pair", part_pair, 5},

@@ -91,16 +91,21 @@ static uint64_t delay_of(struct sim *sim)
     return delay;
 }
 
-static void pipe_schedule(struct sim *sim, struct sim_conn *conn, uint32_t end)
+static void pipe_schedule_in(struct sim *sim, struct sim_conn *conn, uint32_t end, uint64_t wait)
 {
     struct sim_pipe *pipe = &conn->pipes[end];
     const bool is_empty = pipe->chunk_first == pipe->chunk_count;
     if (pipe->is_scheduled || (is_empty && !pipe->is_ending)) return;
     if (conn->is_reset) return; /* Each end learns of it at a time of its own. */
     uint64_t due = is_empty ? sim->now + delay_of(sim) : pipe->chunks[pipe->chunk_first].due;
-    if (due < sim->now) due = sim->now;
+    if (due < sim->now + wait) due = sim->now + wait;
     pipe->is_scheduled = true;
     sim_schedule(sim, due, SIM_EVENT_ARRIVE, target_of(conn, end), conn->generation);
+}
+
+static void pipe_schedule(struct sim *sim, struct sim_conn *conn, uint32_t end)
+{
+    pipe_schedule_in(sim, conn, end, 0);
 }
 
 static void pipe_add_chunk(struct sim *sim, struct sim_pipe *pipe, uint64_t size)
@@ -541,8 +546,9 @@ void sim_net_kick(struct sim *sim)
     for (uint32_t i = 0; i < SIM_CONNS_MAX; i++) {
         struct sim_conn *conn = &sim->net.conns[i];
         if (conn->kind == SIM_CONN_FREE) continue;
-        pipe_schedule(sim, conn, 0);
-        pipe_schedule(sim, conn, 1);
+        /* Which of the connections is read first is anybody's guess. */
+        pipe_schedule_in(sim, conn, 0, sim_below(sim, 2 * SIM_MS));
+        pipe_schedule_in(sim, conn, 1, sim_below(sim, 2 * SIM_MS));
     }
 }
 
