@@ -5,6 +5,7 @@
 #include "client/slot.h"
 #include "node/core_parts.h"
 #include "node/router.h"
+#include "node/warm.h"
 #include "storage/base/check.h"
 
 #define TURN_COMMANDS_MAX 512u /* of one session in one turn, so that none starves the others */
@@ -314,14 +315,36 @@ static void too_big(struct core *core, struct session *session)
     }
 }
 
-/* Runs what the session's input holds. True: it has more that could run at once. */
-static bool run_session(struct core *core, struct session *session)
+/* Requests the memory that the next commands will need: of @session, and of those in @work behind it. */
+static void look_ahead(struct core *core, const struct session *session, const struct list *work)
+{
+    struct warm warm = {0};
+    const struct list *next = work->next;
+    core->warm_left = WARM_MAX - 1; /* beside the command that is to run now */
+    if (!shard_ready(&core->shard)) return;
+    for (uint32_t i = 0; i < WARM_MAX; i++) {
+        const uint8_t *input = session->in.data + session->in_start;
+        if (!warm_look(&warm, slice_of(input, session_input(session)))) break;
+        if (next == work) break;
+        session = LIST_ITEM(next, const struct session, ready);
+        next = next->next;
+    }
+    warm_fetch(&warm, core->shard.store);
+}
+
+/* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
+static bool run_session(struct core *core, struct session *session, const struct list *work)
 {
     const struct resp_limits limits = limits_of(core);
     struct resp_parser *parser = &session->parser;
     for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
         if (session_input(session) == 0) session->begun_ms = 0;
         if (!may_run(session) || session_input(session) == 0) return false;
+        if (core->warm_left == 0) {
+            look_ahead(core, session, work);
+        } else {
+            core->warm_left--;
+        }
         const struct slice input = slice_of(session->in.data + session->in_start,
                                             session_input(session));
         const enum resp_status status = resp_parse(parser, &limits, input);
@@ -390,11 +413,12 @@ void core_serve_clients(struct core *core)
     work.next->prev = &work;
     work.prev->next = &work;
     list_init(&core->ready);
+    core->warm_left = 0;
     while (!list_empty(&work)) {
         struct session *session = LIST_ITEM(work.next, struct session, ready);
         list_remove(&session->ready);
         const uint64_t end = session_end(session);
-        if (run_session(core, session)) core->more = true;
+        if (run_session(core, session, &work)) core->more = true;
         core_track_waits(core, session);
         if (session_is_proxy(session)) {
             /* Replies that wait for nothing leave at once. */

@@ -46,6 +46,7 @@ struct core {
     struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */
     uint64_t forward_losses; /* Times that a connection to another node broke. */
+    uint32_t warm_left;      /* Commands to run before it is worth looking ahead again. */
     bool more;               /* A session has more to do than one turn allows. */
     uint64_t tick_ms;        /* Next look at timeouts. */
 

@@ -110,6 +110,9 @@ struct keydir *store_keys(struct store *store);
 /* The value of @entry. Borrowed until the next call of any function of this store.
  * ERR_CORRUPT, ERR_IO: @message-worthy damage; the caller answers an error and never invents a value. */
 enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value);
+/* Begins to load what looking up each of @keys will read, and its value too where @values says so and it is in
+ * memory. As many keys as keydir_warm takes. Changes nothing. */
+void store_warm(struct store *store, const struct slice *keys, const bool *values, uint32_t count);
 
 /* Applies retention, seals what can be sealed, makes the next segment ahead, writes a durable mark when
  * idle, retries what a full disk refused. Call once a turn. */

@@ -2,6 +2,8 @@
 #include "storage/base/mem.h"
 #include "storage/store_inner.h"
 
+#define WARM_VALUE_SIZE 384u
+
 /* ---- growing hints -------------------------------------------------------------------------------- */
 
 struct store_growth *store_growth(struct store *store, const struct log_file *file)
@@ -150,6 +152,11 @@ static enum err value_of(struct slice bytes, const struct keydir_info *info, boo
     return OK;
 }
 
+static uint64_t size_on_disk(const struct keydir_info *info)
+{
+    return align_up(EFFECT_HEADER_SIZE + info->key.size + info->value_size, 8);
+}
+
 enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value)
 {
     const struct keydir_info info = keydir_info(entry);
@@ -157,7 +164,7 @@ enum err store_value(struct store *store, const struct keydir_entry *entry, stru
         *value = info.inline_value;
         return OK;
     }
-    const uint64_t size = align_up(EFFECT_HEADER_SIZE + info.key.size + info.value_size, 8);
+    const uint64_t size = size_on_disk(&info);
     const struct slice memory = log_memory(&store->log, info.place, size);
     if (memory.data != NULL) {
         store->tail_hits++;
@@ -170,4 +177,21 @@ enum err store_value(struct store *store, const struct keydir_entry *entry, stru
     const enum err err = log_file_read(&store->log, info.place.file, info.place.offset, at, size);
     if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
     return value_of(slice_of(at, size), &info, true, value);
+}
+
+void store_warm(struct store *store, const struct slice *keys, const bool *values, uint32_t count)
+{
+    keydir_warm(store->keys, keys, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!values[i]) continue;
+        const struct keydir_entry *entry = keydir_find(store->keys, keys[i]);
+        if (entry == NULL) continue;
+        const struct keydir_info info = keydir_info(entry);
+        if (info.is_inline) continue;
+        const struct slice memory = log_memory(&store->log, info.place, size_on_disk(&info));
+        /* The processor goes on by itself with what follows in a longer value. */
+        for (uint64_t at = 0; at < memory.size && at < WARM_VALUE_SIZE; at += 64) {
+            __builtin_prefetch(memory.data + at);
+        }
+    }
 }

@@ -104,6 +104,27 @@ TEST(store, an_entry_of_any_number_of_effects_is_applied_whole)
     model_close(&model);
 }
 
+TEST(store, warming_changes_nothing)
+{
+    static const char *const names[] = {"", "absent", "key-00", "key-11", "key-22", "key-33"};
+    struct slice keys[KEYDIR_WARM_MAX];
+    bool values[KEYDIR_WARM_MAX];
+    model_init(&model, 7);
+    model_bootstrap(&model);
+    for (uint32_t round = 0; round < 40; round++) {
+        append_many(30);
+        for (uint32_t i = 0; i < KEYDIR_WARM_MAX; i++) {
+            keys[i] = slice_text(names[(i + round) % 6]);
+            values[i] = (i + round) % 4 != 0;
+        }
+        store_warm(model.store, keys, values, round % (KEYDIR_WARM_MAX + 1));
+        model_compare(&model);
+        if (round % 10 == 9) model_restart(&model); /* Now values are in no memory. */
+    }
+    store_close(model.store);
+    model_close(&model);
+}
+
 TEST(store, full_segments_become_the_base)
 {
     model_init(&model, 3);
