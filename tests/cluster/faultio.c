@@ -19,7 +19,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum call { CALL_WRITE = 1, CALL_SYNC = 2, CALL_NAME = 4, CALL_SPACE = 8 };
+/* fdatasync() is what the log is synced with, fsync() what new files and folders are. */
+enum call { CALL_WRITE = 1, CALL_SYNC = 2, CALL_NAME = 4, CALL_SPACE = 8, CALL_SYNC_NEW = 16 };
 enum action {
     ACTION_ERROR,
     ACTION_SHORT,
@@ -141,18 +142,18 @@ ssize_t write(int file, const void *data, size_t size)
     return result;
 }
 
-#define WRAP_SYNC(name)                                                                            \
+#define WRAP_SYNC(name, call)                                                                      \
     int name(int file)                                                                             \
     {                                                                                              \
         NEXT(int, #name, int);                                                                     \
-        const bool is_hit = is_ours(file) && hit(CALL_SYNC);                                       \
+        const bool is_hit = is_ours(file) && hit(call);                                            \
         if (fails(is_hit)) return -1;                                                              \
         const int result = next(file);                                                             \
         after(is_hit);                                                                             \
         return result;                                                                             \
     }
-WRAP_SYNC(fsync)
-WRAP_SYNC(fdatasync)
+WRAP_SYNC(fsync, CALL_SYNC_NEW)
+WRAP_SYNC(fdatasync, CALL_SYNC)
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to)
 {

@@ -9,7 +9,7 @@ import subprocess
 
 import harness
 
-WRITE, SYNC, NAME, SPACE = 1, 2, 4, 8
+WRITE, SYNC, NAME, SPACE, SYNC_NEW = 1, 2, 4, 8, 16
 ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER = range(5)
 EXIT_CODE = 113
 

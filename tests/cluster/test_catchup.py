@@ -94,8 +94,8 @@ class Catchup(unittest.TestCase):
     def test_receiver_is_killed_in_the_middle_of_the_install(self):
         self.crash_during_install(lambda cluster, late: late)
 
-    def test_sender_is_killed_in_the_middle_of_the_install(self):
-        self.crash_during_install(lambda cluster, late: cluster.leader(among=cluster.nodes[:2]))
+    def test_leader_is_killed_in_the_middle_of_the_install(self):
+        self.crash_during_install(lambda cluster, late: cluster.leader())
 
     def crash_during_install(self, victim_of):
         count = self.count() * 3

@@ -133,7 +133,7 @@ class FailingDisk(unittest.TestCase):
                 load.check(cluster.nodes)
 
     def test_sync_fails_with_eio(self):
-        self.fail_once_each(faultio.SYNC, (1, 2, 7), errno.EIO)
+        self.fail_once_each(faultio.SYNC | faultio.SYNC_NEW, (1, 2, 7), errno.EIO)
 
     def test_write_fails_with_eio(self):
         self.fail_once_each(faultio.WRITE, (1, 2, 7), errno.EIO)
@@ -166,7 +166,7 @@ class FailingDisk(unittest.TestCase):
             with Load(cluster.nodes) as load:
                 load.wait_ok(60)
                 victim = cluster.leader()
-                faults[victim].arm(faultio.WRITE | faultio.SYNC, faultio.ERROR_EVER, 1, errno.EIO)
+                faults[victim].arm(faultio.WRITE | faultio.SYNC | faultio.SYNC_NEW, faultio.ERROR_EVER, 1, errno.EIO)
                 self.assertEqual(EXIT_DISK, victim.wait_exit(), victim.log_tail())
                 victim.start(environment=faults[victim].environment)
                 code = victim.wait_exit()
@@ -178,7 +178,7 @@ class FailingDisk(unittest.TestCase):
 class EverySystemCall(unittest.TestCase):
     """A process that ends before or after any of its disk calls comes back with all that it acknowledged."""
 
-    CALLS = faultio.WRITE | faultio.SYNC | faultio.NAME | faultio.SPACE
+    CALLS = faultio.WRITE | faultio.SYNC | faultio.SYNC_NEW | faultio.NAME | faultio.SPACE
 
     def script(self, node, acknowledged):
         """Writes that fill several segments; remembers what was acknowledged. Ends early when the node does."""
