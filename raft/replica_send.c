@@ -200,8 +200,11 @@ static void send_install(struct replica *replica, struct peer *peer,
     store_ship_manifest(replica->store, &replica->manifest);
     message.manifest = buf_slice(&replica->manifest);
     send_message(replica, peer, &message);
-    replica->holds[place_of(replica, peer)] = (struct replica_hold){.index = base.index,
-                                                                    .ms = replica->now_ms};
+    /* A peer that is at work on an older base drops this offer: what it will need follows the older one. */
+    struct replica_hold *hold = &replica->holds[place_of(replica, peer)];
+    if (hold->index == 0 && peer->is_connected) {
+        *hold = (struct replica_hold){.index = base.index, .ms = replica->now_ms};
+    }
     replica->stats.snapshots_sent++;
 }
 

@@ -153,7 +153,8 @@ uint32_t store_seal_window(const struct store *store)
     uint32_t number = UINT32_MAX;
     for (uint32_t i = store->manifest.file_count; i > 0; i--) {
         size += store->manifest.files[i - 1].used;
-        if (size > store->config.retention_size) break;
+        /* The newest sealed file stays in any case: its last entry's term is what a peer at the base is asked for. */
+        if (size > store->config.retention_size && i < store->manifest.file_count) break;
         number = store->manifest.files[i - 1].number;
     }
     return number;
@@ -164,7 +165,7 @@ static void retention_apply(struct store *store)
     const uint32_t number = store_seal_window(store);
     uint64_t first = store->manifest.base_index + 1;
     if (number != UINT32_MAX) first = log_segment_find(&store->log, number)->file.first_index;
-    if (store->hold_index < first) first = store->hold_index + 1;
+    if (store->hold_index < first) first = store->hold_index;
     if (first > store->log.first_index) log_drop_prefix(&store->log, first);
 }
 
