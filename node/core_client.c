@@ -332,6 +332,40 @@ static void look_ahead(struct core *core, const struct session *session, const s
     warm_fetch(&warm, core->shard.store);
 }
 
+/* ---- what is on its way to other nodes' clients ------------------------------------------------------------- */
+
+static uint64_t *load_of(struct core *core, const struct session *proxy)
+{
+    const struct peer *peer = peers_find(&core->peers, proxy->origin_node);
+    return peer != NULL ? &core->proxy_load[peer - core->peers.list] : NULL;
+}
+
+static void measure_loads(struct core *core)
+{
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        core->proxy_load[i] = peer_queued(&core->peers.list[i]);
+    }
+    for (const struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
+        const struct session *proxy = LIST_ITEM(at, const struct session, all);
+        uint64_t *load = load_of(core, proxy);
+        if (load != NULL) *load += session_end(proxy) - proxy->sent;
+    }
+}
+
+/* Hundreds of clients of one follower, each with a moderate share, are more than one connection holds. */
+static bool is_loaded(struct core *core, const struct session *session)
+{
+    if (!session_is_proxy(session)) return false;
+    const uint64_t *load = load_of(core, session);
+    return load != NULL && *load >= CORE_FORWARD_SHARE_SIZE;
+}
+
+static void add_load(struct core *core, const struct session *session, uint64_t size)
+{
+    uint64_t *load = session_is_proxy(session) ? load_of(core, session) : NULL;
+    if (load != NULL) *load += size;
+}
+
 /* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
 static bool run_session(struct core *core, struct session *session, const struct list *work)
 {
@@ -340,6 +374,11 @@ static bool run_session(struct core *core, struct session *session, const struct
     for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
         if (session_input(session) == 0) session->begun_ms = 0;
         if (!may_run(session) || session_input(session) == 0) return false;
+        if (is_loaded(core, session)) {
+            core_mark_ready(core, session);
+            return false;
+        }
+        const uint64_t end = session_end(session);
         if (core->warm_left == 0) {
             look_ahead(core, session, work);
         } else {
@@ -380,6 +419,7 @@ static bool run_session(struct core *core, struct session *session, const struct
             return false;
         }
         session->begun_ms = 0;
+        add_load(core, session, session_end(session) - end);
         session->command_count++;
         core->stats.commands_total++;
         session_consume(session, size);
@@ -414,6 +454,7 @@ void core_serve_clients(struct core *core)
     work.prev->next = &work;
     list_init(&core->ready);
     core->warm_left = 0;
+    if (core->proxy_count > 0) measure_loads(core);
     while (!list_empty(&work)) {
         struct session *session = LIST_ITEM(work.next, struct session, ready);
         list_remove(&session->ready);

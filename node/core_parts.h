@@ -8,6 +8,9 @@
 #include "node/shard.h"
 #include "raft/peer.h"
 
+/* How much of the queue to a peer commands and replies on their way may take: the rest is for what nodes tell each
+ * other, and a queue that is full breaks the connection (router.c). */
+#define CORE_FORWARD_SHARE_SIZE (16u * MIB)
 #define CORE_TABLE_SIZE 4096u /* chains of the session and proxy tables */
 
 struct core_stats {
@@ -45,10 +48,13 @@ struct core {
     uint64_t next_session_id;
     struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */
-    uint64_t forward_losses; /* Times that a connection to another node broke. */
-    uint32_t warm_left;      /* Commands to run before it is worth looking ahead again. */
-    bool more;               /* A session has more to do than one turn allows. */
-    uint64_t tick_ms;        /* Next look at timeouts. */
+    uint64_t proxy_load
+        [PEERS_MAX]; /* Bytes of replies on their way to each peer's clients, in this turn. */
+    uint64_t forward_heard_ms; /* Last answer of a leader to anything that was forwarded. */
+    uint64_t forward_losses;   /* Times that a connection to another node broke. */
+    uint32_t warm_left;        /* Commands to run before it is worth looking ahead again. */
+    bool more;                 /* A session has more to do than one turn allows. */
+    uint64_t tick_ms;          /* Next look at timeouts. */
 
     struct list links; /* of struct core_link */
     uint32_t link_count;

@@ -89,7 +89,7 @@ static void send_unsent(struct core *core, struct session *session)
     uint32_t count = 0;
     uint64_t offset = session->forwarded_start;
     const uint32_t first = session->forward_count - session->forward_unsent;
-    if (peer == NULL) return;
+    if (peer == NULL || peer_queued(peer) >= CORE_FORWARD_SHARE_SIZE) return;
     struct buf *out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
     if (out == NULL) return; /* Not connected or its queue is full: a later turn, or router_lost. */
     buf_u64(out, session->id);
@@ -222,6 +222,7 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
         session_drop_forward(session);
         session->forward_answered++;
         session->forward_moved_ms = core->now_ms;
+        core->forward_heard_ms = core->now_ms;
         session->forward_bytes += reply.size;
         answer_own(core, session);
     }
@@ -290,7 +291,9 @@ static bool is_unheard(const struct core *core, const struct session *session)
     const uint64_t patience_ms = (uint64_t)PATIENCE_ELECTIONS * core->config->election_timeout_ms;
     if (session->forward_count == session->forward_unsent) return false;
     if (session_end(session) != session->sent) return false;
-    return core->now_ms - session->forward_moved_ms >= patience_ms;
+    /* One that answers others of our clients hears us: it has much to do. */
+    return core->now_ms - session->forward_moved_ms >= patience_ms &&
+           core->now_ms - core->forward_heard_ms >= patience_ms;
 }
 
 void router_tick(struct core *core)

@@ -451,3 +451,47 @@ TEST(router, who_asks_for_a_transfer_is_not_told_that_it_failed_because_it_happe
         trio_close(&trio);
     }
 }
+
+TEST(router, many_modest_clients_of_one_follower_do_not_overfill_the_connection)
+{
+    struct trio trio;
+    struct buf big = {0};
+    static struct fixture_client clients[150];
+    trio_open(&trio);
+    buf_text(&big, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000\r\n");
+    memset(buf_extend(&big, 60000), 'x', 60000);
+    buf_text(&big, "\r\n");
+    say_bytes(&trio, 1, big.data, big.size);
+    trio_run(&trio, 50);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    big.size = 0;
+    for (int i = 0; i < 20; i++) buf_text(&big, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    for (int i = 0; i < 150; i++) {
+        clients[i] = (struct fixture_client){.take_max = UINT64_MAX};
+        clients[i].session = core_client_open(trio.members[1].core, &clients[i], CORE_FACE_CLIENT,
+                                              "127.0.0.1:2");
+        core_client_bytes(trio.members[1].core, clients[i].session, big.data, big.size);
+    }
+    uint64_t most = 0;
+    for (int i = 0; i < 3000; i++) {
+        trio_run(&trio, 1);
+        uint64_t held = 0;
+        const struct core *leader = trio.members[0].core;
+        for (const struct list *at = leader->proxies.next; at != &leader->proxies; at = at->next) {
+            const struct session *proxy = LIST_ITEM(at, const struct session, all);
+            held += session_end(proxy) - proxy->sent;
+        }
+        if (held > most) most = held;
+        if (clients[149].out.size == 20 * 60010) break;
+    }
+    trio_run(&trio, 200);
+    EXPECT_TRUE(most > CORE_FORWARD_SHARE_SIZE / 2);
+    EXPECT_TRUE(most < CORE_FORWARD_SHARE_SIZE + 2 * MIB);
+    EXPECT_EQ(trio.closes, 0);
+    for (int i = 0; i < 150; i++) {
+        EXPECT_EQ(clients[i].out.size, 20 * 60010);
+        buf_close(&clients[i].out);
+    }
+    buf_close(&big);
+    trio_close(&trio);
+}
