@@ -426,10 +426,11 @@ class Cluster:
         leader = self.leader()
         return [node for node in self.alive() if node is not leader]
 
-    def wait_converged(self, seconds=20):
-        """Until every live node has applied what the leader has committed."""
+    def wait_converged(self, seconds=40):
+        """Until every live node has applied what the leader has committed now. A load may go on meanwhile."""
+        target = int(self.leader().status()["committed"])
+
         def converged():
-            target = int(self.leader().status()["committed"])
             return all(int(node.status()["applied"]) >= target for node in self.alive())
         wait_until("all nodes have applied the leader's log", converged, seconds, 0.1)
 
