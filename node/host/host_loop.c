@@ -1,6 +1,9 @@
 #include "node/host/host_loop.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +22,10 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-#define FLUSH_MS 1000u         /* for the last replies, after the core has ended */
+#define FLUSH_MS 1000u /* for the last replies, after the core has ended */
+#define TRIM_MS 10000u
+#define TRIM_SIZE                                                                                  \
+    (64u * MIB) /* what a burst left behind, from which giving it back is worth the while */
 #define FILES_RESERVED_MIN 32u /* handles for files, peers and listeners, beside those of clients */
 #define FILES_RESERVED_MAX 8192u
 #define FILES_MAX (4u * MIB)
@@ -42,6 +48,9 @@ struct host {
     bool is_ready_logged; /* "ready" was said */
     uint64_t file_limit;  /* file handles that this process may have */
     int exit_code;
+    uint64_t trim_ms;     /* next look at the memory */
+    uint64_t used_peak;   /* most bytes in use since the last look, */
+    uint64_t used_before; /* and before it */
 };
 
 static uint64_t wall_ms(void)
@@ -110,6 +119,22 @@ static void finish(struct host *host)
     arm(host, host->finish_ms);
 }
 
+/* The C library keeps what was freed, since buffers of a megabyte come and go. When a burst of clients has been gone
+ * for a while the system gets it back: that takes milliseconds, so never in the middle of the burst. */
+static void give_back(struct host *host, uint64_t now)
+{
+    const uint64_t used = mem_used();
+    if (used > host->used_peak) host->used_peak = used;
+    if (now < host->trim_ms) return;
+    const bool is_over = host->used_peak + TRIM_SIZE < host->used_before;
+#ifdef __GLIBC__
+    if (is_over) (void)malloc_trim(TRIM_SIZE / 4);
+#endif
+    if (is_over || host->used_peak > host->used_before) host->used_before = host->used_peak;
+    host->used_peak = used;
+    host->trim_ms = now + TRIM_MS;
+}
+
 static void turn(struct host *host)
 {
     uv_update_time(&host->loop);
@@ -119,6 +144,7 @@ static void turn(struct host *host)
         return;
     }
     core_turn(host->core, now, wall_ms());
+    give_back(host, now);
     const bool reported = host_net_turn(&host->net);
     host_http_turn(&host->http);
     host->exit_code = core_failed(host->core);
