@@ -249,8 +249,9 @@ static void advance_install(struct replica *replica)
     }
 }
 
-/* How far back the log is kept for peers that were offered a base. It ends when such a peer has reached the newest base,
- * shows no progress for REPLICA_HOLD_MS, or is so far behind that memory would suffer. */
+/* How far back the log is kept for peers that were offered a base. It ends when such a peer has
+ * reached the newest base, shows no progress for REPLICA_HOLD_MS, or is so far behind that memory
+ * would suffer. */
 static void hold_log(struct replica *replica)
 {
     uint64_t lowest = UINT64_MAX;

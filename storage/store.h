@@ -164,8 +164,9 @@ enum err store_install_finish(struct store *store);
 /* Ends receiving; complete files are kept until the next begin, or until this replica seals by itself. */
 void store_install_abort(struct store *store);
 
-/* Entries from @index on stay readable whatever retention says, as long as they are now: a peer that installs a base needs
- * what follows it. UINT64_MAX: no such wish. It costs memory only, no file is ever kept for it. */
+/* Entries from @index on stay readable whatever retention says, as long as they are now: a peer that
+ * installs a base needs what follows it. UINT64_MAX: no such wish. It costs memory only, no file is
+ * ever kept for it. */
 void store_hold(struct store *store, uint64_t index);
 
 /* ---- figures ------------------------------------------------------------------------------------- */
