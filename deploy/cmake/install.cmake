@@ -9,8 +9,17 @@ if(TARGET kvclient_shared AND EXISTS ${PROJECT_SOURCE_DIR}/client/kvclient.pc.in
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   # <client/kv.h>, as inside the project.
   install(FILES client/kv.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/client)
+  # The prefix follows from where the file lies, so that `cmake --install --prefix` and moved trees are right.
+  file(RELATIVE_PATH up ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+  string(REGEX REPLACE "/$" "" up "${up}")
+  set(KV_PC_PREFIX "\${pcfiledir}/${up}")
+  set(KV_PC_LIBDIR "\${pcfiledir}/..")
+  set(KV_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
   configure_file(client/kvclient.pc.in ${PROJECT_BINARY_DIR}/kvclient.pc @ONLY)
   # Also beside the library in the build tree, for trying things without an installation.
+  set(KV_PC_PREFIX ${PROJECT_SOURCE_DIR})
+  set(KV_PC_LIBDIR "\${pcfiledir}")
+  set(KV_PC_INCLUDEDIR "\${prefix}")
   configure_file(client/kvclient.pc.in ${PROJECT_BINARY_DIR}/lib/kvclient.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/kvclient.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endif()
