@@ -110,6 +110,11 @@ void cmd_set(struct eval *eval)
         eval_ok(eval);
     }
     if (!holds) return;
+    if (options.has_expiry && options.expiry_ms <= eval->now_ms) {
+        /* As in Redis 7 a time that is past already leaves no key behind. */
+        if (item.exists) eval_delete(eval, eval->args[1], &item);
+        return;
+    }
     eval_put(eval, eval->args[1], eval->args[2],
              options.keep_ttl ? item.expiry_ms : options.expiry_ms, &item);
 }

@@ -62,6 +62,9 @@ TEST(core, set_options)
     EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\n6\r\n");
     EXPECT_TEXT(fixture_say(&f, "SET past 1 PXAT 1000"), "+OK\r\n");
     EXPECT_TEXT(fixture_say(&f, "GET past"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SET k 8 EXAT 1"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":0\r\n");
     fixture_close(&f);
 }
 
