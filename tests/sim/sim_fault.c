@@ -325,6 +325,7 @@ void sim_fault_end(struct sim *sim)
     for (uint32_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->disk.capacity = UINT64_MAX;
+        node->disk.latency_min = 50;
         node->disk.latency_max = 1500;
         node->disk.stalled_until = 0;
         node->wall_drift_ppm = 0;

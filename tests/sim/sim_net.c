@@ -254,10 +254,16 @@ static uint64_t id_of_number(const struct sim_node *node, uint32_t number)
     return 0;
 }
 
+/* What a process says when its disk has stopped for good was never said. */
+static bool is_mute(const struct sim_node *node)
+{
+    return node->is_dying || sim_disk_stopped(&node->disk);
+}
+
 static uint64_t do_conn_send(void *context, void *connection, const uint8_t *data, uint64_t size)
 {
     struct sim_node *node = context;
-    if (node->is_dying) return size;
+    if (is_mute(node)) return size;
     return sim_net_send(node->sim, connection, 1, data, size);
 }
 
@@ -292,7 +298,7 @@ static uint64_t do_peer_send(void *context, uint64_t node_id, const uint8_t *dat
     struct sim_node *node = context;
     struct sim_conn *conn = dialled(node, node_id);
     if (conn == NULL) return 0;
-    if (conn->is_broken) return size;
+    if (conn->is_broken || is_mute(node)) return size;
     return sim_net_send(node->sim, conn, 0, data, size);
 }
 

@@ -62,7 +62,7 @@ static void fail_with_states(struct sim *sim, const char *what)
     sim_fail(sim, "%s:%s", what, text);
 }
 
-void sim_run_settle(struct sim *sim)
+static void serve(struct sim *sim)
 {
     sim_fault_end(sim);
     if (!sim_run_until_true(sim, HEAL_MS, all_serve) && !sim->has_failed) {
@@ -70,15 +70,10 @@ void sim_run_settle(struct sim *sim)
     }
     /* A connection may still be half dead: give it the time to be noticed. */
     sim_run_for(sim, 3000);
-    const uint64_t unknown = sim->clients.unknown_count;
-    const uint64_t failed = sim->clients.failed_count;
-    sim_client_finish(sim);
-    if (!sim_run_until_true(sim, FINAL_MS, sim_client_done) && !sim->has_failed) {
-        fail_with_states(sim, "clients get no answers after the heal");
-    }
-    if (sim->clients.unknown_count != unknown || sim->clients.failed_count != failed) {
-        fail_with_states(sim, "commands are refused in a healthy cluster");
-    }
+}
+
+static void agree(struct sim *sim)
+{
     if (!sim_run_until_true(sim, HEAL_MS, all_equal) && !sim->has_failed) {
         fail_with_states(sim, "nodes do not come to the same state");
     }
@@ -88,6 +83,27 @@ void sim_run_settle(struct sim *sim)
     if (!sim->has_failed && check_state_compare(sim) != sim->node_count) {
         fail_with_states(sim, "nodes have different states");
     }
+}
+
+void sim_run_converge(struct sim *sim)
+{
+    serve(sim);
+    agree(sim);
+}
+
+void sim_run_settle(struct sim *sim)
+{
+    serve(sim);
+    const uint64_t unknown = sim->clients.unknown_count;
+    const uint64_t failed = sim->clients.failed_count;
+    sim_client_finish(sim);
+    if (!sim_run_until_true(sim, FINAL_MS, sim_client_done) && !sim->has_failed) {
+        fail_with_states(sim, "clients get no answers after the heal");
+    }
+    if (sim->clients.unknown_count != unknown || sim->clients.failed_count != failed) {
+        fail_with_states(sim, "commands are refused in a healthy cluster");
+    }
+    agree(sim);
     if (!sim->has_failed) sim_client_check(sim);
 }
 

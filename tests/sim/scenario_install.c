@@ -1,0 +1,77 @@
+/* Nodes that come so late that the others have dropped the log that they need. */
+#include "tests/sim/scenario.h"
+
+#include "storage/store.h"
+
+/* Three nodes, of which the last was never started, and more log than anybody keeps. */
+static struct sim *begin_late(uint64_t seed)
+{
+    struct sim *sim = scenario_begin(3, 2, seed);
+    scenario_set(sim, 2, "k", 42);
+    scenario_fill(sim, 80);
+    const uint32_t leader = sim_leader(sim);
+    EXPECT_TRUE(store_first_index(core_store(sim->nodes[leader].core)) > 2);
+    return sim;
+}
+
+static bool has_installed(struct sim *sim)
+{
+    return sim->counts.installs > 0;
+}
+
+TEST(install, a_blank_node_gets_the_state_of_the_others)
+{
+    struct sim *sim = begin_late(31);
+    EXPECT_TRUE(sim_start(sim, 2));
+    EXPECT_TRUE(sim_run_until_true(sim, 10000, has_installed));
+    sim_run_converge(sim);
+    EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+    /* It is worth as much as any other: the two of the beginning may go. */
+    sim_crash(sim, 0, true);
+    EXPECT_TRUE(sim_wait_leader(sim, 5000));
+    EXPECT_EQ(scenario_get(sim, 0, "k"), 42);
+    scenario_end(sim);
+}
+
+/* The receiver loses power at each change of its disk, one run for each. */
+TEST(install, a_crash_of_the_receiver_at_any_point_leaves_old_or_new)
+{
+    uint32_t interrupted = 0;
+    for (uint64_t change = 1; change < 400; change += 1 + change / 12) {
+        struct sim *sim = begin_late(32);
+        sim_disk_stop_after(&sim->nodes[2].disk, change);
+        (void)sim_start(sim, 2);
+        for (uint32_t i = 0; i < 3000 && !sim_disk_stopped(&sim->nodes[2].disk); i++) {
+            if (has_installed(sim) && i > 1000) break;
+            sim_run_for(sim, 1);
+        }
+        const bool was_stopped = sim_disk_stopped(&sim->nodes[2].disk);
+        interrupted += was_stopped && sim->counts.installs == 0;
+        /* What it promised after the stop, it promised upon a ghost: nobody may have heard of it. */
+        sim_crash(sim, 2, true);
+        sim->nodes[2].durable.has_promises = false;
+        EXPECT_TRUE(sim_start(sim, 2));
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+        sim_run_converge(sim);
+        scenario_end(sim);
+        if (!was_stopped) break;
+    }
+    EXPECT_TRUE(interrupted > 5);
+}
+
+TEST(install, a_sender_that_dies_is_replaced_by_another)
+{
+    for (uint64_t seed = 41; seed <= 46; seed++) {
+        struct sim *sim = begin_late(seed);
+        EXPECT_TRUE(sim_start(sim, 2));
+        sim_run_for(sim, 200 + 30 * (seed - 41));
+        const uint32_t leader = sim_leader(sim);
+        EXPECT_NE(leader, NOBODY);
+        sim_crash(sim, leader, true);
+        sim_run_for(sim, 2000);
+        EXPECT_TRUE(sim_start(sim, leader));
+        sim_run_converge(sim);
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+        scenario_end(sim);
+    }
+}
