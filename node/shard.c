@@ -129,8 +129,11 @@ static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
         shard->transfer_wanted = false;
     }
     if (ready && !shard->was_ready && !shard->lost) {
+        const uint64_t stamp = store_last_stamp(shard->store);
         shard->was_ready = true;
-        shard->clock_base_ms = wall_ms;
+        /* Time goes on from the highest stamp: with a wall clock behind it, it would stand still until that catches up,
+         * and nothing would expire meanwhile. */
+        shard->clock_base_ms = wall_ms > stamp ? wall_ms : stamp;
         shard->clock_at_ms = now_ms;
         shard->clock_ms = 0;
         shard->sweep_ms = now_ms;
