@@ -92,7 +92,8 @@ class Kill(unittest.TestCase):
             load.check(cluster.nodes, ok_min=1500)
 
     def test_leader_is_killed_by_many_writers_with_large_values(self):
-        with Cluster(**SMALL) as cluster, Load(cluster.nodes, clients=12, value_size=20_000, pause=0) as load:
+        roomy = {**SMALL, "segment_size": "2mb", "retention": "8mb"}
+        with Cluster(**roomy) as cluster, Load(cluster.nodes, clients=12, value_size=20_000, pause=0.003) as load:
             for _ in range(self.rounds(3, 20)):
                 load.wait_ok(300)
                 leader = cluster.leader()
