@@ -83,14 +83,14 @@ static bool expire_holds(const struct expire_options *options, uint64_t current,
     return true;
 }
 
-static void expire_in(struct eval *eval, int64_t unit_ms)
+static void expire_at(struct eval *eval, int64_t unit_ms, int64_t from_ms)
 {
     struct expire_options options = {0};
     int64_t when = 0;
     if (!eval_int(eval, 2, &when)) return;
     if (!expire_options(eval, &options)) return;
     if (__builtin_mul_overflow(when, unit_ms, &when) ||
-        __builtin_add_overflow(when, (int64_t)eval->now_ms, &when)) {
+        __builtin_add_overflow(when, from_ms, &when)) {
         char text[64];
         (void)snprintf(text, sizeof text, "ERR invalid expire time in '%s' command",
                        eval->command->name);
@@ -113,12 +113,22 @@ static void expire_in(struct eval *eval, int64_t unit_ms)
 
 void cmd_expire(struct eval *eval)
 {
-    expire_in(eval, 1000);
+    expire_at(eval, 1000, (int64_t)eval->now_ms);
 }
 
 void cmd_pexpire(struct eval *eval)
 {
-    expire_in(eval, 1);
+    expire_at(eval, 1, (int64_t)eval->now_ms);
+}
+
+void cmd_expireat(struct eval *eval)
+{
+    expire_at(eval, 1000, 0);
+}
+
+void cmd_pexpireat(struct eval *eval)
+{
+    expire_at(eval, 1, 0);
 }
 
 static int64_t ttl_of(struct eval *eval)

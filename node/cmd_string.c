@@ -119,6 +119,26 @@ void cmd_set(struct eval *eval)
              options.keep_ttl ? item.expiry_ms : options.expiry_ms, &item);
 }
 
+static void set_for(struct eval *eval, bool is_seconds)
+{
+    struct set_options options = {0};
+    if (!set_expiry(eval, 2, is_seconds, true, &options)) return;
+    if (!eval_value_fits(eval, eval->args[3].size)) return;
+    const struct item item = eval_find(eval, eval->args[1]);
+    eval_put(eval, eval->args[1], eval->args[3], options.expiry_ms, &item);
+    eval_ok(eval);
+}
+
+void cmd_setex(struct eval *eval)
+{
+    set_for(eval, true);
+}
+
+void cmd_psetex(struct eval *eval)
+{
+    set_for(eval, false);
+}
+
 void cmd_setnx(struct eval *eval)
 {
     if (!eval_value_fits(eval, eval->args[2].size)) return;

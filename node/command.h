@@ -112,6 +112,8 @@ bool eval_int(struct eval *eval, uint32_t at, int64_t *value);
 
 void cmd_get(struct eval *eval);
 void cmd_set(struct eval *eval);
+void cmd_setex(struct eval *eval);
+void cmd_psetex(struct eval *eval);
 void cmd_setnx(struct eval *eval);
 void cmd_getset(struct eval *eval);
 void cmd_getdel(struct eval *eval);
@@ -129,6 +131,8 @@ void cmd_exists(struct eval *eval);
 void cmd_type(struct eval *eval);
 void cmd_expire(struct eval *eval);
 void cmd_pexpire(struct eval *eval);
+void cmd_expireat(struct eval *eval);
+void cmd_pexpireat(struct eval *eval);
 void cmd_ttl(struct eval *eval);
 void cmd_pttl(struct eval *eval);
 void cmd_persist(struct eval *eval);

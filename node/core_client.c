@@ -141,6 +141,31 @@ static void unknown_command(struct core *core, struct session *session, const st
     buf_close(&text);
 }
 
+/* This version has no transactions. A client that sends MULTI, commands and EXEC in one go must not see them carried
+ * out one by one: they are refused up to the end of the transaction. */
+static bool is_in_refused_transaction(const struct session *session, struct slice name)
+{
+    return session->refuses || slice_equal_fold(name, "multi");
+}
+
+static void refuse_transaction(struct core *core, struct session *session, struct slice name)
+{
+    const bool is_exec = slice_equal_fold(name, "exec");
+    const bool is_end = is_exec || slice_equal_fold(name, "discard") ||
+                        slice_equal_fold(name, "reset") || slice_equal_fold(name, "quit");
+    const char *text = "ERR not carried out: it belongs to a transaction, and MULTI was refused";
+    if (!session->refuses) {
+        text = "ERR unknown command 'MULTI': this version has no transactions; what follows is "
+               "refused up to EXEC";
+    } else if (is_end) {
+        text = is_exec ? "EXECABORT Transaction discarded because of previous errors."
+                       : "ERR the transaction was refused: nothing of it was carried out";
+    }
+    session->refuses = !is_end;
+    core->stats.errors_total++;
+    reply_error(session, text);
+}
+
 /* The slot that a MOVED names: that of the command's first key, 0 without keys. */
 static void reply_moved(struct session *session, const struct command *command,
                         const struct slice *args, uint32_t count, const struct peer *leader)
@@ -238,6 +263,11 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     struct shard *shard = &core->shard;
     const struct command *command = command_find(args[0]);
     if (session_is_proxy(session) && session->moved) return send_back(session);
+    if (!session_is_proxy(session) && is_in_refused_transaction(session, args[0])) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        refuse_transaction(core, session, args[0]);
+        return DISPATCH_DONE;
+    }
     const char *known = router_known_answer(args[0]);
     if (known != NULL) {
         if (session->forward_count > 0) return DISPATCH_LATER;

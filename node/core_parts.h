@@ -54,6 +54,7 @@ struct core {
     uint64_t forward_losses;   /* Times that a connection to another node broke. */
     uint32_t warm_left;        /* Commands to run before it is worth looking ahead again. */
     bool more;                 /* A session has more to do than one turn allows. */
+    uint64_t stranger_log_ms;  /* When a refused stranger was last logged. */
     uint64_t tick_ms;          /* Next look at timeouts. */
 
     struct list links; /* of struct core_link */

@@ -216,6 +216,12 @@ void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data,
     send_answer(core, link);
     if (err == ERR_MORE) return;
     core->stats.links_refused++;
+    /* Strangers may come as often as they like; the log has a line a second for them. */
+    if (inner->from == 0 && core->now_ms < core->stranger_log_ms + 1000) {
+        close_link(core, link);
+        return;
+    }
+    if (inner->from == 0) core->stranger_log_ms = core->now_ms;
     core_log(core, CONFIG_WARN, "peer connection from %s closed: %s",
              inner->from != 0 ? core_node_name(core, inner->from) : "an unknown node",
              message[0] != 0 ? message : err_name(err));

@@ -57,6 +57,7 @@ struct session {
     uint8_t protocol; /* 2 or 3 */
     uint8_t face;     /* enum core_face */
     bool closing;     /* Close once everything is sent; no more commands. */
+    bool refuses;     /* A MULTI was refused: so is everything up to its end. */
     bool is_eof;      /* The client sends nothing more: close once all is answered. */
     bool clogged;     /* The socket took less than offered. */
     bool paused;      /* We asked the host to stop reading. */

@@ -486,3 +486,32 @@ TEST(core, cluster_clients_find_one_shard_that_owns_all_slots)
     EXPECT_TEXT(fixture_say(&f, "SELECT 1"), "-ERR SELECT is not allowed in cluster mode\r\n");
     fixture_close(&f);
 }
+
+TEST(core, a_refused_transaction_carries_out_nothing)
+{
+    struct fixture f;
+    fixture_open(&f);
+    const char *reply = fixture_ask(&f, 0, "MULTI\r\nSET k 1\r\nEXEC\r\nGET k\r\n", 29);
+    EXPECT_TRUE(strncmp(reply, "-ERR unknown command 'MULTI'", 28) == 0);
+    EXPECT_TRUE(strstr(reply, "-ERR not carried out") != NULL);
+    EXPECT_TRUE(strstr(reply, "-EXECABORT ") != NULL);
+    EXPECT_TRUE(strstr(reply, "$-1\r\n") != NULL);
+    reply = fixture_ask(&f, 0, "MULTI\r\nDISCARD\r\nSET k 2\r\n", 25);
+    EXPECT_TRUE(strstr(reply, "+OK\r\n") != NULL);
+    fixture_close(&f);
+}
+
+TEST(core, values_and_moments_of_expiry)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SETEX k 100 v"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":100\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PSETEX k 5000 w"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say(&f, "TTL k"), ":5\r\n");
+    EXPECT_TEXT(fixture_say(&f, "SETEX k 0 v"), "-ERR invalid expire time in 'setex' command\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXPIREAT k 99999999999"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "PEXPIREAT k 1"), ":1\r\n");
+    EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
+    fixture_close(&f);
+}
