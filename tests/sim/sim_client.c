@@ -316,6 +316,7 @@ static bool line_of(struct slice bytes, int64_t *number, uint64_t *size)
 uint64_t sim_client_reply_size(struct slice bytes)
 {
     uint64_t at = 0;
+    if (bytes.size == 0) return 0;
     for (uint64_t left = 1; left > 0; left--) {
         int64_t number = 0;
         uint64_t size = 0;
