@@ -526,6 +526,7 @@ enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
 {
     struct attempt attempt = {.kv = kv, .batch = batch};
     const int64_t deadline_ms = kv_now_ms() + kv->timeout_ms;
+    int64_t refused_ms = 0; /* how long the last node took to say that nobody leads */
     if (batch->count == 0) return KV_OK;
     batch->in.size = 0;
     for (size_t i = 0; i < batch->count; i++) {
@@ -542,7 +543,15 @@ enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
         const enum kv_err err = kv_ensure_link(kv, deadline_ms, false);
         if (err != KV_OK) {
             give_up(&attempt, err);
-            if (first_failure(batch) != err) memcpy(kv->message, kept, sizeof kept);
+            /* What a node said weighs more than that another one does not listen. */
+            if (first_failure(batch) != err || refused_ms > 0)
+                memcpy(kv->message, kept, sizeof kept);
+            break;
+        }
+        if (deadline_ms - kv_now_ms() < refused_ms) {
+            /* The nodes wait that long for a leader: asked now, the answer would come too late. */
+            give_up(&attempt, KV_ERR_TIMEOUT);
+            memcpy(kv->message, kept, sizeof kept);
             break;
         }
         if (kv_now_ms() > deadline_ms - margin_ms(kv)) {
@@ -550,6 +559,7 @@ enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
             give_up(&attempt, KV_ERR_TIMEOUT);
             break;
         }
+        const int64_t begin_ms = kv_now_ms();
         attempt.moved = false;
         attempt.leave = false;
         memcpy(attempt.address, kv->link.address, sizeof attempt.address);
@@ -557,6 +567,7 @@ enum kv_err kv_execute(struct kv *kv, struct kv_batch *batch)
                                       run_deadline(&attempt, deadline_ms));
         if (attempt.status != KV_LINK_OK) kv->node_next++;
         attempt.first = settle(&attempt);
+        if (attempt.leave && !attempt.moved) refused_ms = kv_now_ms() - begin_ms;
         if (attempt.leave) {
             kv_link_close(&kv->link);
             if (!attempt.moved) kv->node_next++;
