@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""redis-py, unmodified and in the version of requirements.txt, in standalone mode against any node.
+"""redis-py, unmodified and in the version of requirements.txt, in standalone mode against any node and in cluster mode.
 
 It is installed into build/compat-python, an environment of its own; where that is not possible the tests are skipped."""
 
@@ -109,6 +109,22 @@ class RedisPy(unittest.TestCase):
             value = bytes(range(256)) * 400
             self.assertTrue(client.set(b"\x00bin\xff", value))
             self.assertEqual(value, client.get(b"\x00bin\xff"))
+            client.close()
+
+    def test_cluster_client_follows_the_leader(self):
+        with Cluster() as cluster:
+            client = self.redis.RedisCluster(host="127.0.0.1", port=cluster.followers()[0].cluster_client_port,
+                                             decode_responses=True, socket_timeout=10)
+            for number in range(50):
+                self.assertTrue(client.set(f"key:{number}", number))
+                self.assertEqual(str(number), client.get(f"key:{number}"))
+            self.assertEqual(1, client.incr("n"))
+            cluster.leader().call("KV.TRANSFER", cluster.followers()[0].name)
+            self.assertEqual(2, client.incr("n"))
+            cluster.leader().kill()
+            cluster.leader(among=cluster.alive())
+            self.assertTrue(client.set("after", "1"))
+            self.assertEqual("1", client.get("after"))
             client.close()
 
     def test_client_of_a_follower_sees_a_pause_and_no_error_when_the_leader_dies(self):

@@ -39,6 +39,15 @@ class RedisCli(unittest.TestCase):
             self.assertEqual("1", self.cli(two, "dbsize"))
             self.assertIn("ERR unknown command", self.cli(one, "lpush", "a", "b"))
 
+    def test_cluster_mode_follows_moved(self):
+        with Cluster() as cluster:
+            for node in cluster.nodes:
+                done = run("redis-cli", "-c", "-p", str(node.cluster_client_port), "set", node.name, "here")
+                self.assertEqual("OK", done.stdout.strip(), done.stderr)
+            for node in cluster.nodes:
+                done = run("redis-cli", "-c", "-p", str(node.cluster_client_port), "get", "node2")
+                self.assertEqual("here", done.stdout.strip())
+
     def test_resp3(self):
         with Cluster() as cluster:
             self.assertEqual("OK", self.cli(cluster.nodes[1], "-3", "set", "k", "v"))
