@@ -81,8 +81,9 @@ class Kvctl(unittest.TestCase):
         with Cluster() as cluster:
             target = cluster.followers()[0]
             self.ctl(cluster, "leader", "transfer", target.name)
-            self.assertIn(target.name, self.ctl(cluster, "leader").stdout)
-            self.assertIs(target, cluster.leader())
+            # The answer comes before the leadership goes, and for a moment nobody leads.
+            harness.wait_until("the named node leads", lambda: cluster.leader() is target, 10)
+            harness.wait_until("every node knows", lambda: target.name in cluster.kvctl("leader").stdout, 10)
             self.ctl(cluster, "leader", "transfer", "nobody", code=REFUSED)
 
     def test_exit_codes(self):
