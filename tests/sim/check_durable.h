@@ -15,6 +15,8 @@ struct check_durable {
     uint64_t compared;  /* entries up to it were compared with everybody's, in this life */
     uint64_t committed; /* as last seen, in this life */
     bool is_reopened;   /* the state was opened again since */
+    uint64_t last;      /* last index, as last seen in this life, */
+    uint64_t last_term; /* and its term */
 
     bool has_promises; /* the rest is valid */
     uint64_t term;

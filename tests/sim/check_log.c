@@ -134,6 +134,7 @@ void check_log_started(struct sim *sim, struct sim_node *node)
     const struct store_base base = store_base(core_store(node->core));
     node->durable.compared = 0;
     node->durable.committed = 0;
+    node->durable.last = 0;
     node->durable.is_reopened = false;
     if (base.index == 0 || base.index >= sim->log.capacity) return;
     const struct check_log_entry *entry = &sim->log.entries[base.index];
@@ -162,5 +163,11 @@ void check_log_turn(struct sim *sim, struct sim_node *node)
                  (unsigned long long)node->durable.committed, (unsigned long long)committed);
     }
     node->durable.committed = committed;
+    const uint64_t last = store_last_index(store);
+    const uint64_t seen_term = store_term_at(store, node->durable.last);
+    const bool is_replaced = seen_term != 0 && seen_term != node->durable.last_term;
+    if (last < node->durable.last || is_replaced) sim->counts.cuts++;
+    node->durable.last = last;
+    node->durable.last_term = store_term_at(store, last);
     check_committed(sim, node, committed);
 }

@@ -87,6 +87,19 @@ static void maroon_leader(struct sim *sim)
     sim_freeze(sim, leader, 100 + sim_below(sim, 1000));
 }
 
+/* The leader goes on taking writes that nobody else gets, until it notices: entries to be cut later. */
+static void strand_leader(struct sim *sim)
+{
+    const uint32_t leader = sim_leader(sim);
+    if (leader == UINT32_MAX) return;
+    sim->counts.partitions++;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (i == leader) continue;
+        sim_net_block(sim, leader, i);
+        if (sim_chance(sim, 700)) sim_net_block(sim, i, leader);
+    }
+}
+
 static void part(struct sim *sim)
 {
     const uint64_t side = sim_below(sim, 1u << sim->node_count);
@@ -137,9 +150,9 @@ static void trouble_frames(struct sim *sim)
 {
     struct sim_net *net = &sim->net;
     const bool is_calm = sim_chance(sim, 300);
-    net->drop_share = is_calm ? 0 : (uint32_t)sim_below(sim, 200);
-    net->repeat_share = is_calm ? 0 : (uint32_t)sim_below(sim, 150);
-    net->swap_share = is_calm ? 0 : (uint32_t)sim_below(sim, 150);
+    net->drop_share = is_calm ? 0 : (uint32_t)sim_below(sim, 300);
+    net->repeat_share = is_calm ? 0 : (uint32_t)sim_below(sim, 250);
+    net->swap_share = is_calm ? 0 : (uint32_t)sim_below(sim, 250);
 }
 
 static void trouble_streams(struct sim *sim)
@@ -263,6 +276,7 @@ static const struct fault faults[] = {
     {"stop one", stop_one, 4},
     {"freeze one", freeze_one, 8},
     {"maroon leader", maroon_leader, 6},
+    {"strand leader", strand_leader, 10},
     {"part", part, 5},
     {"part one", part_one, 8},
     {"part a pair", part_pair, 5},
@@ -287,7 +301,7 @@ void sim_fault_start(struct sim *sim)
 void sim_fault_step(struct sim *sim)
 {
     if (!sim->has_faults) return;
-    sim_schedule(sim, sim->now + (10 + sim_below(sim, 350)) * SIM_MS, SIM_EVENT_FAULT, 0, 0);
+    sim_schedule(sim, sim->now + (5 + sim_below(sim, 235)) * SIM_MS, SIM_EVENT_FAULT, 0, 0);
     /* Partitions do not heal by themselves, so that happens more often than any of them. */
     if (sim_chance(sim, 220)) {
         heal_net(sim);

@@ -42,7 +42,7 @@ static bool number_of(const char *text, uint64_t *number)
 
 static bool arguments_read(int argc, char **argv, struct arguments *arguments)
 {
-    *arguments = (struct arguments){.seed = 1, .seeds = 1, .options = {.time_ms = 8000}};
+    *arguments = (struct arguments){.seed = 1, .seeds = 1, .options = {.time_ms = 12000}};
     for (int i = 1; i < argc; i++) {
         uint64_t number = 0;
         if (strcmp(argv[i], "-v") == 0) {
@@ -145,22 +145,22 @@ static void print_counts(const struct sim_counts *c)
            " partitions, %" PRIu64 " resets, %" PRIu64 " frames spoilt, %" PRIu64
            " full disks, %" PRIu64 " clock jumps, %" PRIu64 " bits rotten (%" PRIu64
            " refusals); %" PRIu64 " torn writes, %" PRIu64 " sectors lost, %" PRIu64
-           " torn tails cut, %" PRIu64 " seals, %" PRIu64 " installs (%" PRIu64
+           " torn tails cut, %" PRIu64 " seals, %" PRIu64 " cuts, %" PRIu64 " installs (%" PRIu64
            " given up); %" PRIu64 " turns\n",
            c->ops_ok, c->ops_failed, c->ops_unknown, c->keys_checked, c->entries, c->elections,
            c->faults, c->crashes, c->power_cuts, c->stops, c->freezes, c->partitions, c->resets,
            c->frames_changed, c->disk_full, c->jumps, c->rots, c->refusals, c->torn_writes,
-           c->lost_sectors, c->torn_tails, c->seals, c->installs, c->reopens - c->installs,
+           c->lost_sectors, c->torn_tails, c->seals, c->cuts, c->installs, c->reopens - c->installs,
            c->turns);
 }
 
 /* Long runs in which something never happened did not test it. */
 static bool all_happened(const struct sim_counts *c)
 {
-    const uint64_t floors[] = {c->crashes,     c->power_cuts,     c->stops,       c->freezes,
-                               c->partitions,  c->resets,         c->disk_full,   c->jumps,
-                               c->torn_writes, c->lost_sectors,   c->torn_tails,  c->seals,
-                               c->installs,    c->frames_changed, c->ops_unknown, c->refusals};
+    const uint64_t floors[] = {
+        c->crashes,   c->power_cuts, c->stops,          c->freezes,      c->partitions, c->resets,
+        c->disk_full, c->jumps,      c->torn_writes,    c->lost_sectors, c->torn_tails, c->seals,
+        c->cuts,      c->installs,   c->frames_changed, c->ops_unknown,  c->refusals};
     for (size_t i = 0; i < sizeof floors / sizeof floors[0]; i++) {
         if (floors[i] == 0) return false;
     }
