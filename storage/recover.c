@@ -319,16 +319,20 @@ static enum err link_files(struct recover *recover)
 {
     uint64_t chain = recover->chain.low;
     struct recover_file *before = NULL;
+    const struct recover_file *broken = NULL;
     for (uint32_t i = 0; i < recover->count; i++) {
         struct recover_file *file = &recover->files[i];
-        if (file->groups == 0) continue;
+        if (file->groups == 0) {
+            /* Its first group may be the damaged one: then what follows cannot link to it. */
+            if (file->rest != REST_CLEAN) broken = file;
+            continue;
+        }
         if (file->first_link != chain) {
             const bool replaces = before != NULL && !before->last_is_mark &&
                                   file->first_link == before->last_link;
-            if (!replaces && before != NULL && before->rest != REST_CLEAN) {
-                before->rest = REST_DAMAGED;
-                before->proof_offset = 0;
-                return refuse(recover, ERR_CORRUPT, before->number, before->end,
+            if (before != NULL && before->rest != REST_CLEAN) broken = before;
+            if (!replaces && broken != NULL) {
+                return refuse(recover, ERR_CORRUPT, broken->number, broken->end,
                               "damaged, although a later file goes on behind it");
             }
             if (!replaces) {
@@ -340,6 +344,7 @@ static enum err link_files(struct recover *recover)
         }
         chain = file->last_chain;
         before = file;
+        broken = NULL;
     }
     recover->last = before;
     return OK;

@@ -261,7 +261,7 @@ static inline void fixture_refused(struct fixture *fixture, enum err want, const
     const char *said = fixture_message(fixture);
     if (err != want || strstr(said, word) == NULL) print_error("%s: %s\n", err_name(err), said);
     EXPECT_EQ(err, want);
-    EXPECT_TRUE(strstr(said, word) != NULL);
+    if (strstr(said, word) == NULL) fail_msg("\"%s\" does not say \"%s\"", said, word);
     EXPECT_TRUE(strstr(said, "nothing was changed") != NULL);
     EXPECT_EQ(fixture->disk.change_count, changes);
 }

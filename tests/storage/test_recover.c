@@ -349,12 +349,16 @@ TEST(recover, lost_synced_groups_are_refused_not_cut)
         uint32_t number;
         uint64_t block;
         uint64_t count;
-    } lost[] = {{1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {1, 3, 2},
-                {1, 4, 1}, {1, 1, 4}, {2, 1, 1}, {2, 2, 1}};
+        bool
+            is_all; /* nothing but zeros is left there: only the next file tells that something was */
+    } lost[] = {{1, 1, 1, false}, {1, 2, 1, false}, {1, 3, 1, false}, {1, 3, 2, true},
+                {1, 4, 1, false}, {1, 1, 4, true},  {2, 1, 1, false}, {2, 2, 1, false}};
     for (uint32_t i = 0; i < sizeof lost / sizeof *lost; i++) {
         wipe(lost[i].number, lost[i].block * SEGMENT_BLOCK_SIZE,
              lost[i].count * SEGMENT_BLOCK_SIZE);
-        fixture_refused(&f, ERR_CORRUPT, FIXTURE_FOLDER "/0000000");
+        char name[SEGMENT_NAME_SIZE];
+        name_of(name, lost[i].number); /* the damaged file, not one behind it */
+        fixture_refused(&f, ERR_CORRUPT, lost[i].is_all ? "does not go on" : name);
         sim_disk_crash(&f.disk);
         sim_disk_restore(&f.disk, &image);
     }
