@@ -97,6 +97,13 @@ static bool apply(const struct check_op *op, struct check_value *value)
         value->size = (old.exists ? old.size : 0) + op->argument.size;
         value->exists = true;
         return is_free || op->number == (int64_t)value->size;
+    case CHECK_KIND_GET_DELETE:
+        *value = (struct check_value){0};
+        return is_free || same(&old, &op->reply);
+    case CHECK_KIND_EXPIRE: value->expires = old.exists; return is_free || op->number == old.exists;
+    case CHECK_KIND_PERSIST:
+        value->expires = false;
+        return is_free || op->number == (old.exists && old.expires);
     }
     UNREACHABLE();
 }

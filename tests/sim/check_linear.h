@@ -25,6 +25,9 @@ enum check_kind {
     CHECK_KIND_DELETE,       /* answers 0 or 1 */
     CHECK_KIND_INCREMENT,    /* answers the new number */
     CHECK_KIND_APPEND,       /* answers the new size */
+    CHECK_KIND_GET_DELETE,   /* answers the old value */
+    CHECK_KIND_EXPIRE,       /* answers 1 when it is there; from then on it may vanish */
+    CHECK_KIND_PERSIST,      /* answers 1 when it is there and could have vanished */
 };
 
 /* A value as the checker sees it: numbers that stand for its bytes. */
@@ -45,7 +48,7 @@ struct check_op {
     uint64_t answered; /* UINT64_MAX: never */
     struct check_value argument;
     struct check_value reply; /* of get and set-get */
-    int64_t number; /* reply of delete, increment, append; 1 when a conditional set was done */
+    int64_t number;           /* other replies; 1 when a conditional set was done */
 };
 
 enum check_verdict { CHECK_LINEAR, CHECK_NOT_LINEAR, CHECK_UNDECIDED };

@@ -76,8 +76,8 @@ struct sim_options {
 };
 
 struct sim_counts {
-    uint64_t events, turns, elections, crashes, power_cuts, starts, torn_tails, installs, reopens, cuts,
-        seals;
+    uint64_t events, turns, elections, crashes, power_cuts, starts, torn_tails, installs, reopens,
+        cuts, seals;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t torn_writes, lost_sectors, turned_away, expired;

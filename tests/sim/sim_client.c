@@ -239,9 +239,21 @@ static void ask_change(struct sim *sim, const struct sim_client *client,
         pending->shape = 'i';
         (void)snprintf(words, sizeof words, "INCR %s", key->name);
     } else {
-        op_new(sim, client, pending, at)->kind = CHECK_KIND_DELETE;
-        pending->shape = 'i';
-        (void)snprintf(words, sizeof words, "DEL %s", key->name);
+        static const struct form {
+            const char *words;
+            enum check_kind kind;
+            char shape;
+        } forms[] = {
+            {"DEL %s", CHECK_KIND_DELETE, 'i'},
+            {"GETDEL %s", CHECK_KIND_GET_DELETE, 'v'},
+            {"PERSIST %s", CHECK_KIND_PERSIST, 'i'},
+            {"PEXPIRE %s 200", CHECK_KIND_EXPIRE, 'i'},
+        };
+        const uint64_t kinds = key->kind == SIM_KEY_EXPIRING ? 4 : 2;
+        const struct form *form = &forms[sim_below(sim, kinds)];
+        op_new(sim, client, pending, at)->kind = form->kind;
+        pending->shape = form->shape;
+        (void)snprintf(words, sizeof words, form->words, key->name);
     }
     put_command(out, words, buf_slice(&text));
     buf_close(&text);

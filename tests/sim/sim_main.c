@@ -15,6 +15,8 @@
 #include "storage/base/check.h"
 #include "tests/sim/sim_run.h"
 
+#define TWICE_SEEDS                                                                                \
+    5u /* of such long runs the first ones are done twice, to see that they do not differ */
 #define FIGURES_SEEDS_MIN                                                                          \
     50u /* from so many seeds on, everything must have happened at least once */
 
@@ -88,7 +90,9 @@ static void run_once(const struct arguments *arguments, uint64_t seed, struct ou
 static void run_seed(const struct arguments *arguments, uint64_t seed, struct outcome *outcome)
 {
     run_once(arguments, seed, outcome);
-    if (!arguments->twice || outcome->failure[0] != 0) return;
+    const bool twice = arguments->twice || (arguments->seeds >= FIGURES_SEEDS_MIN &&
+                                            seed - arguments->seed < TWICE_SEEDS);
+    if (!twice || outcome->failure[0] != 0) return;
     const uint64_t trace = outcome->trace;
     run_once(arguments, seed, outcome);
     if (outcome->trace == trace) return;

@@ -155,6 +155,23 @@ TEST(check_linear, an_expiring_value_vanishes_once_and_stays_away)
     EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
 }
 
+TEST(check_linear, expiry_can_be_given_and_taken)
+{
+    begin();
+    set(1, 1, 2);
+    add(CHECK_KIND_PERSIST, 3, 4)->number = 0;
+    add(CHECK_KIND_EXPIRE, 5, 6)->number = 1;
+    add(CHECK_KIND_PERSIST, 7, 8)->number = 1;
+    struct check_op *op = add(CHECK_KIND_GET_DELETE, 9, 10);
+    op->reply = (struct check_value){.exists = true, .content = 1};
+    add(CHECK_KIND_EXPIRE, 11, 12)->number = 0;
+    EXPECT_EQ(verdict(), CHECK_LINEAR);
+    op->reply.exists = false; /* Vanished although it was made to stay. */
+    EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
+    list[3].number = 0; /* It vanished before. */
+    EXPECT_EQ(verdict(), CHECK_LINEAR);
+}
+
 TEST(check_linear, commands_of_one_pipeline_keep_their_order)
 {
     begin();
