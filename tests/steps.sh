@@ -17,7 +17,7 @@ configure_and_build() {
         targets=()
         for file in tests/fuzz/fuzz_*.c; do
             file=$(basename "$file" .c)
-            [ "$file" = fuzz_main ] || targets+=("$file")
+            case "$file" in fuzz_main | fuzz_exit) ;; *) targets+=("$file") ;; esac
         done
     fi
     cmake "${options[@]}" && cmake --build "build/$1" --parallel "$jobs" --target "${targets[@]}"
