@@ -60,6 +60,25 @@ TEST(session, lost_leadership_tells_unknown_from_not_done)
     session_destroy(session);
 }
 
+/* The origin repeats a moved request and everything behind it: no proposed write may be among that. */
+TEST(session, nothing_in_front_of_a_proposed_write_is_moved)
+{
+    struct session *proxy = session_create(1, NULL, 0);
+    reply(proxy, "read", (struct session_wait){.read = 8});
+    reply(proxy, "proposed", (struct session_wait){.batch = 2, .wrote = true});
+    reply(proxy, "read", (struct session_wait){.read = 8});
+    reply(proxy, "open", (struct session_wait){.batch = 3, .wrote = true});
+    session_fail_waits(proxy, 1, 7, 3);
+    session_check(proxy);
+    EXPECT_EQ(proxy->wait_count, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct session_wait *wait = session_first_wait(proxy) + i;
+        EXPECT_EQ(wait->moved, i >= 2);
+    }
+    EXPECT_TRUE(proxy->moved);
+    session_destroy(proxy);
+}
+
 TEST(session, many_waits_wrap_around)
 {
     struct session *session = session_create(1, &connection, 0);
