@@ -212,6 +212,32 @@ static bool is_done(const struct search *search, uint32_t op)
 
 /* ---- the search ------------------------------------------------------------------------------------- */
 
+static bool is_held_back(const struct search *search, const struct check_op *op)
+{
+    /* Commands of one connection take effect in their order. */
+    return op->before != NONE && search->ops[op->before].is_known && !is_done(search, op->before);
+}
+
+/* Unknown operations that do the same to any value can change places: of those only the one that was asked first is
+ * tried, or k of them would be tried in 2^k ways. */
+static bool has_double(const struct search *search, const struct check_op *op)
+{
+    if (op->is_known) return false;
+    if (op->kind != CHECK_KIND_INCREMENT && op->kind != CHECK_KIND_DELETE &&
+        op->kind != CHECK_KIND_GET_DELETE && op->kind != CHECK_KIND_EXPIRE &&
+        op->kind != CHECK_KIND_PERSIST) {
+        return false;
+    }
+    for (uint32_t i = 0; i < search->count; i++) {
+        const struct check_op *other = &search->ops[i];
+        if (!other->is_known && other->kind == op->kind && other->asked < op->asked &&
+            !is_done(search, i) && !is_held_back(search, other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Takes the operation called at event @at next, if it fits and leads somewhere new. */
 static bool take(struct search *search, uint32_t at, bool expired)
 {
@@ -219,9 +245,7 @@ static bool take(struct search *search, uint32_t at, bool expired)
     const struct check_op *op = &search->ops[number];
     const struct check_value before = search->value;
     if (expired && !(before.exists && before.expires)) return false;
-    if (op->before != NONE && search->ops[op->before].is_known && !is_done(search, op->before)) {
-        return false; /* Commands of one connection take effect in their order. */
-    }
+    if (is_held_back(search, op) || has_double(search, op)) return false;
     if (expired) search->value = (struct check_value){0};
     bool fits = apply(op, &search->value);
     search->done[number / 64] |= 1ull << (number % 64);

@@ -11,6 +11,7 @@
 #include "tests/sim/sim.h"
 
 #define NONE UINT32_MAX
+#define DOUBTS_MAX 8u
 #define VALUE_SIZE_BIG 6000u
 
 /* Shapes of replies: 'o' +OK or nil (conditional), 'v' a value, 'i' a number, 'w' +OK for one or two keys,
@@ -106,7 +107,7 @@ static uint32_t key_pick(struct sim *sim, uint32_t slot)
 {
     const uint32_t at = sim->clients.live[slot];
     const struct sim_key *key = &sim->clients.keys[at];
-    return key->op_count < key->ops_max ? at : key_new(sim, slot);
+    return key->op_count < key->ops_max && key->doubts < DOUBTS_MAX ? at : key_new(sim, slot);
 }
 
 /* Adds an operation that is being asked. */
@@ -351,6 +352,14 @@ static void op_done(struct sim *sim, struct check_op *op)
     sim->clients.ok_count++;
 }
 
+/* Nobody knows what became of it. */
+static void op_unknown(struct sim *sim, const struct sim_pending *pending, uint32_t part)
+{
+    const struct check_op *op = op_of(sim, pending, part);
+    sim->clients.unknown_count++;
+    if (op->kind != CHECK_KIND_GET && op->id == 0) sim->clients.keys[pending->keys[part]].doubts++;
+}
+
 /* It is certain that nothing happened: the operation leaves the history as a read that nobody looked at. */
 static void op_refused(struct sim *sim, struct check_op *op)
 {
@@ -375,7 +384,7 @@ static void take_error(struct sim *sim, const struct sim_client *client,
     }
     for (uint32_t i = 0; i < pending->part_count; i++) {
         if (is_refusal) op_refused(sim, op_of(sim, pending, i));
-        if (!is_refusal) sim->clients.unknown_count++;
+        if (!is_refusal) op_unknown(sim, pending, i);
     }
 }
 
@@ -444,7 +453,8 @@ static void step_in(struct sim *sim, struct sim_client *client, uint64_t delay)
 static void give_up(struct sim *sim, struct sim_client *client)
 {
     for (uint32_t i = client->pending_first; i < client->pending_count; i++) {
-        sim->clients.unknown_count += client->pending[i].part_count;
+        const struct sim_pending *pending = &client->pending[i];
+        for (uint32_t k = 0; k < pending->part_count; k++) op_unknown(sim, pending, k);
     }
     client->pending_first = 0;
     client->pending_count = 0;

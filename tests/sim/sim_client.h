@@ -35,7 +35,8 @@ enum sim_key_kind {
 struct sim_key {
     char name[24];
     enum sim_key_kind kind;
-    uint32_t ops_max; /* it retires then */
+    uint32_t ops_max; /* it retires then, */
+    uint32_t doubts;  /* or with too many unknown writes that the log does not name */
     struct check_op *ops;
     uint32_t op_count;
     uint32_t op_capacity;

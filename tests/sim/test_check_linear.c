@@ -182,6 +182,18 @@ TEST(check_linear, commands_of_one_pipeline_keep_their_order)
     EXPECT_EQ(verdict(), CHECK_LINEAR);
 }
 
+TEST(check_linear, many_unknown_increments_are_decided)
+{
+    begin();
+    for (uint64_t i = 0; i < 60; i++) add(CHECK_KIND_INCREMENT, 1 + i, UINT64_MAX);
+    get(60, 100, 101);
+    set(5, 102, 103);
+    add(CHECK_KIND_INCREMENT, 104, 105)->number = 6;
+    EXPECT_EQ(verdict(), CHECK_LINEAR);
+    get(61, 106, 107);
+    EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
+}
+
 /* Random histories made from a real order are accepted; with one answer bent they mostly are not. */
 TEST(check_linear, random_histories_are_judged_as_they_were_made)
 {
