@@ -7,7 +7,7 @@
 #include "tests/sim/check_state.h"
 #include "tests/sim/sim_fault.h"
 
-#define HEAL_MS 20000u /* until all nodes must serve */
+#define HEAL_MS 10000u /* until all nodes must serve */
 #define FINAL_MS 60000u
 #define OPS_MIN 100u /* a run in which nothing happens proves nothing */
 
