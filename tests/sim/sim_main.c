@@ -15,6 +15,7 @@
 #include "storage/base/check.h"
 #include "tests/sim/sim_run.h"
 
+#define SEED_SECONDS_MAX 120u
 #define TWICE_SEEDS                                                                                \
     5u /* of such long runs the first ones are done twice, to see that they do not differ */
 #define FIGURES_SEEDS_MIN                                                                          \
@@ -121,6 +122,7 @@ static bool try_seed(const struct arguments *arguments, uint64_t seed, struct ou
         exit(2);
     }
     if (child == 0) {
+        (void)alarm(SEED_SECONDS_MAX); /* A turn that never ends would otherwise stop everything. */
         run_seed(arguments, seed, outcome);
         exit(outcome->failure[0] != 0);
     }
