@@ -492,7 +492,8 @@ static void send_replies(struct core *core, struct session *proxy, uint32_t coun
         const uint64_t size = wait->end - proxy->released;
         if (out != NULL) {
             buf_u8(out, wait->moved ? REPLY_MOVED : REPLY_DONE);
-            struct slice reply = slice_of("", 0); /* Of a moved one; out may have no memory at all then. */
+            struct slice reply = slice_of(
+                "", 0); /* Of a moved one; out may have no memory at all then. */
             if (size > 0) {
                 reply = slice_of(proxy->out.data + (proxy->released - proxy->out_base), size);
             }
