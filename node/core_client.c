@@ -353,8 +353,7 @@ static void look_ahead(struct core *core, const struct session *session, const s
     core->warm_left = WARM_MAX - 1; /* beside the command that is to run now */
     if (!shard_ready(&core->shard)) return;
     for (uint32_t i = 0; i < WARM_MAX; i++) {
-        const uint8_t *input = session->in.data + session->in_start;
-        if (!warm_look(&warm, slice_of(input, session_input(session)))) break;
+        if (!warm_look(&warm, session_input_bytes(session))) break;
         if (next == work) break;
         session = LIST_ITEM(next, const struct session, ready);
         next = next->next;
@@ -414,8 +413,7 @@ static bool run_session(struct core *core, struct session *session, const struct
         } else {
             core->warm_left--;
         }
-        const struct slice input = slice_of(session->in.data + session->in_start,
-                                            session_input(session));
+        const struct slice input = session_input_bytes(session);
         const enum resp_status status = resp_parse(parser, &limits, input);
         if (status == RESP_MORE) {
             if (session->begun_ms == 0) session->begun_ms = core->now_ms;

@@ -152,7 +152,8 @@ static void take_back(struct core *core, struct session *session)
         }
         session_drop_forward(session);
     }
-    buf_append(&in, session->in.data + session->in_start, session_input(session));
+    const struct slice left = session_input_bytes(session);
+    buf_append(&in, left.data, left.size);
     buf_close(&session->in);
     session->in = in;
     session->in_start = 0;
@@ -492,8 +493,8 @@ static void send_replies(struct core *core, struct session *proxy, uint32_t coun
         const uint64_t size = wait->end - proxy->released;
         if (out != NULL) {
             buf_u8(out, wait->moved ? REPLY_MOVED : REPLY_DONE);
-            struct slice reply = slice_of(
-                "", 0); /* Of a moved one; out may have no memory at all then. */
+            /* That of a moved one is empty; out may have no memory at all then. */
+            struct slice reply = slice_of("", 0);
             if (size > 0) {
                 reply = slice_of(proxy->out.data + (proxy->released - proxy->out_base), size);
             }

@@ -117,7 +117,9 @@ void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_
         struct session_wait *wait = wait_at(session, i);
         const uint64_t old_end = wait->end;
         if (wait->moved || wait_holds(wait, retired_batch, confirmed_read)) {
-            buf_append(&tail, session->out.data + (begin - session->out_base), old_end - begin);
+            if (old_end > begin) {
+                buf_append(&tail, session->out.data + (begin - session->out_base), old_end - begin);
+            }
         } else if (wait->wrote && wait->batch < open_batch) {
             resp_put_error(&tail, UNCERTAIN_TEXT);
         } else if (session_is_proxy(session) && i >= kept) {

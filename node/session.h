@@ -126,6 +126,13 @@ static inline uint64_t session_input(const struct session *session)
 {
     return session->in.size - session->in_start;
 }
+/* The input that is not consumed yet. Never NULL, also when there is none. */
+static inline struct slice session_input_bytes(const struct session *session)
+{
+    const uint64_t size = session_input(session);
+    if (size == 0) return slice_of("", 0);
+    return slice_of(session->in.data + session->in_start, size);
+}
 static inline bool session_is_proxy(const struct session *session)
 {
     return session->connection == NULL;
