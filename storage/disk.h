@@ -4,11 +4,12 @@
  * (tests/sim/sim_disk.c). Names are relative to the data directory and use '/'.
  *
  * Calls that return an enum err are synchronous: they are used at start-up, for the rare ballot, and
- * for reads. Everything frequent goes through submit(): operations of one lane run one after the other,
+ * for short reads. Everything frequent goes through submit(): operations of one lane run one after the other,
  * in the order of their submission; lanes are independent of each other.
  *
- * Durability: what write_sync, create, replace, and a completed DISK_WRITE or DISK_CREATE did survives a
- * power cut. remove is durable after the next successful replace or create in the same folder. */
+ * Durability: what write_sync, create, replace, and a completed DISK_WRITE (with sync), DISK_CREATE,
+ * DISK_REPLACE or DISK_TRIM did survives a power cut. remove and DISK_REMOVE are durable after the next
+ * successful replace or create in the same folder. */
 #ifndef KV_STORAGE_DISK_H
 #define KV_STORAGE_DISK_H
 
@@ -24,6 +25,8 @@ typedef int disk_file;
 enum disk_lane {
     DISK_LANE_LOG,        /* Group writes and their syncs: nothing else may delay them. */
     DISK_LANE_BACKGROUND, /* Segments made ahead, hint files, manifests, received files. */
+    DISK_LANE_BULK, /* Compaction, scrub, backup: large, may be slow, gives way to the others. */
+    DISK_LANE_READ, /* Values that a client waits for. */
     DISK_LANE_COUNT,
 };
 
@@ -33,9 +36,14 @@ enum disk_op_kind {
                    * written beside it, synced, renamed into place, folder synced. @file receives the
                    * handle. ERR_EXISTS when the name is taken; on any error nothing of it remains. */
     DISK_REPLACE, /* @name becomes @data in one step: write new, sync, rename, sync of the folder. */
+    DISK_READ, /* @size bytes at @offset of @file into @into, as read() does and with its errors. */
+    DISK_REMOVE, /* The name @name goes, as remove() does; who has the file open keeps it. */
+    DISK_TRIM,   /* @file ends after @size bytes; what was reserved behind is given back, synced.
+                   * A file that is not longer stays as it is. */
 };
 
-/* One operation. The submitter embeds it and keeps it and @data alive until done. */
+/* One operation. The submitter embeds it; it keeps it, @data, @name and @into alive, and @file open,
+ * until done. */
 struct disk_op {
     enum disk_op_kind kind;
     enum disk_lane lane;
@@ -45,6 +53,7 @@ struct disk_op {
     uint64_t offset;
     uint64_t size;
     struct slice data;
+    void *into;
     enum err result;                  /* Valid when done is called. */
     void (*done)(struct disk_op *op); /* Only records; on the loop's thread, between turns. */
     void *owner;                      /* The submitter's. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "node/host/host_folder.h"
@@ -329,6 +330,20 @@ static enum err disk_space(void *context, uint64_t *available)
 
 /* ---- lanes ---------------------------------------------------------------------------------------------- */
 
+/* Cuts a file to its used size. What fallocate() reserved behind the end, where a file system may do so,
+ * goes with it: ftruncate() to a smaller size frees all blocks behind. */
+static enum err trim(int file, uint64_t size)
+{
+    struct stat status;
+    if (fstat(file, &status) != 0) return host_folder_error(errno);
+    if ((uint64_t)status.st_size <= size) return OK;
+    int code;
+    do {
+        code = ftruncate(file, (off_t)size);
+    } while (code != 0 && errno == EINTR);
+    return code != 0 ? host_folder_error(errno) : result_of(fsync(file));
+}
+
 static enum err run_op(struct host_disk *disk, struct disk_op *op)
 {
     enum err err = ERR_INVALID;
@@ -339,14 +354,27 @@ static enum err run_op(struct host_disk *disk, struct disk_op *op)
         return err;
     case DISK_CREATE: return disk_create(disk, op->name, op->size, op->data, &op->file);
     case DISK_REPLACE: return disk_replace(disk, op->name, op->data);
+    case DISK_READ: return disk_read(disk, op->file, op->offset, op->into, op->size);
+    case DISK_REMOVE: return disk_remove(disk, op->name);
+    case DISK_TRIM: return trim(op->file, op->size);
     }
     UNREACHABLE();
+}
+
+/* The disk serves the bulk lane's thread after everybody else, where its scheduler knows priorities. */
+static void give_way(void)
+{
+    const int lowest_best_effort = 2 << 13 | 7; /* IOPRIO_CLASS_BE, the last of its levels */
+    const int this_thread = 1;                  /* IOPRIO_WHO_PROCESS, which means a thread */
+    /* Only a wish: the lane is slow by the rate of who uses it. */
+    (void)syscall(SYS_ioprio_set, this_thread, 0, lowest_best_effort);
 }
 
 static void lane_main(void *argument)
 {
     struct host_lane *lane = argument;
     struct host_disk *disk = lane->owner;
+    if (lane == &disk->lanes[DISK_LANE_BULK]) give_way();
     uv_mutex_lock(&disk->mutex);
     for (;;) {
         while (lane->first == NULL && !disk->is_ending) uv_cond_wait(&lane->work, &disk->mutex);

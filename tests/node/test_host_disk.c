@@ -432,6 +432,95 @@ TEST(host_disk, close_finishes_what_was_submitted)
     wipe(fixture.path);
 }
 
+TEST(host_disk, submitted_read_fills_or_says_that_the_file_ends_before)
+{
+    struct fixture fixture;
+    struct disk_op ops[3];
+    uint8_t got[3][8] = {{0}};
+    disk_file file;
+    start(&fixture);
+    const struct slice data = slice_of("0123456789", 10);
+    EXPECT_EQ(fixture.disk->create(fixture.disk->context, "file", 0, data, &file), OK);
+    done_count = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        ops[i] = (struct disk_op){.kind = DISK_READ,
+                                  .lane = i == 1 ? DISK_LANE_BULK : DISK_LANE_READ,
+                                  .file = i == 2 ? fixture.host.folder : file,
+                                  .offset = i == 1 ? 3 : 2,
+                                  .size = 8,
+                                  .into = got[i],
+                                  .done = note_done};
+        fixture.disk->submit(fixture.disk->context, &ops[i]);
+    }
+    run_until(&fixture, 3);
+    EXPECT_EQ(ops[0].result, OK);
+    EXPECT_BYTES(got[0], "23456789", 8);
+    EXPECT_EQ(ops[1].result, ERR_CORRUPT);
+    EXPECT_EQ(ops[2].result, ERR_IO); /* A folder cannot be read: stands for a disk that cannot. */
+    fixture.disk->close(fixture.disk->context, file);
+    stop(&fixture);
+    wipe(fixture.path);
+}
+
+TEST(host_disk, submitted_remove_takes_the_name_and_leaves_open_files_alone)
+{
+    struct fixture fixture;
+    struct disk_op ops[2];
+    disk_file file;
+    uint8_t byte = 0;
+    start(&fixture);
+    EXPECT_EQ(fixture.disk->create(fixture.disk->context, "old", 0, text("abc"), &file), OK);
+    done_count = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        ops[i] = (struct disk_op){
+            .kind = DISK_REMOVE, .lane = DISK_LANE_BULK, .name = "old", .done = note_done};
+        fixture.disk->submit(fixture.disk->context, &ops[i]);
+    }
+    run_until(&fixture, 2);
+    EXPECT_EQ(ops[0].result, OK);
+    EXPECT_EQ(ops[1].result, ERR_NOT_FOUND);
+    expect_names(&fixture, "", "LOCK ");
+    EXPECT_EQ(fixture.disk->read(fixture.disk->context, file, 1, &byte, 1), OK);
+    EXPECT_EQ(byte, 'b');
+    fixture.disk->close(fixture.disk->context, file);
+    stop(&fixture);
+    wipe(fixture.path);
+}
+
+TEST(host_disk, trim_gives_back_what_was_reserved_and_never_extends)
+{
+    struct fixture fixture;
+    struct stat status;
+    disk_file file;
+    uint64_t size = 0;
+    const uint64_t sizes[] = {5000, 8192};
+    start(&fixture);
+    EXPECT_EQ(fixture.disk->create(fixture.disk->context, "file", 1 << 20, text("abc"), &file), OK);
+    EXPECT_EQ(fstat(file, &status), 0);
+    const int64_t blocks = status.st_blocks;
+    done_count = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct disk_op op = {.kind = DISK_TRIM,
+                             .lane = DISK_LANE_BACKGROUND,
+                             .file = file,
+                             .size = sizes[i],
+                             .done = note_done};
+        fixture.disk->submit(fixture.disk->context, &op);
+        run_until(&fixture, i + 1);
+        EXPECT_EQ(op.result, OK);
+        EXPECT_EQ(fixture.disk->size(fixture.disk->context, file, &size), OK);
+        EXPECT_EQ(size, 5000);
+    }
+    EXPECT_EQ(fstat(file, &status), 0);
+    EXPECT_TRUE(status.st_blocks <= 16 && (blocks <= 16 || status.st_blocks < blocks));
+    char bytes[4];
+    EXPECT_EQ(fixture.disk->read(fixture.disk->context, file, 0, bytes, 4), OK);
+    EXPECT_BYTES(bytes, "abc", 4);
+    fixture.disk->close(fixture.disk->context, file);
+    stop(&fixture);
+    wipe(fixture.path);
+}
+
 /* ---- trouble ------------------------------------------------------------------------------------------------ */
 
 TEST(host_disk, short_write_goes_on_and_its_error_is_reported)

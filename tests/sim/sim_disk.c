@@ -10,14 +10,21 @@
 #define CHANGE_NAME_MAX (SIM_DISK_NAME_MAX - 4) /* room for ".tmp" */
 
 /* One change of the disk: an operation of either kind, in one form. */
-enum change_kind { CHANGE_WRITE, CHANGE_CREATE, CHANGE_REPLACE, CHANGE_RENAME, CHANGE_REMOVE };
+enum change_kind {
+    CHANGE_WRITE,
+    CHANGE_CREATE,
+    CHANGE_REPLACE,
+    CHANGE_RENAME,
+    CHANGE_REMOVE,
+    CHANGE_TRIM,
+};
 struct change {
     enum change_kind kind;
-    struct sim_file *file; /* of a write */
+    struct sim_file *file; /* of a write or trim */
     const char *name;
     const char *to; /* of a rename */
     uint64_t offset;
-    uint64_t size; /* of a create */
+    uint64_t size; /* of a create or trim */
     struct slice data;
     bool sync;
 };
@@ -62,6 +69,10 @@ static struct sim_file *change_do(struct sim_image *image, const struct change *
         file->is_linked = false;
         file->is_removing = true;
         return NULL;
+    case CHANGE_TRIM:
+        if (change->size < file->size) sim_image_cut(file, change->size);
+        sim_image_synced(file);
+        return NULL;
     }
     UNREACHABLE();
 }
@@ -88,11 +99,11 @@ static void change_tear(struct sim_disk *disk, struct sim_image *image, const st
 {
     const uint64_t choice = prng_below(&disk->prng, 4);
     if (choice == 0) return;
-    if (change->kind == CHANGE_WRITE) {
+    if (change->kind == CHANGE_WRITE || change->kind == CHANGE_TRIM) {
         struct change twin = *change;
         twin.file = change->file->twin;
         if (twin.file == NULL) return; /* No name leads to this file: it is gone anyway. */
-        if (choice == 1) {
+        if (choice == 1 || change->kind == CHANGE_TRIM) {
             change_do(image, &twin);
             return;
         }
@@ -101,6 +112,7 @@ static void change_tear(struct sim_disk *disk, struct sim_image *image, const st
         return;
     }
     if (choice > 1 || change->kind == CHANGE_RENAME || change->kind == CHANGE_REMOVE) {
+        if (change->kind == CHANGE_REMOVE && sim_image_find(image, change->name) == NULL) return;
         change_do(image, change);
         return;
     }
@@ -126,9 +138,11 @@ static struct change change_of_op(const struct sim_disk *disk, const struct disk
     change.sync = op->sync;
     switch (op->kind) {
     case DISK_WRITE:
-        change.kind = CHANGE_WRITE;
+    case DISK_TRIM:
+        change.kind = op->kind == DISK_WRITE ? CHANGE_WRITE : CHANGE_TRIM;
+        change.size = op->kind == DISK_TRIM ? op->size : 0;
         CHECK(op->file >= 0 && (uint32_t)op->file < disk->handle_count);
-        CHECK(disk->handles[op->file].file != NULL); /* Closed while a write was under way. */
+        CHECK(disk->handles[op->file].file != NULL); /* Closed while an operation was under way. */
         CHECK(disk->handles[op->file].is_writable);
         change.file = disk->handles[op->file].file;
         break;
@@ -137,6 +151,7 @@ static struct change change_of_op(const struct sim_disk *disk, const struct disk
         change.size = op->size;
         break;
     case DISK_REPLACE: change.kind = CHANGE_REPLACE; break;
+    case DISK_REMOVE: change.kind = CHANGE_REMOVE; break;
     default: UNREACHABLE();
     }
     return change;
@@ -155,12 +170,8 @@ static void lose_unsynced(struct sim_disk *disk, struct sim_file *file, uint64_t
         disk->lost_count++;
     }
     if (file->size != file->size_durable && prng_below(&disk->prng, 16) < chance) {
-        CHECK(file->size_durable <= file->size); /* Nothing in struct disk shortens a file. */
-        file->size = file->size_durable;
-        if (file->used > file->size) {
-            memset(file->data + file->size, 0, file->used - file->size);
-            file->used = file->size;
-        }
+        CHECK(file->size_durable <= file->size); /* What shortens a file also syncs it. */
+        sim_image_cut(file, file->size_durable);
     }
     if (file->is_removing && prng_below(&disk->prng, 16) < chance) file->is_linked = true;
 }
@@ -172,8 +183,9 @@ static void stop_with(struct sim_disk *disk, bool power, const struct change *un
     disk->stop_in = 0;
     sim_image_copy(&disk->image, &disk->survivors);
     for (uint32_t i = 0; i < DISK_LANE_COUNT; i++) {
-        if (disk->lanes[i].first == NULL) continue;
-        const struct change change = change_of_op(disk, disk->lanes[i].first);
+        const struct disk_op *op = disk->lanes[i].first;
+        if (op == NULL || op->kind == DISK_READ) continue;
+        const struct change change = change_of_op(disk, op);
         change_tear(disk, &disk->survivors, &change);
     }
     if (under_way != NULL) change_tear(disk, &disk->survivors, under_way);
@@ -326,6 +338,7 @@ static enum err change_refuse(struct sim_disk *disk, const struct change *change
         /* fall through */
     case CHANGE_REMOVE:
         return sim_image_find(&disk->image, change->name) != NULL ? OK : ERR_NOT_FOUND;
+    case CHANGE_TRIM: return OK;
     }
     UNREACHABLE();
 }
@@ -439,9 +452,13 @@ static void do_submit(void *context, struct disk_op *op)
 static void lane_complete(struct sim_disk *disk, struct sim_lane *lane)
 {
     struct disk_op *op = lane->first;
-    const struct change change = change_of_op(disk, op);
     struct sim_file *made = NULL;
-    op->result = change_run(disk, &change, true, &made);
+    if (op->kind == DISK_READ) {
+        op->result = do_read(disk, op->file, op->offset, op->into, op->size);
+    } else {
+        const struct change change = change_of_op(disk, op);
+        op->result = change_run(disk, &change, true, &made);
+    }
     if (op->kind == DISK_CREATE) {
         op->file = op->result == OK ? handle_add(disk, made, true) : -1;
     }
@@ -574,10 +591,7 @@ void sim_disk_truncate(struct sim_disk *disk, const char *name, uint64_t size)
     struct sim_file *file = sim_image_find(&disk->image, name);
     CHECK(file != NULL);
     sim_image_grow(file, size);
-    if (size < file->used) {
-        memset(file->data + size, 0, file->used - size);
-        file->used = size;
-    }
+    if (size < file->size) sim_image_cut(file, size);
     file->size = size;
     sim_image_synced(file);
 }

@@ -28,6 +28,16 @@ void sim_image_grow(struct sim_file *file, uint64_t size)
     file->capacity = capacity;
 }
 
+void sim_image_cut(struct sim_file *file, uint64_t size)
+{
+    CHECK(size <= file->size);
+    if (size < file->used) {
+        memset(file->data + size, 0, file->used - size);
+        file->used = size;
+    }
+    file->size = size;
+}
+
 static struct sim_file *file_copy(const struct sim_file *file)
 {
     struct sim_file *copy = mem_copy(file, sizeof *file);

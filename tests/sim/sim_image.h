@@ -58,6 +58,8 @@ void sim_image_close(struct sim_image *image);
 
 /* Makes room for @size bytes; what is new is zeros. The size stays. */
 void sim_image_grow(struct sim_file *file, uint64_t size);
+/* Shortens a file; whether that lasts is the caller's to say. */
+void sim_image_cut(struct sim_file *file, uint64_t size);
 /* Writes within the sectors that @keep has marked; NULL: all of them. */
 void sim_image_write(struct sim_file *file, uint64_t offset, struct slice data,
                      const uint8_t *keep);

@@ -195,6 +195,87 @@ TEST(sim_disk, full_disk_refuses_new_files_and_not_writes_within)
     end();
 }
 
+TEST(sim_disk, submitted_reads_see_what_completed_before_and_no_crash_counts_them)
+{
+    begin(1);
+    const disk_file file = create("d/a", 4096, "old");
+    char bytes[4] = "";
+    struct disk_op write = {.kind = DISK_WRITE, .file = file, .data = slice_text("new")};
+    struct disk_op read = {.kind = DISK_READ, .file = file, .size = 4, .into = bytes};
+    disk->submit(disk->context, &write);
+    disk->submit(disk->context, &read);
+    EXPECT_TRUE(sim_disk_step(&sim));
+    EXPECT_BYTES(bytes, "\0\0\0", 4); /* Not before it completes. */
+    EXPECT_TRUE(sim_disk_step(&sim));
+    EXPECT_EQ(read.result, OK);
+    EXPECT_BYTES(bytes, "new", 4);
+    const uint64_t changes = sim.change_count;
+    const uint64_t offsets[] = {4095, 0};
+    const enum err expected[] = {ERR_CORRUPT, ERR_IO};
+    for (uint32_t i = 0; i < 2; i++) {
+        read.offset = offsets[i];
+        if (i == 1) memcpy(sim.read_error, "d/a", 4);
+        disk->submit(disk->context, &read);
+        sim_disk_settle(&sim);
+        EXPECT_EQ(read.result, expected[i]);
+    }
+    EXPECT_EQ(sim.change_count, changes);
+    disk->submit(disk->context, &read);
+    end(); /* With the read under way. */
+}
+
+TEST(sim_disk, a_submitted_removal_is_undone_by_some_crashes)
+{
+    uint32_t back = 0;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        begin(seed);
+        EXPECT_EQ(disk->replace(disk->context, "d/b", slice_text("old")), OK);
+        struct disk_op one = {.kind = DISK_REMOVE, .lane = DISK_LANE_BULK, .name = "d/b"};
+        struct disk_op two = one;
+        two.lane = DISK_LANE_BACKGROUND;
+        disk->submit(disk->context, &one);
+        disk->submit(disk->context, &two);
+        if (seed % 2 == 0) {
+            sim_disk_settle(&sim);
+            EXPECT_EQ(one.result == OK ? two.result : one.result, ERR_NOT_FOUND);
+            EXPECT_FALSE(sim_disk_exists(&sim, "d/b"));
+        }
+        sim_disk_crash(&sim);
+        back += sim_disk_exists(&sim, "d/b");
+        end();
+    }
+    EXPECT_TRUE(back > 10 && back < 90);
+}
+
+TEST(sim_disk, a_trim_under_way_is_done_or_not_and_lasts_when_complete)
+{
+    uint32_t done = 0;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        begin(seed);
+        sim.capacity = 4 * 4096;
+        const disk_file file = create("d/a", 3 * 4096, "data");
+        struct disk_op trim = {.kind = DISK_TRIM, .file = file, .size = 600};
+        disk->submit(disk->context, &trim);
+        if (seed % 2 == 0) {
+            sim_disk_settle(&sim);
+            EXPECT_EQ(trim.result, OK);
+            uint64_t space = 0;
+            EXPECT_EQ(disk->space(disk->context, &space), OK);
+            EXPECT_EQ(space, 3 * 4096);
+            trim.size = 700; /* Longer than the file: it stays. */
+            disk->submit(disk->context, &trim);
+            sim_disk_settle(&sim);
+        }
+        sim_disk_crash(&sim);
+        const struct slice a = sim_disk_file(&sim, "d/a");
+        EXPECT_TRUE(a.size == 600 || (seed % 2 == 1 && a.size == 3 * 4096));
+        EXPECT_BYTES(a.data, "data", 5);
+        done += a.size == 600;
+        end();
+    }
+    EXPECT_TRUE(done > 60 && done < 95);
+}
+
 TEST(sim_disk, stop_after_keeps_what_was_before_and_nothing_after)
 {
     for (uint64_t seed = 0; seed < 40; seed++) {
