@@ -241,7 +241,7 @@ enum err hint_reader_next(struct hint_reader *reader, struct hint_entry *entry)
     if (value_inline(entry->kind, entry->value_size)) {
         entry->value = reader_bytes(at, entry->value_size);
     }
-    if (at->bad || zero != 0) return ERR_CORRUPT;
+    if (at->bad || zero != 0 || entry->offset % 8 != 0) return ERR_CORRUPT;
     if (entry->kind < EFFECT_PUT || entry->kind > EFFECT_FLUSH) return ERR_CORRUPT;
     if (key_size > KEY_SIZE_MAX || entry->value_size > VALUE_SIZE_MAX) return ERR_CORRUPT;
     if ((key_size == 0) != (entry->kind == EFFECT_FLUSH)) return ERR_CORRUPT;

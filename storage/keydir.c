@@ -3,10 +3,12 @@
 #include <stddef.h>
 
 #include "storage/base/check.h"
+#include "storage/base/hash.h"
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
 #include "storage/base/prng.h"
 #include "storage/btree.h"
+#include "storage/effect.h"
 #include "storage/hashdir.h"
 #include "storage/keydir_entry.h"
 #include "storage/slab.h"
@@ -14,12 +16,19 @@
 /* An update leaves at most this much of an allocation unused before it makes a smaller one. */
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
+#define PLACE_UNIT 8u
+#define DIGEST_FIXED_SIZE 32u
 
 struct keydir {
     struct hashdir dir;
     struct btree by_key;
     struct btree by_expiry; /* Only the entries that have an expiry. */
     struct slab slab;       /* Holds the entries. */
+    bool is_loading;        /* Between the begin and the end of a bulk load. */
+    uint64_t hash;          /* keydir_hash. */
+    bool is_rehashing;
+    uint64_t rehash_cursor; /* As of keydir_scan: entries before it are in the sum. */
+    uint64_t rehash_sum;
 };
 
 struct keydir *keydir_create(uint64_t hash_seed)
@@ -51,6 +60,8 @@ void keydir_clear(struct keydir *keydir)
 {
     close_all(keydir);
     hashdir_init(&keydir->dir, keydir->dir.seed);
+    keydir->hash = 0;
+    keydir->rehash_sum = 0; /* Wherever its cursor stands, nothing is before it. */
 }
 
 uint64_t keydir_count(const struct keydir *keydir)
@@ -83,20 +94,86 @@ void keydir_warm(const struct keydir *keydir, const struct slice *keys, uint32_t
     hashdir_warm(&keydir->dir, hashes, count);
 }
 
+static struct place entry_place(const struct keydir_entry *entry)
+{
+    return (struct place){.file = entry->file, .offset = entry->offset * PLACE_UNIT};
+}
+
 struct keydir_info keydir_info(const struct keydir_entry *entry)
 {
     const struct slice key = keydir_entry_key(entry);
-    const bool is_inline = entry->value_size <= VALUE_INLINE_MAX;
+    const bool is_inline = keydir_entry_inline(entry);
     return (struct keydir_info){
         .key = key,
         .revision = entry->revision,
         .expiry_ms = keydir_entry_expiry(entry),
         .value_size = entry->value_size,
-        .place = entry->place,
+        .place = entry_place(entry),
+        .is_compressed = entry->is_compressed,
         .is_inline = is_inline,
         .inline_value = is_inline ? slice_of(key.data + key.size, entry->value_size)
                                   : slice_of(NULL, 0),
     };
+}
+
+uint64_t keydir_size_on_disk(const struct keydir_info *info)
+{
+    return align_up(EFFECT_HEADER_SIZE + info->key.size + info->value_size, PLACE_UNIT);
+}
+
+/* ---- state hash ------------------------------------------------------------------------------ */
+
+/* What @entry adds to the state hash. */
+static uint64_t digest(const struct keydir_entry *entry)
+{
+    uint8_t bytes[DIGEST_FIXED_SIZE + VALUE_INLINE_MAX];
+    const struct slice key = keydir_entry_key(entry);
+    const uint64_t inline_size = keydir_entry_inline(entry) ? entry->value_size : 0;
+    put_u64(bytes, hash64(key.data, key.size));
+    put_u64(bytes + 8, entry->revision);
+    put_u64(bytes + 16, keydir_entry_expiry(entry));
+    put_u32(bytes + 24, entry->value_size);
+    put_u32(bytes + 28, entry->is_compressed ? KEYDIR_COMPRESSED : 0);
+    if (inline_size > 0) memcpy(bytes + DIGEST_FIXED_SIZE, key.data + key.size, inline_size);
+    return hash64(bytes, DIGEST_FIXED_SIZE + inline_size);
+}
+
+/* After the entry at @hash of the table changed what it adds by @difference. */
+static void digest_changed(struct keydir *keydir, uint64_t hash, uint64_t difference)
+{
+    keydir->hash += difference;
+    if (keydir->is_rehashing && hash >> (64 - HASHDIR_CURSOR_BITS) < keydir->rehash_cursor) {
+        keydir->rehash_sum += difference;
+    }
+}
+
+uint64_t keydir_hash(const struct keydir *keydir)
+{
+    return keydir->hash;
+}
+
+void keydir_rehash_begin(struct keydir *keydir)
+{
+    keydir->is_rehashing = true;
+    keydir->rehash_cursor = 0;
+    keydir->rehash_sum = 0;
+}
+
+static void rehash_visit(void *context, const struct keydir_entry *entry)
+{
+    struct keydir *keydir = context;
+    keydir->rehash_sum += digest(entry);
+}
+
+bool keydir_rehash(struct keydir *keydir, uint64_t count, uint64_t *hash)
+{
+    CHECK(keydir->is_rehashing);
+    keydir->rehash_cursor = hashdir_scan(&keydir->dir, keydir->rehash_cursor, count, rehash_visit,
+                                         keydir);
+    if (keydir->rehash_cursor != 0) return false;
+    keydir->is_rehashing = false;
+    *hash = keydir->rehash_sum;
+    return true;
 }
 
 /* ---- change ---------------------------------------------------------------------------------- */
@@ -104,15 +181,22 @@ struct keydir_info keydir_info(const struct keydir_entry *entry)
 /* What an entry is to hold. The slices may borrow from the very entry that is overwritten. */
 struct content {
     struct slice key;
-    struct slice value; /* data is not read when it is too long to be inline. */
+    struct slice value; /* data is not read when it is not inline. */
+    bool is_compressed;
     uint64_t revision;
     uint64_t expiry_ms;
     struct place place;
 };
 
+static uint64_t content_inline_size(const struct content *content)
+{
+    const bool is_inline = content->value.size <= VALUE_INLINE_MAX && !content->is_compressed;
+    return is_inline ? content->value.size : 0;
+}
+
 static uint64_t content_units(const struct content *content)
 {
-    const uint64_t size = keydir_entry_size(content->key.size, content->value.size,
+    const uint64_t size = keydir_entry_size(content->key.size, content_inline_size(content),
                                             content->expiry_ms > 0);
     return align_up(size, KEYDIR_ENTRY_UNIT) / KEYDIR_ENTRY_UNIT;
 }
@@ -120,19 +204,21 @@ static uint64_t content_units(const struct content *content)
 static void entry_fill(struct keydir_entry *entry, uint64_t units, const struct content *content)
 {
     uint8_t value[VALUE_INLINE_MAX];
-    const bool is_inline = content->value.size <= VALUE_INLINE_MAX && content->value.size > 0;
-    if (is_inline) memcpy(value, content->value.data, content->value.size);
+    const uint64_t inline_size = content_inline_size(content);
+    if (inline_size > 0) memcpy(value, content->value.data, inline_size);
     entry->revision = content->revision;
-    entry->place = content->place;
-    entry->value_size = content->value.size & 0xFFFFFFu;
-    entry->slack = (units - content_units(content)) & 0xFu;
+    entry->file = content->place.file;
+    entry->offset = (content->place.offset / PLACE_UNIT) & 0x1FFFFFFFu;
     entry->has_expiry = content->expiry_ms > 0;
+    entry->is_compressed = content->is_compressed;
+    entry->value_size = content->value.size & 0xFFFFFFFu;
+    entry->slack = (units - content_units(content)) & 0xFu;
     entry->key_last = (uint16_t)(content->key.size - 1);
     uint8_t *at = entry->bytes + 8u * entry->has_expiry;
     /* The key first: the expiry may take the place where it stood so far. */
     if (at != content->key.data) memmove(at, content->key.data, content->key.size);
     if (entry->has_expiry) put_u64(entry->bytes, content->expiry_ms);
-    if (is_inline) memcpy(at + content->key.size, value, content->value.size);
+    if (inline_size > 0) memcpy(at + content->key.size, value, inline_size);
 }
 
 static struct keydir_entry *entry_create(struct keydir *keydir, const struct content *content)
@@ -149,13 +235,14 @@ static void entry_free(struct keydir *keydir, struct keydir_entry *entry)
 }
 
 /* Lets the entry in @slot hold @content, in place when its allocation suits. */
-static void update(struct keydir *keydir, uint64_t *slot, struct content *content)
+static void update(struct keydir *keydir, uint64_t hash, uint64_t *slot, struct content *content)
 {
     struct keydir_entry *entry = hashdir_entry(slot);
     struct keydir_entry *before = NULL;
     const uint64_t old_units = keydir_entry_capacity(entry) / KEYDIR_ENTRY_UNIT;
     const uint64_t units = content_units(content);
     const uint64_t old_expiry = keydir_entry_expiry(entry);
+    const uint64_t old_digest = digest(entry);
     const bool same_expiry = old_expiry == content->expiry_ms;
     content->key = keydir_entry_key(entry); /* The same bytes, and surely ours. */
     if (old_expiry > 0 && !same_expiry) btree_remove(&keydir->by_expiry, entry);
@@ -170,53 +257,100 @@ static void update(struct keydir *keydir, uint64_t *slot, struct content *conten
     }
     if (content->expiry_ms > 0 && !same_expiry) btree_insert(&keydir->by_expiry, entry);
     if (before != NULL) entry_free(keydir, before);
+    digest_changed(keydir, hash, digest(entry) - old_digest);
 }
 
-void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint64_t revision,
-                uint64_t expiry_ms, struct place place)
+static void tell_dead(struct keydir_dead *dead, const struct keydir_entry *entry)
+{
+    if (dead == NULL) return;
+    const struct keydir_info info = keydir_info(entry);
+    *dead = (struct keydir_dead){.file = entry->file, .size = (uint32_t)keydir_size_on_disk(&info)};
+}
+
+void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint32_t flags,
+                uint64_t revision, uint64_t expiry_ms, struct place place, struct keydir_dead *dead)
 {
     CHECK(key.size > 0);
     CHECK(key.size <= KEY_SIZE_MAX);
     CHECK(value.size <= VALUE_SIZE_MAX);
-    struct content content = {
-        .key = key, .value = value, .revision = revision, .expiry_ms = expiry_ms, .place = place};
+    CHECK(place.offset % PLACE_UNIT == 0);
+    CHECK((flags & ~KEYDIR_FLAGS) == 0);
+    struct content content = {.key = key,
+                              .value = value,
+                              .is_compressed = (flags & KEYDIR_COMPRESSED) != 0,
+                              .revision = revision,
+                              .expiry_ms = expiry_ms,
+                              .place = place};
+    if (dead != NULL) *dead = (struct keydir_dead){0};
     const uint64_t hash = hashdir_hash(&keydir->dir, key);
     uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (slot != NULL) {
-        update(keydir, slot, &content);
+        tell_dead(dead, hashdir_entry(slot));
+        update(keydir, hash, slot, &content);
         return;
     }
     struct keydir_entry *entry = entry_create(keydir, &content);
     hashdir_insert(&keydir->dir, hash, entry);
     btree_insert(&keydir->by_key, entry);
     if (expiry_ms > 0) btree_insert(&keydir->by_expiry, entry);
+    digest_changed(keydir, hash, digest(entry));
 }
 
 bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, uint64_t expiry_ms)
 {
-    uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    const uint64_t hash = hashdir_hash(&keydir->dir, key);
+    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (slot == NULL) return false;
     const struct keydir_info info = keydir_info(hashdir_entry(slot));
     struct content content = {.value = slice_of(info.inline_value.data, info.value_size),
+                              .is_compressed = info.is_compressed,
                               .key = info.key,
                               .revision = revision,
                               .expiry_ms = expiry_ms,
                               .place = info.place};
-    update(keydir, slot, &content);
+    update(keydir, hash, slot, &content);
     return true;
 }
 
-bool keydir_remove(struct keydir *keydir, struct slice key)
+bool keydir_remove(struct keydir *keydir, struct slice key, struct keydir_dead *dead)
 {
     const uint64_t hash = hashdir_hash(&keydir->dir, key);
     uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    if (dead != NULL) *dead = (struct keydir_dead){0};
     if (slot == NULL) return false;
     struct keydir_entry *entry = hashdir_entry(slot);
+    tell_dead(dead, entry);
+    digest_changed(keydir, hash, 0 - digest(entry));
     hashdir_remove(&keydir->dir, hash, slot);
     btree_remove(&keydir->by_key, entry);
     if (entry->has_expiry) btree_remove(&keydir->by_expiry, entry);
     entry_free(keydir, entry); /* The last step: @key may borrow from it. */
     return true;
+}
+
+bool keydir_move(struct keydir *keydir, struct slice key, struct place from, struct place to)
+{
+    CHECK(to.offset % PLACE_UNIT == 0);
+    uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    if (slot == NULL) return false;
+    struct keydir_entry *entry = hashdir_entry(slot);
+    const struct place place = entry_place(entry);
+    if (place.file != from.file || place.offset != from.offset) return false;
+    entry->file = to.file;
+    entry->offset = (to.offset / PLACE_UNIT) & 0x1FFFFFFFu;
+    return true;
+}
+
+void keydir_bulk_begin(struct keydir *keydir)
+{
+    CHECK(!keydir->is_loading);
+    keydir->is_loading = true;
+}
+
+void keydir_bulk_end(struct keydir *keydir)
+{
+    CHECK(keydir->is_loading);
+    keydir->is_loading = false;
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
@@ -294,6 +428,7 @@ void keydir_check(const struct keydir *keydir)
     struct keydir_cursor cursor;
     uint64_t expiring = 0;
     uint64_t size = 0;
+    uint64_t hash = 0;
     hashdir_check(&keydir->dir);
     btree_check(&keydir->by_key);
     btree_check(&keydir->by_expiry);
@@ -306,7 +441,9 @@ void keydir_check(const struct keydir *keydir)
         if (entry->has_expiry) CHECK(keydir_entry_expiry(entry) > 0);
         expiring += entry->has_expiry;
         size += keydir_entry_capacity(entry);
+        hash += digest(entry);
     }
+    CHECK(hash == keydir->hash);
     CHECK(expiring == keydir->by_expiry.count);
     CHECK(size == keydir->slab.used);
     for (const struct keydir_entry *entry = btree_first(&keydir->by_expiry, &cursor); entry != NULL;

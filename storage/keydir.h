@@ -17,19 +17,31 @@
 
 /* Where on disk an effect (see effect.h) begins. */
 struct place {
-    uint32_t file;   /* Local number of the segment. */
-    uint32_t offset; /* Bytes from its start. */
+    uint32_t file;   /* Local number of the segment or table. */
+    uint32_t offset; /* Bytes from its start; a multiple of 8. */
+};
+
+enum keydir_flag {
+    KEYDIR_COMPRESSED = 1, /* The stored bytes are not the value itself: never inline. */
+};
+#define KEYDIR_FLAGS 1u /* All of them. */
+
+/* What a change made garbage: a put, as large as it lies on disk. */
+struct keydir_dead {
+    uint32_t file;
+    uint32_t size; /* 0: nothing. */
 };
 
 /* One key. Read it through the functions below: its layout is keydir.c's. */
 struct keydir_entry;
 
 struct keydir_info {
-    struct slice key;   /* Borrows from the entry. */
-    uint64_t revision;  /* Of the last change, expiry changes included. */
-    uint64_t expiry_ms; /* 0: never. */
-    uint32_t value_size;
-    struct place place; /* Of the PUT that holds the value. */
+    struct slice key;    /* Borrows from the entry. */
+    uint64_t revision;   /* Of the last change, expiry changes included. */
+    uint64_t expiry_ms;  /* 0: never. */
+    uint32_t value_size; /* As stored. */
+    struct place place;  /* Of the PUT that holds the value. */
+    bool is_compressed;
     bool is_inline;
     struct slice inline_value; /* Borrows from the entry; empty when not inline. */
 };
@@ -50,13 +62,35 @@ struct keydir_info keydir_info(const struct keydir_entry *entry);
 #define KEYDIR_WARM_MAX 16u
 void keydir_warm(const struct keydir *keydir, const struct slice *keys, uint32_t count);
 
-/* Sets or replaces. @value is copied when it is inline; else only its size counts. */
-void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint64_t revision,
-                uint64_t expiry_ms, struct place place);
-/* False when the key is not there. */
+/* Sets or replaces. @value is as stored; it is copied when it is inline, else only its size counts. @flags:
+ * enum keydir_flag. @dead, unless NULL, receives what thereby became garbage. */
+void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint32_t flags,
+                uint64_t revision, uint64_t expiry_ms, struct place place,
+                struct keydir_dead *dead);
+/* False when the key is not there. The put that holds the value stays where it is. */
 bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, uint64_t expiry_ms);
-bool keydir_remove(struct keydir *keydir, struct slice key);
+/* False when the key is not there. */
+bool keydir_remove(struct keydir *keydir, struct slice key, struct keydir_dead *dead);
 void keydir_clear(struct keydir *keydir);
+/* The put of @key now lies at @to as well: lets the entry say so if it still says @from. */
+bool keydir_move(struct keydir *keydir, struct slice key, struct place from, struct place to);
+/* Bytes that the put of an entry takes on disk. */
+uint64_t keydir_size_on_disk(const struct keydir_info *info);
+
+/* Between begin and end the ordered structures are not kept, so that loading many keys is fast; the end builds
+ * them. Until then only keydir_find, keydir_warm, changes and the counts may be used. */
+void keydir_bulk_begin(struct keydir *keydir);
+void keydir_bulk_end(struct keydir *keydir);
+
+/* The state hash: the sum, modulo 2^64, of a hash of each entry: key, revision, expiry, stored size, flags and
+ * inline value, but not the place. Kept up to date by every change, so reading it costs nothing. The same
+ * keys have the same sum on every node, in every version. */
+uint64_t keydir_hash(const struct keydir *keydir);
+/* Computes it anew in slices: begin, then steps of about @count entries until one returns true, with the sum
+ * in @hash. Changes in between are counted in, so it must equal keydir_hash() at that moment. One at a time:
+ * another begin starts over. */
+void keydir_rehash_begin(struct keydir *keydir);
+bool keydir_rehash(struct keydir *keydir, uint64_t count, uint64_t *hash);
 
 /* In key order. @from is inclusive; an empty @from is the first key. NULL at the end. The cursor is a
  * plain value, void after any change to the keydir. */

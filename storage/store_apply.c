@@ -47,12 +47,12 @@ void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_e
         const struct place place = {.file = number, .offset = entry->offset};
         /* The bytes of a value that is not inline are not needed, and a hint does not have them. */
         const struct slice value = slice_of(entry->value.data, entry->value_size);
-        keydir_put(keys, entry->key, value, entry->revision, entry->expiry_ms, place);
+        keydir_put(keys, entry->key, value, 0, entry->revision, entry->expiry_ms, place, NULL);
         return;
     }
     case EFFECT_DELETE:
         /* The key may be gone already: the sweeper's delete can follow another one. */
-        (void)keydir_remove(keys, entry->key);
+        (void)keydir_remove(keys, entry->key, NULL);
         return;
     case EFFECT_EXPIRE_AT:
         (void)keydir_expire(keys, entry->key, entry->revision, entry->expiry_ms);
@@ -152,11 +152,6 @@ static enum err value_of(struct slice bytes, const struct keydir_info *info, boo
     return OK;
 }
 
-static uint64_t size_on_disk(const struct keydir_info *info)
-{
-    return align_up(EFFECT_HEADER_SIZE + info->key.size + info->value_size, 8);
-}
-
 enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value)
 {
     const struct keydir_info info = keydir_info(entry);
@@ -164,7 +159,7 @@ enum err store_value(struct store *store, const struct keydir_entry *entry, stru
         *value = info.inline_value;
         return OK;
     }
-    const uint64_t size = size_on_disk(&info);
+    const uint64_t size = keydir_size_on_disk(&info);
     const struct slice memory = log_memory(&store->log, info.place, size);
     if (memory.data != NULL) {
         store->tail_hits++;
@@ -188,7 +183,7 @@ void store_warm(struct store *store, const struct slice *keys, const bool *value
         if (entry == NULL) continue;
         const struct keydir_info info = keydir_info(entry);
         if (info.is_inline) continue;
-        const struct slice memory = log_memory(&store->log, info.place, size_on_disk(&info));
+        const struct slice memory = log_memory(&store->log, info.place, keydir_size_on_disk(&info));
         /* The processor goes on by itself with what follows in a longer value. */
         for (uint64_t at = 0; at < memory.size && at < WARM_VALUE_SIZE; at += 64) {
             __builtin_prefetch(memory.data + at);

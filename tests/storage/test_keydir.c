@@ -19,6 +19,7 @@ struct row {
     uint64_t key_size;
     uint8_t value[VALUE_INLINE_MAX];
     uint32_t value_size;
+    bool is_compressed;
     uint64_t revision;
     uint64_t expiry_ms;
     struct place place;
@@ -59,8 +60,16 @@ static void model_expiry(struct model *model, struct row *row, uint64_t expiry_m
     model->expiring += expiry_ms > 0;
 }
 
-static void model_put(struct model *model, struct slice key, struct slice value, uint64_t revision,
-                      uint64_t expiry_ms, struct place place)
+static struct keydir_dead row_dead(const struct row *row)
+{
+    const uint64_t size = 32 + row->key_size + row->value_size;
+    return (struct keydir_dead){.file = row->place.file, .size = (uint32_t)((size + 7) / 8 * 8)};
+}
+
+/* Returns what the put before this one took, which is garbage now. */
+static struct keydir_dead model_put(struct model *model, struct slice key, struct slice value,
+                                    bool is_compressed, uint64_t revision, uint64_t expiry_ms,
+                                    struct place place)
 {
     bool found = false;
     const uint32_t at = model_find(model, key, &found);
@@ -73,19 +82,23 @@ static void model_put(struct model *model, struct slice key, struct slice value,
         model->row[at]->key_size = key.size;
     }
     struct row *row = model->row[at];
+    const struct keydir_dead dead = found ? row_dead(row) : (struct keydir_dead){0};
     row->value_size = (uint32_t)value.size;
+    row->is_compressed = is_compressed;
     if (value.size > 0 && value.size <= VALUE_INLINE_MAX) {
         memcpy(row->value, value.data, value.size);
     }
     row->revision = revision;
     row->place = place;
     model_expiry(model, row, expiry_ms);
+    return dead;
 }
 
-static bool model_remove(struct model *model, struct slice key)
+static bool model_remove(struct model *model, struct slice key, struct keydir_dead *dead)
 {
     bool found = false;
     const uint32_t at = model_find(model, key, &found);
+    *dead = found ? row_dead(model->row[at]) : (struct keydir_dead){0};
     if (!found) return false;
     model_expiry(model, model->row[at], 0);
     mem_free(model->row[at]);
@@ -114,7 +127,9 @@ static void expect_row(const struct keydir_entry *entry, const struct row *row)
     EXPECT_EQ(info.value_size, row->value_size);
     EXPECT_EQ(info.place.file, row->place.file);
     EXPECT_EQ(info.place.offset, row->place.offset);
-    EXPECT_EQ(info.is_inline, row->value_size <= VALUE_INLINE_MAX);
+    EXPECT_EQ(info.is_compressed, row->is_compressed);
+    EXPECT_EQ(info.is_inline, row->value_size <= VALUE_INLINE_MAX && !row->is_compressed);
+    EXPECT_EQ(keydir_size_on_disk(&info), row_dead(row).size);
     if (info.is_inline) {
         EXPECT_TRUE(slice_equal(info.inline_value, slice_of(row->value, row->value_size)));
     } else {
@@ -262,14 +277,23 @@ static void mix_step(const struct mix *mix, struct prng *prng, struct keydir *ke
     const uint64_t put_share = step / 8192 % 2 == 0 ? 60 : 15;
     const uint64_t dice = prng_below(prng, 100);
     bool found = false;
+    struct keydir_dead dead = {.file = 1, .size = 1};
+    struct keydir_dead wanted;
     if (dice < put_share) {
         const uint64_t size = prng_below(prng, sizeof value + 1);
+        const bool is_compressed = prng_below(prng, 4) == 0;
         for (uint64_t i = 0; i < size; i++) value[i] = (uint8_t)prng_next(prng);
-        const struct place place = {.file = step, .offset = (uint32_t)prng_next(prng)};
-        keydir_put(keydir, key, slice_of(value, size), step + 1ull, expiry, place);
-        model_put(model, key, slice_of(value, size), step + 1ull, expiry, place);
+        const struct place place = {.file = step, .offset = (uint32_t)prng_next(prng) & ~7u};
+        keydir_put(keydir, key, slice_of(value, size), is_compressed ? KEYDIR_COMPRESSED : 0,
+                   step + 1ull, expiry, place, &dead);
+        wanted = model_put(model, key, slice_of(value, size), is_compressed, step + 1ull, expiry,
+                           place);
+        EXPECT_EQ(dead.file, wanted.file);
+        EXPECT_EQ(dead.size, wanted.size);
     } else if (dice < 80) {
-        EXPECT_EQ(keydir_remove(keydir, key), model_remove(model, key));
+        EXPECT_EQ(keydir_remove(keydir, key, &dead), model_remove(model, key, &wanted));
+        EXPECT_EQ(dead.file, wanted.file);
+        EXPECT_EQ(dead.size, wanted.size);
     } else if (dice < 90) {
         const uint32_t at = model_find(model, key, &found);
         EXPECT_EQ(keydir_expire(keydir, key, step + 1ull, expiry), found);
@@ -286,19 +310,63 @@ static void mix_step(const struct mix *mix, struct prng *prng, struct keydir *ke
     EXPECT_EQ(keydir_expiring(keydir), model->expiring);
 }
 
+/* A move happens only from where the entry says that it is. */
+static void mix_move(const struct mix *mix, struct prng *prng, struct keydir *keydir,
+                     struct model *model)
+{
+    uint8_t bytes[MODEL_KEY_MAX];
+    const struct slice key = mix_key(mix, prng, bytes);
+    const struct place to = {.file = (uint32_t)prng_next(prng), .offset = 8};
+    bool found = false;
+    const uint32_t at = model_find(model, key, &found);
+    struct place from = found ? model->row[at]->place : (struct place){0};
+    from.file ^= 1;
+    EXPECT_FALSE(keydir_move(keydir, key, from, to));
+    from.file ^= 1;
+    from.offset ^= 8;
+    EXPECT_FALSE(keydir_move(keydir, key, from, to));
+    from.offset ^= 8;
+    EXPECT_EQ(keydir_move(keydir, key, from, to), found);
+    if (!found) return;
+    model->row[at]->place = to;
+    expect_row(keydir_find(keydir, key), model->row[at]);
+}
+
+/* Another keydir that gets the same keys in another order, with other places, has the same hash. */
+static void expect_hash(const struct keydir *keydir, const struct model *model)
+{
+    struct keydir *other = keydir_create(77);
+    for (uint32_t i = model->count; i > 0; i--) {
+        const struct row *row = model->row[i - 1];
+        const struct slice value = slice_of(row->value, row->value_size);
+        keydir_put(other, row_key(row), value, row->is_compressed ? KEYDIR_COMPRESSED : 0,
+                   row->revision, row->expiry_ms, (struct place){0}, NULL);
+    }
+    EXPECT_EQ(keydir_hash(other), keydir_hash(keydir));
+    keydir_destroy(other);
+}
+
 static void run_mix(struct mix mix)
 {
     static struct model model;
     struct prng prng = prng_seed(mix.seed);
     struct keydir *keydir = keydir_create(mix.seed);
+    uint64_t hash = 0;
+    keydir_rehash_begin(keydir);
     for (uint32_t step = 0; step < mix.operations; step++) {
         mix_step(&mix, &prng, keydir, &model, step);
+        mix_move(&mix, &prng, keydir, &model);
+        if (step % 5 == 0 && keydir_rehash(keydir, 1 + step % 9, &hash)) {
+            EXPECT_EQ(hash, keydir_hash(keydir));
+            keydir_rehash_begin(keydir);
+        }
         if (step % 1777 == 0) {
             keydir_check(keydir);
             expect_expired(keydir, &model, prng_below(&prng, 1ull << prng_below(&prng, 51)));
             expect_scan(keydir, &model, mix.seed, 1 + prng_below(&prng, 40), 0);
             expect_scan(keydir, &model, mix.seed, 7, prng_next(&prng) >> 16);
             expect_around(keydir, &model, slice_of(NULL, 0), MODEL_MAX);
+            expect_hash(keydir, &model);
         }
         if (step % 50021 == 50020) {
             keydir_clear(keydir);
@@ -345,7 +413,7 @@ TEST(keydir, empty_one_answers_nothing)
     keydir_check(keydir);
     EXPECT_EQ(keydir_count(keydir), 0);
     EXPECT_TRUE(keydir_find(keydir, key) == NULL);
-    EXPECT_FALSE(keydir_remove(keydir, key));
+    EXPECT_FALSE(keydir_remove(keydir, key, NULL));
     EXPECT_FALSE(keydir_expire(keydir, key, 1, 1));
     EXPECT_TRUE(keydir_seek(keydir, none, &cursor) == NULL);
     EXPECT_TRUE(keydir_next(&cursor) == NULL);
@@ -364,11 +432,11 @@ TEST(keydir, keys_and_values_of_extreme_sizes)
 {
     struct keydir *keydir = keydir_create(7);
     uint8_t *bytes = mem_alloc(KEY_SIZE_MAX);
-    const struct place place = {.file = UINT32_MAX, .offset = UINT32_MAX};
+    const struct place place = {.file = UINT32_MAX, .offset = UINT32_MAX - 7};
     memset(bytes, 'x', KEY_SIZE_MAX);
     for (uint64_t size = KEY_SIZE_MAX; size > 0; size = size > 200 ? size - 77 : size - 1) {
         const struct slice value = {.data = NULL, .size = VALUE_SIZE_MAX};
-        keydir_put(keydir, slice_of(bytes, size), value, UINT64_MAX, UINT64_MAX, place);
+        keydir_put(keydir, slice_of(bytes, size), value, 0, UINT64_MAX, UINT64_MAX, place, NULL);
     }
     keydir_check(keydir);
     for (uint64_t size = KEY_SIZE_MAX; size > 0; size = size > 200 ? size - 77 : size - 1) {
@@ -379,9 +447,9 @@ TEST(keydir, keys_and_values_of_extreme_sizes)
         EXPECT_EQ(info.value_size, VALUE_SIZE_MAX);
         EXPECT_EQ(info.expiry_ms, UINT64_MAX);
         EXPECT_EQ(info.revision, UINT64_MAX);
-        EXPECT_EQ(info.place.offset, UINT32_MAX);
+        EXPECT_EQ(info.place.offset, UINT32_MAX - 7);
         EXPECT_FALSE(info.is_inline);
-        EXPECT_TRUE(keydir_remove(keydir, slice_of(bytes, size)));
+        EXPECT_TRUE(keydir_remove(keydir, slice_of(bytes, size), NULL));
     }
     EXPECT_EQ(keydir_count(keydir), 0);
     keydir_check(keydir);
@@ -393,23 +461,23 @@ TEST(keydir, arguments_may_borrow_from_the_entry_that_changes)
 {
     struct keydir *keydir = keydir_create(9);
     const char *text = "a value of forty-three bytes, kept in place";
-    keydir_put(keydir, slice_text("the key"), slice_text(text), 1, 0, (struct place){0});
+    keydir_put(keydir, slice_text("the key"), slice_text(text), 0, 1, 0, (struct place){0}, NULL);
     for (uint64_t i = 0; i < 60; i++) {
         /* The expiry comes and goes: the key moves within the entry or the entry moves. */
         const struct keydir_info info = keydir_info(keydir_find(keydir, slice_text("the key")));
         const uint64_t cut = i % 5;
         EXPECT_TRUE(slice_equal(info.inline_value, slice_text(text)));
-        keydir_put(keydir, info.key, slice_of(info.inline_value.data + cut, 3), i, i % 3 * 1000,
-                   info.place);
+        keydir_put(keydir, info.key, slice_of(info.inline_value.data + cut, 3), 0, i, i % 3 * 1000,
+                   info.place, NULL);
         const struct keydir_info after = keydir_info(keydir_find(keydir, slice_text("the key")));
         EXPECT_TRUE(slice_equal(after.inline_value, slice_of(text + cut, 3)));
         EXPECT_TRUE(keydir_expire(keydir, after.key, i, i % 2));
         keydir_put(keydir, keydir_info(keydir_find(keydir, slice_text("the key"))).key,
-                   slice_text(text), i, i % 4, info.place);
+                   slice_text(text), 0, i, i % 4, info.place, NULL);
         keydir_check(keydir);
     }
     const struct keydir_info info = keydir_info(keydir_find(keydir, slice_text("the key")));
-    EXPECT_TRUE(keydir_remove(keydir, info.key));
+    EXPECT_TRUE(keydir_remove(keydir, info.key, NULL));
     EXPECT_EQ(keydir_count(keydir), 0);
     keydir_destroy(keydir);
 }
@@ -419,14 +487,17 @@ TEST(keydir, overwriting_in_place_keeps_the_entry_where_it_is)
     struct keydir *keydir = keydir_create(9);
     char text[32];
     for (uint64_t i = 0; i < 1000; i++) {
-        keydir_put(keydir, numbered(text, i), slice_text("12345678"), i, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text("12345678"), 0, i, 0, (struct place){0},
+                   NULL);
     }
     const uint64_t memory = keydir_memory(keydir);
     for (uint64_t i = 0; i < 1000; i++) {
         const struct keydir_entry *before = keydir_find(keydir, numbered(text, i));
-        keydir_put(keydir, numbered(text, i), slice_text("87654321"), i, 0, (struct place){0});
-        keydir_put(keydir, numbered(text, i), slice_text("1"), i, 0, (struct place){0});
-        keydir_put(keydir, numbered(text, i), slice_text("18273645"), i, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text("87654321"), 0, i, 0, (struct place){0},
+                   NULL);
+        keydir_put(keydir, numbered(text, i), slice_text("1"), 0, i, 0, (struct place){0}, NULL);
+        keydir_put(keydir, numbered(text, i), slice_text("18273645"), 0, i, 0, (struct place){0},
+                   NULL);
         EXPECT_TRUE(keydir_find(keydir, numbered(text, i)) == before);
     }
     EXPECT_EQ(keydir_memory(keydir), memory);
@@ -442,17 +513,95 @@ TEST(keydir, memory_follows_the_keys)
     const uint64_t count = 20000;
     char text[32];
     for (uint64_t i = 0; i < count; i++) {
-        keydir_put(keydir, numbered(text, i * 7919 % count), slice_text("v"), i, i % 2,
-                   (struct place){0});
+        keydir_put(keydir, numbered(text, i * 7919 % count), slice_text("v"), 0, i, i % 2,
+                   (struct place){0}, NULL);
     }
     EXPECT_LT(count * 40, keydir_memory(keydir));
     EXPECT_LT(keydir_memory(keydir), count * 130);
-    for (uint64_t i = 0; i < count; i++) EXPECT_TRUE(keydir_remove(keydir, numbered(text, i)));
+    for (uint64_t i = 0; i < count; i++)
+        EXPECT_TRUE(keydir_remove(keydir, numbered(text, i), NULL));
     keydir_check(keydir);
     keydir_clear(keydir);
     EXPECT_EQ(keydir_memory(keydir), empty);
     keydir_destroy(keydir);
     EXPECT_EQ(mem_used(), used);
+}
+
+TEST(keydir, state_hash_tells_states_apart)
+{
+    struct keydir *keydir = keydir_create(3);
+    const struct place place = {.file = 4, .offset = 4096};
+    const struct slice key = slice_text("key");
+    const struct slice long_value = slice_of(NULL, VALUE_INLINE_MAX + 1);
+    uint64_t seen[9];
+    EXPECT_EQ(keydir_hash(keydir), 0);
+    keydir_put(keydir, key, slice_text("one"), 0, 7, 0, place, NULL);
+    seen[0] = keydir_hash(keydir);
+    keydir_put(keydir, key, slice_text("two"), 0, 7, 0, place, NULL);
+    seen[1] = keydir_hash(keydir);
+    keydir_put(keydir, key, slice_text("two"), 0, 8, 0, place, NULL);
+    seen[2] = keydir_hash(keydir);
+    EXPECT_TRUE(keydir_expire(keydir, key, 8, 5));
+    seen[3] = keydir_hash(keydir);
+    keydir_put(keydir, key, long_value, 0, 8, 5, place, NULL);
+    seen[4] = keydir_hash(keydir);
+    keydir_put(keydir, key, slice_of(NULL, VALUE_INLINE_MAX + 2), 0, 8, 5, place, NULL);
+    seen[5] = keydir_hash(keydir);
+    keydir_put(keydir, key, long_value, KEYDIR_COMPRESSED, 8, 5, place, NULL);
+    seen[6] = keydir_hash(keydir);
+    EXPECT_TRUE(keydir_move(keydir, key, place, (struct place){.file = 5, .offset = 8}));
+    EXPECT_EQ(keydir_hash(keydir), seen[6]);
+    keydir_put(keydir, slice_text("kez"), slice_text(""), 0, 9, 0, place, NULL);
+    seen[7] = keydir_hash(keydir);
+    EXPECT_TRUE(keydir_remove(keydir, key, NULL));
+    seen[8] = keydir_hash(keydir);
+    for (uint32_t i = 0; i < 9; i++) {
+        EXPECT_NE(seen[i], 0);
+        for (uint32_t k = 0; k < i; k++) EXPECT_TRUE(seen[i] != seen[k]);
+    }
+    EXPECT_TRUE(keydir_remove(keydir, slice_text("kez"), NULL));
+    EXPECT_EQ(keydir_hash(keydir), 0);
+    keydir_destroy(keydir);
+}
+
+/* Manifests carry it: the formula must not change from one version to the next. */
+TEST(keydir, state_hash_is_the_one_of_the_first_version)
+{
+    struct keydir *keydir = keydir_create(3);
+    const struct place place = {.file = 4, .offset = 4096};
+    keydir_put(keydir, slice_text("key"), slice_text("value"), 0, 65536, 0, place, NULL);
+    EXPECT_EQ(keydir_hash(keydir), 0x34F30CF0E7EC1028ull);
+    keydir_put(keydir, slice_text("long"), slice_of(NULL, 1000), KEYDIR_COMPRESSED, 65537,
+               1700000000000, place, NULL);
+    EXPECT_EQ(keydir_hash(keydir), 0xB2A3874931FE1753ull);
+    keydir_destroy(keydir);
+}
+
+TEST(keydir, rehash_counts_changes_in_between)
+{
+    struct keydir *keydir = keydir_create(3);
+    char text[32];
+    uint64_t hash = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        keydir_put(keydir, numbered(text, i), slice_text("v"), 0, i, 0, (struct place){0}, NULL);
+    }
+    keydir_rehash_begin(keydir);
+    uint64_t steps = 0;
+    while (!keydir_rehash(keydir, 10, &hash)) {
+        const uint64_t i = steps++ * 7;
+        keydir_put(keydir, numbered(text, i), slice_text("w"), 0, i + 1, 0, (struct place){0},
+                   NULL);
+        (void)keydir_remove(keydir, numbered(text, i + 3), NULL);
+        EXPECT_EQ(keydir_expire(keydir, numbered(text, i), i + 2, 9), true);
+    }
+    EXPECT_LT(20, steps);
+    EXPECT_EQ(hash, keydir_hash(keydir));
+    keydir_rehash_begin(keydir);
+    EXPECT_FALSE(keydir_rehash(keydir, 10, &hash));
+    keydir_clear(keydir);
+    while (!keydir_rehash(keydir, 10, &hash)) continue;
+    EXPECT_EQ(hash, 0);
+    keydir_destroy(keydir);
 }
 
 /* ---- scans while the keydir changes ---------------------------------------------------------- */
@@ -487,18 +636,18 @@ static void run_census(uint64_t seed, uint64_t stay, uint64_t churn, uint64_t st
     uint64_t rounds = 0;
     const struct place place = {0};
     for (uint64_t i = 0; i < stay; i++) {
-        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, place);
+        keydir_put(keydir, numbered(text, i), slice_text(""), 0, 1, 0, place, NULL);
     }
     do {
         cursor = keydir_scan(keydir, cursor, step, census_visit, &census);
         for (uint64_t i = 0; i < churn * step / stay && grown < churn; i++, grown++) {
-            keydir_put(keydir, numbered(text, stay + grown), slice_text("x"), 1, 0, place);
+            keydir_put(keydir, numbered(text, stay + grown), slice_text("x"), 0, 1, 0, place, NULL);
         }
         for (uint64_t i = 0; i < step; i++) {
             const uint64_t number = stay + prng_below(&prng, grown + 1);
-            if (number < all) (void)keydir_remove(keydir, numbered(text, number));
+            if (number < all) (void)keydir_remove(keydir, numbered(text, number), NULL);
             keydir_put(keydir, numbered(text, prng_below(&prng, stay)),
-                       slice_text("new and longer"), 2, prng_below(&prng, 2), place);
+                       slice_text("new and longer"), 0, 2, prng_below(&prng, 2), place, NULL);
         }
         rounds++;
     } while (cursor != 0 && rounds < all);
@@ -526,7 +675,7 @@ TEST(keydir, scan_in_single_steps_is_whole_in_every_state_of_growth)
     char text[32];
     for (uint64_t i = 0; i < count; i++) {
         uint64_t cursor = 0;
-        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text(""), 0, 1, 0, (struct place){0}, NULL);
         census.visited = 0;
         do {
             cursor = keydir_scan(keydir, cursor, 1, census_visit, &census);
@@ -548,7 +697,8 @@ TEST(keydir, warming_any_keys_changes_nothing_in_every_state_of_growth)
     keydir_warm(keydir, keys, 0);
     keydir_warm(keydir, keys, 1);
     for (uint64_t i = 0; i < 3000; i++) {
-        keydir_put(keydir, numbered(text[0], i), slice_text("value"), 1, 0, (struct place){0});
+        keydir_put(keydir, numbered(text[0], i), slice_text("value"), 0, 1, 0, (struct place){0},
+                   NULL);
         /* Some are there, some are not, one is empty. */
         for (uint32_t k = 0; k + 1 < KEYDIR_WARM_MAX; k++) keys[k] = numbered(text[k], i - 8 + k);
         keydir_warm(keydir, keys, KEYDIR_WARM_MAX);
@@ -567,7 +717,7 @@ TEST(keydir, scan_begins_exactly_at_its_cursor)
     struct census census = {.times = mem_zero(count)};
     char text[32];
     for (uint64_t i = 0; i < count; i++) {
-        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text(""), 0, 1, 0, (struct place){0}, NULL);
     }
     for (uint64_t i = 0; i < count; i++) {
         const struct slice key = numbered(text, i);
@@ -592,13 +742,14 @@ TEST(keydir, scan_goes_on_in_another_keydir_with_the_same_seed)
     uint64_t turn = 0;
     /* The second one was far bigger once: its table has other buckets. */
     for (uint64_t i = 0; i < count * 10; i++) {
-        keydir_put(keydir[1], numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        keydir_put(keydir[1], numbered(text, i), slice_text(""), 0, 1, 0, (struct place){0}, NULL);
         if (i < count) {
-            keydir_put(keydir[0], numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+            keydir_put(keydir[0], numbered(text, i), slice_text(""), 0, 1, 0, (struct place){0},
+                       NULL);
         }
     }
     for (uint64_t i = count; i < count * 10; i++) {
-        EXPECT_TRUE(keydir_remove(keydir[1], numbered(text, i)));
+        EXPECT_TRUE(keydir_remove(keydir[1], numbered(text, i), NULL));
     }
     do {
         cursor = keydir_scan(keydir[turn++ % 2], cursor, 11, census_visit, &census);
@@ -616,7 +767,7 @@ TEST(keydir, foreign_scan_cursor_is_harmless)
     struct census census = {.times = mem_zero(100)};
     char text[32];
     for (uint64_t i = 0; i < 100; i++) {
-        keydir_put(keydir, numbered(text, i), slice_text(""), 1, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text(""), 0, 1, 0, (struct place){0}, NULL);
     }
     EXPECT_EQ(keydir_scan(keydir, UINT64_MAX, 10, census_visit, &census), 0);
     EXPECT_EQ(keydir_scan(keydir, 1ull << 48, 10, census_visit, &census), 0);
@@ -636,7 +787,8 @@ TEST(keydir, random_entries_are_spread)
     uint32_t drawn[300] = {0};
     char text[32];
     for (uint64_t i = 0; i < count; i++) {
-        keydir_put(keydir, numbered(text, i), slice_of(&i, sizeof i), 1, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_of(&i, sizeof i), 0, 1, 0, (struct place){0},
+                   NULL);
     }
     struct prng prng = prng_seed(1);
     for (uint64_t i = 0; i < draws; i++) {
@@ -649,7 +801,8 @@ TEST(keydir, random_entries_are_spread)
         EXPECT_LT(drawn[i], draws / count * 3);
     }
     /* Two keys in a table made for many are still found. */
-    for (uint64_t i = 2; i < count; i++) EXPECT_TRUE(keydir_remove(keydir, numbered(text, i)));
+    for (uint64_t i = 2; i < count; i++)
+        EXPECT_TRUE(keydir_remove(keydir, numbered(text, i), NULL));
     for (uint64_t i = 0; i < 100; i++) EXPECT_TRUE(keydir_random(keydir, i) != NULL);
     keydir_destroy(keydir);
 }
@@ -662,7 +815,7 @@ TEST(keydir, large_table_is_whole)
     struct census census = {.times = mem_zero(count)};
     char text[32];
     for (uint64_t i = 0; i < count; i++) {
-        keydir_put(keydir, numbered(text, i), slice_text(""), i, 0, (struct place){0});
+        keydir_put(keydir, numbered(text, i), slice_text(""), 0, i, 0, (struct place){0}, NULL);
     }
     keydir_check(keydir);
     EXPECT_EQ(keydir_scan(keydir, 0, UINT64_MAX, census_visit, &census), 0);

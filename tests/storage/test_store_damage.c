@@ -245,8 +245,8 @@ TEST(store_damage, the_value_of_another_key_is_not_given)
     /* An index that points to the wrong place, by a bug or a flipped bit in memory. */
     struct keydir *keys = store_keys(model.store);
     const struct keydir_info other = keydir_info(keydir_find(keys, slice_text("key-01")));
-    keydir_put(keys, slice_text("key-00"), slice_of(NULL, sizeof bytes), other.revision, 0,
-               other.place);
+    keydir_put(keys, slice_text("key-00"), slice_of(NULL, sizeof bytes), 0, other.revision, 0,
+               other.place, NULL);
     struct slice value;
     EXPECT_EQ(store_value(model.store, keydir_find(keys, slice_text("key-01")), &value), OK);
     EXPECT_EQ(store_value(model.store, keydir_find(keys, slice_text("key-00")), &value),
