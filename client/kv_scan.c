@@ -6,7 +6,7 @@
 
 #define PAGE_FIRST 32u
 #define PAGE_MAX 4096u
-/* Pages grow while their replies are small and shrink when they are big: values may have 8 MiB. */
+/* Pages grow while their replies are small and shrink when they are big: values may have 64 MiB. */
 #define PAGE_SIZE_SMALL (256u * 1024u)
 #define PAGE_SIZE_BIG (2u * 1024u * 1024u)
 

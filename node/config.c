@@ -79,14 +79,14 @@ static const struct row rows[] = {
         "5 to 10000", 5, 10000),
     ROW(max_connections, KIND_COUNT, "max-connections", "10000", "client connections at a time",
         "1 to 1000000", 1, 1000000),
-    ROW(max_value_size, KIND_SIZE, "max-value", "8mb", "size of the largest value", "1kb to 8mb",
+    ROW(max_value_size, KIND_SIZE, "max-value", "8mb", "size of the largest value", "1kb to 64mb",
         KIB, VALUE_SIZE_MAX),
     ROW(max_inflight_size, KIND_SIZE, "max-inflight", "64mb",
         "bytes of commands taken and not yet answered, of all clients together", "1mb to 64gb", MIB,
         64ull * 1024 * MIB),
     ROW(output_limit_size, KIND_SIZE, "output-limit", "64mb",
-        "replies that one client may leave unread before it is closed", "1mb to 64gb", MIB,
-        64ull * 1024 * MIB),
+        "replies that one client may leave unread, beside one value, before it is closed",
+        "1mb to 64gb", MIB, 64ull * 1024 * MIB),
     ROW(retention_size, KIND_SIZE, "retention", "256mb",
         "sealed log kept readable for lagging nodes", "0 to 1024gb", 0, 1024ull * 1024 * MIB),
     ROW(segment_size, KIND_SIZE, "segment-size", "32mb", "size of one file of the log",
@@ -551,15 +551,6 @@ static const char *bad_relation(const struct config *config)
     }
     if (config->max_inflight_size < config->max_value_size) {
         return "max-inflight: it must be at least max-value";
-    }
-    if (config->output_limit_size < config->max_value_size + 64ull * KIB) {
-        return "output-limit: it must be at least max-value and 64kb, or no client could read such "
-               "a value";
-    }
-    /* A group of the log holds at least one whole value and its key, and lies in one segment. */
-    if (config->segment_size < 2 * config->max_value_size + 4ull * SEGMENT_BLOCK_SIZE) {
-        return "segment-size: it must be at least twice max-value and 16kb; choose a smaller "
-               "max-value or a larger segment-size";
     }
     return NULL;
 }

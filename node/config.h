@@ -82,7 +82,7 @@ struct config_option {
     const char *name;
     const char *fallback;    /* default, as text */
     const char *description; /* one line */
-    const char *values;      /* what is allowed, for messages: "host:port or off", "1kb to 8mb" */
+    const char *values;      /* what is allowed, for messages: "host:port or off", "1kb to 64mb" */
 };
 const struct config_option *config_option(uint32_t at);
 /* The value of an option as text, as config_set would take it. */

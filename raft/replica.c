@@ -429,5 +429,5 @@ void replica_check(const struct replica *replica)
     CHECK(raft->last_stored <= store_persisted_index(store));
     CHECK(raft->trail.offset + 1 >= store_first_index(store));
     if (raft->state == RAFT_LEADER)
-        CHECK(replica->uncommitted_size <= 2 * REPLICA_UNCOMMITTED_SIZE_MAX);
+        CHECK(replica->uncommitted_size <= REPLICA_UNCOMMITTED_SIZE_MAX + 2 * RECORD_SIZE_MAX);
 }

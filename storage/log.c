@@ -9,7 +9,7 @@
 static uint64_t image_size_max(const struct log *log)
 {
     const uint64_t room = log->config.segment_size - SEGMENT_BLOCK_SIZE;
-    return room < GROUP_SIZE_MAX ? room : GROUP_SIZE_MAX;
+    return room < GROUP_SIZE_USUAL ? room : GROUP_SIZE_USUAL;
 }
 
 static uint64_t image_size(const struct log_image *image)

@@ -10,18 +10,20 @@
 
 /* What a client may ask. */
 #define KEY_SIZE_MAX (64u * KIB)
-#define VALUE_SIZE_MAX (8u * MIB) /* ceiling of the option max-value */
-#define VALUE_INLINE_MAX (63u)    /* values up to this size live in the keydir itself */
+#define VALUE_SIZE_MAX (64u * MIB) /* ceiling of the option max-value */
+#define VALUE_INLINE_MAX (63u)     /* values up to this size live in the keydir itself */
 #define COMMAND_ARGS_MAX (131072u)
 #define COMMAND_INLINE_SIZE_MAX (64u * KIB)
 #define BATCH_EFFECTS_MAX (65535u)    /* a revision has 16 bits for the place within an entry */
 #define BATCH_SIZE_SOFT (1u * MIB)    /* a batch is closed when it reaches this */
-#define BATCH_SIZE_MAX (16u * MIB)    /* effects of one entry; one command may not make more */
+#define BATCH_SIZE_MAX (68u * MIB)    /* effects of one entry */
+#define COMMAND_SIZE_MAX (15u * MIB)  /* effects of one command that makes more than one */
 #define SESSION_PIPELINE_MAX (16384u) /* commands of one connection that wait for their reply */
 
 /* Records, groups, segments. */
-#define RECORD_SIZE_MAX (17u * MIB)
-#define GROUP_SIZE_MAX (24u * MIB)
+#define RECORD_SIZE_MAX (69u * MIB)
+#define GROUP_SIZE_USUAL (24u * MIB) /* records gather up to this; a larger one is a group alone */
+#define GROUP_SIZE_MAX (70u * MIB)
 #define SEGMENT_BLOCK_SIZE (4096u)
 #define SEGMENT_SIZE_DEFAULT (32u * MIB)
 #define TAIL_SIZE_DEFAULT (64u * MIB)
@@ -29,26 +31,28 @@
 
 /* Between peers. */
 #define PEERS_MAX (15u)
-#define PEER_FRAME_SIZE_MAX (20u * MIB)
+#define PEER_FRAME_SIZE_MAX (76u * MIB) /* one frame, also when it travels in fragments */
 #define PEER_QUEUE_SIZE_MAX (64u * MIB) /* beyond it frames to this peer are dropped */
 #define APPEND_SIZE_MAX                                                                            \
     (1u * MIB) /* entries in one AppendEntries frame, but for a single big one */
 #define APPEND_ENTRIES_MAX (4096u)
 #define SHIP_CHUNK_SIZE (256u * KIB)
-#define FORWARD_SIZE_MAX (15u * MIB)       /* one command that travels to the leader */
-#define FORWARD_QUEUE_SIZE_MAX (18u * MIB) /* unanswered commands of one connection on their way */
-#define FORWARD_REPLY_SIZE_MAX (16u * MIB) /* one reply that travels back */
-#define REQUEST_SIZE_MAX (32u * MIB)       /* one command, all its arguments */
+#define FORWARD_SIZE_MAX (70u * MIB)       /* one command that travels to the leader */
+#define FORWARD_QUEUE_SIZE_MAX (72u * MIB) /* unanswered commands of one connection on their way */
+#define FORWARD_REPLY_SIZE_MAX (72u * MIB) /* one reply that travels back */
+#define REQUEST_SIZE_MAX (80u * MIB)       /* one command, all its arguments */
 #define NAME_SIZE_MAX (63u)
 #define ADDRESS_SIZE_MAX (255u)
 
 STATIC_CHECK(BATCH_SIZE_MAX + 2 * KEY_SIZE_MAX + 4096 <= RECORD_SIZE_MAX,
              "an entry fits in a record");
-STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX <= BATCH_SIZE_MAX,
-             "a put of the biggest value fits in an entry");
+STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX + 2 * BATCH_SIZE_SOFT <= BATCH_SIZE_MAX,
+             "a put of the biggest value fits in an entry that others share");
+STATIC_CHECK(COMMAND_SIZE_MAX + 2 * BATCH_SIZE_SOFT <= BATCH_SIZE_MAX,
+             "so does a command of many effects");
 STATIC_CHECK(RECORD_SIZE_MAX + SEGMENT_BLOCK_SIZE <= GROUP_SIZE_MAX, "a record fits in a group");
-STATIC_CHECK(GROUP_SIZE_MAX + 2 * SEGMENT_BLOCK_SIZE <= SEGMENT_SIZE_DEFAULT,
-             "a group fits in a segment");
+STATIC_CHECK(GROUP_SIZE_USUAL + 2 * SEGMENT_BLOCK_SIZE <= SEGMENT_SIZE_DEFAULT,
+             "a usual group fits in a segment; a larger one gets a larger segment");
 STATIC_CHECK(RECORD_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a record fits in a peer frame");
 STATIC_CHECK(FORWARD_QUEUE_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX,
              "what is sent again fits in a frame");

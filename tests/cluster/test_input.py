@@ -75,7 +75,7 @@ class Refused(unittest.TestCase):
             (["--client", "127.0.0.1:12x"], ("client",)),
             (["--peer", "off"], ("peer",)),
             (["--max-value", "12parsecs"], ("max-value",)),
-            (["--max-value", "9mb"], ("max-value", "8mb")),
+            (["--max-value", "65mb"], ("max-value", "64mb")),
             (["--reads", "sometimes"], ("reads", "quorum", "local")),
             (["--log-level", "loud"], ("log-level", "debug")),
             (["--election-timeout", "-5"], ("election-timeout",)),
