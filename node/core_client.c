@@ -524,7 +524,7 @@ static void flush_session(struct core *core, struct session *session)
         return;
     }
     const uint64_t limit = core->config->output_limit_size + core->config->max_value_size;
-    if (session_end(session) - session->sent > limit + OUTPUT_PAUSE_SIZE) {
+    if (session_end(session) - session->sent > limit) {
         core->stats.output_limit_closed++;
         core_log(core, CONFIG_WARN, "client %s does not read its replies: closed at output-limit",
                  session->address);
