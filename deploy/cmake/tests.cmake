@@ -40,7 +40,12 @@ function(kv_test folder)
     set_tests_properties(${folder}/${name} PROPERTIES TIMEOUT 120 LABELS unit)
   endforeach()
 endfunction()
+# Where the directories lie that programs of the past wrote; and what makes those of today's formats, run by hand.
+add_compile_definitions(KV_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/storage/golden")
 kv_test(storage ${test_libraries})
+add_executable(golden_make tests/storage/golden/golden_make.c tests/storage/golden_pack.c
+  tests/storage/crash_world.c)
+target_link_libraries(golden_make PRIVATE ${test_libraries} PkgConfig::CMOCKA)
 kv_test(raft ${test_libraries})
 kv_test(node ${test_libraries})
 kv_test(sim ${test_libraries})
