@@ -117,7 +117,7 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                      .config = core->config,
                                      .disk = core->disk,
                                      .peers = &core->peers,
-                                     .cluster_id = core->identity.cluster_id,
+                                     .storage_id = core->identity.storage_id,
                                      .random = core->seed};
         err = shard_open(&core->shard, members, core->identity.member_count,
                          core->identity.is_begun, now_ms, message);

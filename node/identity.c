@@ -9,48 +9,68 @@
 
 #define IDENTITY_MAGIC 0x79746E6564496B76u /* "vkIdenty" */
 #define PEERS_MAGIC 0x7372656570566Bu
-#define IDENTITY_VERSION 1u
+#define IDENTITY_VERSION 2u
+#define PEERS_VERSION 1u
 #define IDENTITY_FILE_MAX (64u * KIB)
+#define FRAME_HEADER_SIZE 16u
+#define FRAME_CHECKSUM_SIZE 8u
+#define PEER_ROW_SIZE 24u
+#define FOLDER "shard-0000"
+
+enum flag {
+    FLAG_BEGUN = 1,
+    FLAG_UNFINISHED = 2,
+};
 
 static void seal(struct buf *out)
 {
-    put_u32(out->data + 12, (uint32_t)(out->size + 8));
+    put_u32(out->data + 12, (uint32_t)(out->size + FRAME_CHECKSUM_SIZE));
     buf_u64(out, hash64(out->data, out->size));
 }
 
-static void begin(struct buf *out, uint64_t magic)
+static void begin(struct buf *out, uint64_t magic, uint32_t version)
 {
     buf_u64(out, magic);
-    buf_u32(out, IDENTITY_VERSION);
+    buf_u32(out, version);
     buf_u32(out, 0);
 }
 
-/* The whole file, its frame verified. ERR_NOT_FOUND: there is none. */
-static enum err read_file(struct disk *disk, const char *name, uint64_t magic, struct buf *bytes,
-                          char *message)
+/* Verifies the frame of a whole file; @body: what is between its header and its checksum. */
+static enum err open_frame(struct slice bytes, uint64_t magic, uint32_t newest, uint32_t *version,
+                           struct slice *body)
+{
+    const uint64_t frame = FRAME_HEADER_SIZE + FRAME_CHECKSUM_SIZE;
+    if (bytes.size < frame || bytes.size > IDENTITY_FILE_MAX) return ERR_CORRUPT;
+    const uint64_t covered = bytes.size - FRAME_CHECKSUM_SIZE;
+    if (get_u64(bytes.data) != magic) return ERR_CORRUPT;
+    if (get_u32(bytes.data + 12) != bytes.size) return ERR_CORRUPT;
+    if (get_u64(bytes.data + covered) != hash64(bytes.data, covered)) return ERR_CORRUPT;
+    *version = get_u32(bytes.data + 8);
+    if (*version > newest) return ERR_NEWER;
+    if (*version == 0) return ERR_CORRUPT;
+    *body = slice_of(bytes.data + FRAME_HEADER_SIZE, bytes.size - frame);
+    return OK;
+}
+
+/* The whole file. ERR_NOT_FOUND: there is none. */
+static enum err read_file(struct disk *disk, const char *name, struct buf *bytes)
 {
     disk_file file = -1;
     uint64_t size = 0;
     enum err err = disk->open(disk->context, name, false, &file);
     if (err != OK) return err;
     err = disk->size(disk->context, file, &size);
-    if (err == OK && (size < 24 || size > IDENTITY_FILE_MAX)) err = ERR_CORRUPT;
+    if (err == OK && size > IDENTITY_FILE_MAX) err = ERR_CORRUPT;
     if (err == OK) err = disk->read(disk->context, file, 0, buf_extend(bytes, size), size);
     disk->close(disk->context, file);
-    if (err == OK && get_u64(bytes->data) != magic) err = ERR_CORRUPT;
-    if (err == OK && get_u32(bytes->data + 12) != size) err = ERR_CORRUPT;
-    if (err == OK && get_u64(bytes->data + size - 8) != hash64(bytes->data, size - 8)) {
-        err = ERR_CORRUPT;
-    }
-    if (err == OK && get_u32(bytes->data + 8) > IDENTITY_VERSION) err = ERR_NEWER;
-    if (err == OK) {
-        bytes->size -= 8;
-        return OK;
-    }
+    return err;
+}
+
+static void say_refused(const char *name, enum err err, char *message)
+{
     (void)snprintf(message, 512, "file %s: %s; %s", name, err_name(err),
                    err == ERR_NEWER ? "nothing was changed: start the newer program that wrote it"
                                     : ADVICE_DAMAGED);
-    return err;
 }
 
 static bool read_text(struct reader *reader, char *text, uint64_t size)
@@ -62,18 +82,19 @@ static bool read_text(struct reader *reader, char *text, uint64_t size)
     return true;
 }
 
-static enum err decode(struct slice bytes, struct identity *identity)
+static enum err decode_body(struct slice body, uint32_t version, struct identity *identity)
 {
-    struct reader reader = reader_of(bytes);
-    (void)reader_bytes(&reader, 16);
+    struct reader reader = reader_of(body);
     identity->cluster_id = reader_u64(&reader);
     identity->node_id = reader_u64(&reader);
     identity->directory_id = reader_u64(&reader);
     identity->incarnation = reader_u64(&reader);
-    const uint32_t begun = reader_u32(&reader);
-    identity->is_begun = begun == 1;
+    const uint32_t flags = reader_u32(&reader);
+    identity->is_begun = (flags & FLAG_BEGUN) != 0;
+    identity->is_unfinished = (flags & FLAG_UNFINISHED) != 0;
     identity->member_count = reader_u32(&reader);
-    if (begun > 1) return ERR_CORRUPT;
+    if (flags > (version == 1 ? FLAG_BEGUN : FLAG_BEGUN | FLAG_UNFINISHED)) return ERR_CORRUPT;
+    identity->storage_id = version == 1 ? identity->cluster_id : reader_u64(&reader);
     if (reader.bad || identity->member_count > PEERS_MAX + 1) return ERR_CORRUPT;
     for (uint32_t i = 0; i < identity->member_count; i++) {
         struct identity_member *member = &identity->members[i];
@@ -85,15 +106,28 @@ static enum err decode(struct slice bytes, struct identity *identity)
     return reader.bad || reader.at != reader.end ? ERR_CORRUPT : OK;
 }
 
+enum err identity_decode(struct slice bytes, struct identity *identity)
+{
+    uint32_t version = 0;
+    struct slice body;
+    *identity = (struct identity){0};
+    const enum err err = open_frame(bytes, IDENTITY_MAGIC, IDENTITY_VERSION, &version, &body);
+    return err == OK ? decode_body(body, version, identity) : err;
+}
+
 static void encode(const struct identity *identity, struct buf *out)
 {
-    begin(out, IDENTITY_MAGIC);
+    uint32_t flags = 0;
+    if (identity->is_begun) flags |= FLAG_BEGUN;
+    if (identity->is_unfinished) flags |= FLAG_UNFINISHED;
+    begin(out, IDENTITY_MAGIC, IDENTITY_VERSION);
     buf_u64(out, identity->cluster_id);
     buf_u64(out, identity->node_id);
     buf_u64(out, identity->directory_id);
     buf_u64(out, identity->incarnation);
-    buf_u32(out, identity->is_begun ? 1 : 0);
+    buf_u32(out, flags);
     buf_u32(out, identity->member_count);
+    buf_u64(out, identity->storage_id);
     for (uint32_t i = 0; i < identity->member_count; i++) {
         buf_u64(out, identity->members[i].id);
         buf_sized(out, slice_text(identity->members[i].name));
@@ -109,15 +143,15 @@ static uint64_t non_zero(uint64_t id)
     return id != 0 ? id : 1;
 }
 
-static void add_member(struct identity *identity, const struct config *config, const char *name,
-                       const char *address)
+static void add_member(struct identity *identity, const struct config *config, uint64_t origin,
+                       const char *name, const char *address)
 {
     struct buf text = {0};
     struct identity_member *member = &identity->members[identity->member_count++];
     buf_sized(&text, slice_text(config->cluster_token));
     buf_sized(&text, slice_text(name));
     buf_sized(&text, slice_text(address));
-    member->id = non_zero(hash64(text.data, text.size));
+    member->id = non_zero(hash64_seeded(text.data, text.size, origin));
     (void)snprintf(member->name, sizeof member->name, "%s", name);
     (void)snprintf(member->address, sizeof member->address, "%s", address);
     if (strcmp(name, config->name) == 0) identity->node_id = member->id;
@@ -125,12 +159,36 @@ static void add_member(struct identity *identity, const struct config *config, c
     buf_close(&text);
 }
 
+enum err identity_make(const struct config *config, uint64_t origin, uint64_t random,
+                       struct identity *identity, char *message)
+{
+    *identity = (struct identity){.cluster_id = origin};
+    if (config->member_count == 0) {
+        add_member(identity, config, origin, config->name, config->advertise_peer);
+    }
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        add_member(identity, config, origin, config->members[i].name, config->members[i].address);
+    }
+    if (identity->node_id == 0) {
+        (void)snprintf(
+            message, 512,
+            "option cluster does not list this node's name %s: it must name every first member",
+            config->name);
+        return ERR_INVALID;
+    }
+    identity->cluster_id = non_zero(identity->cluster_id);
+    identity->storage_id = identity->cluster_id;
+    identity->directory_id = non_zero(random);
+    (void)snprintf(identity->name, sizeof identity->name, "%s", config->name);
+    return OK;
+}
+
 /* The first start in an empty directory. */
 static enum err make(const struct config *config, struct disk *disk, uint64_t random,
                      struct identity *identity, char *message)
 {
     struct buf names = {0};
-    const enum err err = disk->list(disk->context, "shard-0000", &names);
+    enum err err = disk->list(disk->context, FOLDER, &names);
     const bool is_used = err == OK && names.size > 0;
     buf_close(&names);
     if (err != OK && err != ERR_NOT_FOUND) return err;
@@ -141,46 +199,40 @@ static enum err make(const struct config *config, struct disk *disk, uint64_t ra
             "copy; " ADVICE_DAMAGED);
         return ERR_CORRUPT;
     }
-    if (config->member_count == 0) {
-        add_member(identity, config, config->name, config->advertise_peer);
-    }
-    for (uint32_t i = 0; i < config->member_count; i++) {
-        add_member(identity, config, config->members[i].name, config->members[i].address);
-    }
-    if (identity->node_id == 0) {
-        (void)snprintf(
-            message, 512,
-            "option cluster does not list this node's name %s: it must name every first member",
-            config->name);
-        return ERR_INVALID;
-    }
-    identity->cluster_id = non_zero(identity->cluster_id);
-    identity->directory_id = non_zero(random);
-    identity->is_new = true;
-    (void)snprintf(identity->name, sizeof identity->name, "%s", config->name);
-    return OK;
+    err = identity_make(config, 0, random, identity, message);
+    identity->is_new = err == OK;
+    return err;
+}
+
+enum err identity_read(struct disk *disk, struct identity *identity, char *message)
+{
+    struct buf bytes = {0};
+    message[0] = 0;
+    enum err err = read_file(disk, IDENTITY_FILE, &bytes);
+    if (err == OK) err = identity_decode(buf_slice(&bytes), identity);
+    buf_close(&bytes);
+    if (err != OK && err != ERR_NOT_FOUND) say_refused(IDENTITY_FILE, err, message);
+    return err;
 }
 
 enum err identity_open(const struct config *config, struct disk *disk, uint64_t random,
                        struct identity *identity, char *message)
 {
-    struct buf bytes = {0};
     *identity = (struct identity){0};
-    message[0] = 0;
-    enum err err = read_file(disk, "identity", IDENTITY_MAGIC, &bytes, message);
-    if (err == ERR_NOT_FOUND) {
-        err = make(config, disk, random, identity, message);
-    } else if (err == OK) {
-        err = decode(buf_slice(&bytes), identity);
-        if (err != OK) (void)snprintf(message, 512, "file identity: %s", err_name(err));
-    }
-    buf_close(&bytes);
+    enum err err = identity_read(disk, identity, message);
+    if (err == ERR_NOT_FOUND) err = make(config, disk, random, identity, message);
     if (err == OK && strcmp(identity->name, config->name) != 0) {
         (void)snprintf(message, 512,
                        "this data directory belongs to node %s (id %016" PRIx64
                        "), not to %s: check the options name and data",
                        identity->name, identity->node_id, config->name);
         err = ERR_FOREIGN;
+    }
+    if (err == OK && identity->is_unfinished) {
+        (void)snprintf(message, 512,
+                       "file identity: a recovery by force was begun here and not finished; "
+                       "nothing was changed: run kvnode recover again");
+        err = ERR_CORRUPT;
     }
     if (err == OK) identity->incarnation++;
     /* A new directory gets its identity before anything else is made in it; an old one is not touched until all
@@ -196,7 +248,7 @@ enum err identity_save(struct disk *disk, const struct identity *identity)
 {
     struct buf bytes = {0};
     encode(identity, &bytes);
-    const enum err err = disk->replace(disk->context, "identity", buf_slice(&bytes));
+    const enum err err = disk->replace(disk->context, IDENTITY_FILE, buf_slice(&bytes));
     buf_close(&bytes);
     return err;
 }
@@ -206,42 +258,56 @@ enum err identity_begin(struct disk *disk, struct identity *identity)
     struct buf bytes = {0};
     identity->is_begun = true;
     encode(identity, &bytes);
-    const enum err err = disk->replace(disk->context, "identity", buf_slice(&bytes));
+    const enum err err = disk->replace(disk->context, IDENTITY_FILE, buf_slice(&bytes));
     buf_close(&bytes);
     return err;
+}
+
+enum err identity_decode_peer(struct slice bytes, uint32_t at, struct peer_identity *peer)
+{
+    uint32_t version = 0;
+    struct slice body;
+    const enum err err = open_frame(bytes, PEERS_MAGIC, PEERS_VERSION, &version, &body);
+    if (err != OK) return err;
+    if (body.size % PEER_ROW_SIZE != 0) return ERR_CORRUPT;
+    if (at >= body.size / PEER_ROW_SIZE) return ERR_NOT_FOUND;
+    const uint8_t *row = body.data + (uint64_t)at * PEER_ROW_SIZE;
+    peer->node_id = get_u64(row);
+    peer->directory_id = get_u64(row + 8);
+    peer->incarnation = get_u64(row + 16);
+    return OK;
 }
 
 enum err identity_load_peers(struct disk *disk, struct peers *peers, char *message)
 {
     struct buf bytes = {0};
-    const enum err err = read_file(disk, "peers", PEERS_MAGIC, &bytes, message);
-    if (err == OK) {
-        struct reader reader = reader_of(buf_slice(&bytes));
-        (void)reader_bytes(&reader, 16);
-        while (reader.at < reader.end && !reader.bad) {
-            struct peer *peer = peers_find(peers, reader_u64(&reader));
-            const uint64_t directory_id = reader_u64(&reader);
-            const uint64_t incarnation = reader_u64(&reader);
-            if (peer == NULL || reader.bad) continue;
-            peer->identity.directory_id = directory_id;
-            peer->identity.incarnation = incarnation;
-        }
+    struct peer_identity row = {0};
+    enum err err = read_file(disk, IDENTITY_PEERS_FILE, &bytes);
+    if (err == ERR_NOT_FOUND) return OK;
+    for (uint32_t i = 0; err == OK; i++) {
+        err = identity_decode_peer(buf_slice(&bytes), i, &row);
+        struct peer *peer = err == OK ? peers_find(peers, row.node_id) : NULL;
+        if (peer == NULL) continue;
+        peer->identity.directory_id = row.directory_id;
+        peer->identity.incarnation = row.incarnation;
     }
     buf_close(&bytes);
-    return err == ERR_NOT_FOUND ? OK : err;
+    if (err == ERR_NOT_FOUND) return OK;
+    say_refused(IDENTITY_PEERS_FILE, err, message);
+    return err;
 }
 
 enum err identity_save_peers(struct disk *disk, const struct peers *peers)
 {
     struct buf bytes = {0};
-    begin(&bytes, PEERS_MAGIC);
+    begin(&bytes, PEERS_MAGIC, PEERS_VERSION);
     for (uint32_t i = 0; i < peers->count; i++) {
         buf_u64(&bytes, peers->list[i].identity.node_id);
         buf_u64(&bytes, peers->list[i].identity.directory_id);
         buf_u64(&bytes, peers->list[i].identity.incarnation);
     }
     seal(&bytes);
-    const enum err err = disk->replace(disk->context, "peers", buf_slice(&bytes));
+    const enum err err = disk->replace(disk->context, IDENTITY_PEERS_FILE, buf_slice(&bytes));
     buf_close(&bytes);
     return err;
 }

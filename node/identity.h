@@ -1,16 +1,20 @@
 /* identity.h - who this data directory belongs to: DIR/identity, and DIR/peers for what the others said.
  *
- *   identity   0 u64 magic        8 u32 format version  12 u32 size of all
+ *   identity   0 u64 magic        8 u32 format version (2)         12 u32 size of all
  *             16 u64 cluster id  24 u64 node id         32 u64 directory id  40 u64 incarnation
- *             48 u32 1 when the log was begun           52 u32 count of first members,
- *             each {u64 id, sized name, sized address}, then our sized name,
+ *             48 u32 flags       52 u32 count of first members       56 u64 storage id (version 1: none)
+ *             each member {u64 id, sized name, sized address}, then our sized name,
  *             and u64 XXH3-64 of all before
- *   peers      the same frame with {u64 node id, u64 directory id, u64 incarnation}
+ *   peers      the same frame, of version 1, with {u64 node id, u64 directory id, u64 incarnation}
  *
  * The ids of cluster and nodes come from the token, the names and the peer addresses of the first
  * members, so that they agree without talking. The directory id is random, made with the directory;
  * together with the incarnation, which grows with every start, it lets the others refuse a wiped,
- * restored or cloned directory (raft/peer.h). */
+ * restored or cloned directory (raft/peer.h).
+ *
+ * The cluster id is what nodes tell each other; the storage id is what the files of the log carry. They are the same
+ * but in a cluster that was restored from a backup or recovered by force: its cluster id is new, so that nodes of the
+ * old one are strangers, while its files stay what they are. */
 #ifndef KV_NODE_IDENTITY_H
 #define KV_NODE_IDENTITY_H
 
@@ -20,6 +24,9 @@
 #include "raft/peer.h"
 #include "storage/disk.h"
 
+#define IDENTITY_FILE "identity"
+#define IDENTITY_PEERS_FILE "peers"
+
 struct identity_member {
     uint64_t id;
     char name[NAME_SIZE_MAX + 1];
@@ -28,6 +35,7 @@ struct identity_member {
 
 struct identity {
     uint64_t cluster_id;
+    uint64_t storage_id;
     uint64_t node_id;
     uint64_t directory_id;
     uint64_t incarnation;
@@ -37,7 +45,21 @@ struct identity {
     uint32_t member_count;
     bool is_new;   /* made by this start */
     bool is_begun; /* the shard's folder held a log: without one this node has lost its promises */
+    bool
+        is_unfinished; /* a recovery by force was interrupted: it has to be run again before anything else */
 };
+
+/* Fills @identity for the member config->name of a cluster that begins with the members of @config. @origin: 0, or
+ * what makes the ids other than those of an earlier cluster of the same token, names and addresses.
+ * ERR_INVALID: our name is not among the members; @message (512 bytes): one line. */
+enum err identity_make(const struct config *config, uint64_t origin, uint64_t random,
+                       struct identity *identity, char *message);
+/* Reads the whole file @bytes. ERR_CORRUPT, ERR_NEWER. The incarnation is that of the last start. */
+enum err identity_decode(struct slice bytes, struct identity *identity);
+/* Row @at of the file `peers`: ERR_NOT_FOUND past the end; ERR_CORRUPT, ERR_NEWER. */
+enum err identity_decode_peer(struct slice bytes, uint32_t at, struct peer_identity *peer);
+/* Reads DIR/identity and changes nothing. ERR_NOT_FOUND; @message (512 bytes) for all other errors. */
+enum err identity_read(struct disk *disk, struct identity *identity, char *message);
 
 /* Reads DIR/identity, or makes it from @config in an empty directory; the incarnation is this start's. That of an old
  * directory is not on the disk yet: identity_save() once the rest of the directory was read and found sound, and before

@@ -21,7 +21,7 @@ struct shard {
     const struct config *config;
     struct disk *disk;
     struct peers *peers;
-    uint64_t cluster_id;
+    uint64_t storage_id; /* What the files of the log carry, see identity.h. */
     uint64_t random;     /* For the seeds of store and replica: grows with each use. */
     struct store *store; /* NULL while being opened again */
     struct replica *replica;

@@ -274,7 +274,7 @@ static enum err check_manifest(const struct replica *replica, const struct messa
     const char *wrong = NULL;
     enum err err = manifest_decode(message->manifest, &manifest, &wrong);
     if (err != OK) return err;
-    if (manifest.cluster_id != replica->peers->cluster_id ||
+    if (manifest.cluster_id != store_cluster_id(replica->store) ||
         manifest.shard != replica->config.shard || manifest.base_index != message->last_index ||
         manifest.base_term != message->last_term ||
         manifest.change_index != message->change_index ||

@@ -236,6 +236,7 @@ static void spare_adopt(struct log *log)
 /* Sees to an active segment with room for a group of @size. False: not yet. */
 static bool make_room(struct log *log, uint64_t size)
 {
+    if (log->is_roll_wanted) log_roll(log);
     if (log->active != NULL && has_room(log->active, size)) return true;
     if (spare_ready(log) && !has_room(log->spare, size)) {
         /* Made before a record came that is larger than a whole segment. It holds nothing. */
@@ -398,6 +399,7 @@ uint64_t log_deadline(const struct log *log)
 
 void log_roll(struct log *log)
 {
+    log->is_roll_wanted = log->write_pending && log->active != NULL;
     if (log->write_pending || log->active == NULL) return;
     log->active->state = LOG_SEGMENT_FULL;
     log->active = NULL;

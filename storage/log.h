@@ -115,8 +115,9 @@ struct log {
     bool write_pending;
     uint64_t write_index; /* persisted when the write under way is complete; cuts lower it */
     bool write_mark;
-    bool unmarked;    /* the newest durable group is not followed by another one */
-    uint64_t mark_ms; /* when to mark it; UINT64_MAX: idle time has not begun */
+    bool is_roll_wanted; /* log_roll() was called while a write was under way */
+    bool unmarked;       /* the newest durable group is not followed by another one */
+    uint64_t mark_ms;    /* when to mark it; UINT64_MAX: idle time has not begun */
     struct tail tail;
 
     struct log_run *runs;
@@ -149,8 +150,8 @@ uint64_t log_pending_size(const struct log *log); /* bytes appended and not subm
 void log_turn(struct log *log, uint64_t now_ms);
 uint64_t
 log_deadline(const struct log *log); /* now_ms at which log_turn wants to run; UINT64_MAX: not */
-/* The next group goes to a new segment: the active one becomes full and can be sealed. No effect
- * while a write is under way or when the active segment holds no group. */
+/* The next group goes to a new segment: the active one becomes full and can be sealed, at once or,
+ * while a write is under way, before the next one. */
 void log_roll(struct log *log);
 /* Waits for all operations, after which the log never writes again (installing a base needs that:
  * no file may appear behind the ones that are received). What is pending stays in memory. */

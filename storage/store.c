@@ -74,6 +74,11 @@ enum err store_bootstrap(struct store *store, struct slice record)
     return store_flush_wait(store);
 }
 
+uint64_t store_cluster_id(const struct store *store)
+{
+    return store->config.cluster_id;
+}
+
 /* ---- ballot --------------------------------------------------------------------------------------- */
 
 uint64_t store_term(const struct store *store)

@@ -27,7 +27,7 @@ struct store_config {
     struct disk *disk;  /* keeps, until store_close */
     const char *folder; /* "shard-0000"; keeps */
     uint16_t shard;
-    uint64_t cluster_id;
+    uint64_t cluster_id; /* in all files: the storage id of node/identity.h */
     uint64_t node_id;
     uint64_t hash_seed;      /* of the keydir; the same on all nodes of a cluster */
     uint64_t random_seed;    /* for the ids of new files */
@@ -56,6 +56,8 @@ enum err store_bootstrap(struct store *store, struct slice record);
 /* No entry, no base, no vote and no term above 1: nothing that a bootstrap could contradict. (One that a
  * crash interrupted leaves term 1 and nothing else, and can be done again.) */
 bool store_blank(const struct store *store);
+
+uint64_t store_cluster_id(const struct store *store); /* of the configuration */
 
 /* ---- ballot -------------------------------------------------------------------------------------- */
 
@@ -134,6 +136,9 @@ struct store_base {
         change; /* encoded configuration as committed at index; borrowed until the next turn */
 };
 struct store_base store_base(const struct store *store);
+/* Wants the base to reach the entry @index, which is applied: the segment that holds it is closed early and
+ * sealed. True: it does. Else call again every turn; a full disk can keep it from coming true. */
+bool store_seal_upto(struct store *store, uint64_t index);
 
 /* The manifest as bytes, which is all that a peer needs to ask for the base's files. */
 void store_ship_manifest(struct store *store, struct buf *out);

@@ -241,6 +241,15 @@ void store_seal_turn(struct store *store, uint64_t now_ms)
     seal_start(store);
 }
 
+bool store_seal_upto(struct store *store, uint64_t index)
+{
+    struct log *log = &store->log;
+    CHECK(index <= store->applied_index);
+    if (store->manifest.base_index >= index) return true;
+    if (log->active != NULL && log->active->file.first_index <= index) log_roll(log);
+    return false;
+}
+
 uint64_t store_seal_deadline(const struct store *store)
 {
     const struct store_seal *seal = &store->seal;

@@ -381,6 +381,30 @@ TEST(log, roll_starts_a_new_segment_and_stop_writes_nothing_more)
     fixture_end(&f);
 }
 
+TEST(log, a_roll_while_a_write_is_under_way_comes_before_the_next_group)
+{
+    fixture_init(&f, 15);
+    fixture_open(&f);
+    fixture_append(&f, 1, 10);
+    fixture_sync(&f);
+    fixture_append(&f, 1, 10);
+    fixture_flush(&f);
+    EXPECT_TRUE(f.log.write_pending);
+    log_roll(&f.log);
+    EXPECT_EQ(f.log.segments[0]->state, LOG_SEGMENT_ACTIVE);
+    fixture_append(&f, 1, 10);
+    fixture_sync(&f);
+    EXPECT_EQ(f.log.segments[0]->state, LOG_SEGMENT_FULL);
+    EXPECT_EQ(f.log.segments[0]->file.last_index, 2);
+    EXPECT_EQ(f.log.segments_count, 2);
+    /* Once: the segment after it is filled as usual. */
+    fixture_append(&f, 1, 10);
+    fixture_sync(&f);
+    EXPECT_EQ(f.log.segments_count, 2);
+    fixture_verify(&f);
+    fixture_end(&f);
+}
+
 static enum disk_op_kind failing_kind;
 
 static void failing_submit(void *context, struct disk_op *op)
