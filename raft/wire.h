@@ -49,6 +49,9 @@ enum wire_type {
 enum wire_flag {
     WIRE_FLAG_NOSPACE =
         1, /* The sender's disk is full: the leader refuses writes when a majority says so. */
+    WIRE_FLAG_RECOVERING =
+        2, /* The sender has lost entries that it may have acknowledged, see storage/quarantine.h. */
+    WIRE_FLAG_DAMAGED = 4, /* It cannot read parts of its files: another one should lead. */
 };
 
 struct wire_frame {

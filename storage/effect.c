@@ -11,13 +11,14 @@ static bool shape_valid(uint8_t kind, uint64_t key_size, uint64_t value_size)
 {
     if (key_size > KEY_SIZE_MAX || value_size > VALUE_SIZE_MAX) return false;
     if (kind == EFFECT_FLUSH) return key_size == 0 && value_size == 0;
+    if (!effect_is_change(kind)) return key_size == 0 && value_size == EFFECT_NUMBERS_SIZE;
     if (key_size == 0) return false;
     return kind == EFFECT_PUT || value_size == 0;
 }
 
 static bool kind_known(uint8_t kind)
 {
-    return kind >= EFFECT_PUT && kind <= EFFECT_FLUSH;
+    return kind >= EFFECT_PUT && kind <= EFFECT_CHECK;
 }
 
 uint64_t effect_size(const struct effect *effect)
@@ -89,6 +90,17 @@ enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size
 enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size)
 {
     return decode(bytes, false, effect, size);
+}
+
+void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out)
+{
+    uint8_t numbers[EFFECT_NUMBERS_SIZE];
+    CHECK(!effect_is_change(kind));
+    put_u64(numbers, first);
+    put_u64(numbers + 8, second);
+    buf_u32(out, 1);
+    buf_u32(out, 0);
+    effect_encode(&(struct effect){.kind = kind, .value = slice_of(numbers, sizeof numbers)}, out);
 }
 
 void effect_walk_open(struct effect_walk *walk, struct slice payload)

@@ -24,12 +24,16 @@
 
 #define EFFECT_HEADER_SIZE 32u
 #define EFFECT_BODY_HEADER_SIZE 8u
+#define EFFECT_NUMBERS_SIZE 16u /* value of a PRESENT or CHECK */
 
 enum effect_kind {
     EFFECT_PUT = 1,       /* Key gets value and expiry. */
     EFFECT_DELETE = 2,    /* Key is gone. */
     EFFECT_EXPIRE_AT = 3, /* Key keeps its value and gets this expiry (0: never). */
     EFFECT_FLUSH = 4,     /* Every key is gone. No key. */
+    /* These change no key; neither hints nor tables keep them. No key; two numbers (u64) as value. */
+    EFFECT_PRESENT = 5, /* Node id, incarnation: the leader knew of this start when it proposed. */
+    EFFECT_CHECK = 6,   /* Index, state hash that the keys of most nodes had there. */
 };
 enum effect_flag {
     EFFECT_FLAG_EXPIRED = 1, /* A delete that the sweeper or a read of an expired key made. */
@@ -54,6 +58,14 @@ void effect_encode(const struct effect *effect, struct buf *out);
 enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size);
 /* The same without the checksum, for bytes that a record's checksum just vouched for. */
 enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size);
+
+/* Does this kind change keys? */
+static inline bool effect_is_change(uint8_t kind)
+{
+    return kind <= EFFECT_FLUSH;
+}
+/* Appends a whole body with one PRESENT or CHECK. */
+void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out);
 
 /* Goes through the effects of a command's payload, which is the body described above. */
 struct effect_walk {

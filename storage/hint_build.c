@@ -67,6 +67,7 @@ static enum err entry_add(struct build *build, const struct record *record, uint
     effect_walk_open(&walk, record->payload);
     enum err err;
     while ((err = effect_walk_next(&walk, &effect)) == OK) {
+        if (!effect_is_change(effect.kind)) continue;
         const uint32_t at = offset + RECORD_HEADER_SIZE + walk.offset;
         hint_build_effect(build->hint, record->index, walk.ordinal, at, &effect);
     }

@@ -60,6 +60,7 @@ static enum err refuse(struct recover *recover, enum err err, uint32_t number, u
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, recover->config->folder, number);
     recover->message->size = 0;
+    damage_fault_set(recover->start->fault, DAMAGE_LOG, name, offset, what);
     buf_printf(recover->message, "%s: offset %llu: %s; %s", name, (unsigned long long)offset, what,
                err_advice(err));
     return err;

@@ -16,6 +16,7 @@
 #ifndef KV_STORAGE_RECOVER_H
 #define KV_STORAGE_RECOVER_H
 
+#include "storage/damage.h"
 #include "storage/log.h"
 
 struct recover_start {
@@ -26,6 +27,7 @@ struct recover_start {
                            * files are verified as a whole; UINT32_MAX: none */
     uint64_t base_index; /* last_index of the newest sealed file; 0 when there is none */
     uint64_t base_term;
+    struct damage_fault *fault; /* receives what a refusal is about; may be NULL */
 };
 
 /* Opens the log of config->folder, which is made if it is not there. On OK everything that was

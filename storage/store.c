@@ -15,6 +15,8 @@ static void destroy(struct store *store)
     manifest_close(&store->seal.next);
     buf_close(&store->seal.bytes);
     buf_close(&store->scratch);
+    witness_close(&store->witness);
+    damage_close(&store->damage);
     keydir_destroy(store->keys);
     mem_free(store);
 }
@@ -223,6 +225,37 @@ struct store_base store_base(const struct store *store)
         .change_index = store->manifest.change_index,
         .change = buf_slice(&store->manifest.change),
     };
+}
+
+/* ---- damage, comparisons -------------------------------------------------------------------------- */
+
+void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint64_t size)
+{
+    for (uint32_t i = 0; i < store->manifest.file_count; i++) {
+        if (store->manifest.files[i].number != file) continue;
+        (void)damage_note(&store->damage, file, offset, size);
+        return;
+    }
+}
+
+const struct damage *store_damage(const struct store *store)
+{
+    return &store->damage;
+}
+
+bool store_hash_at(const struct store *store, uint64_t index, uint64_t *hash)
+{
+    return witness_hash(&store->witness, index, hash);
+}
+
+uint64_t store_present(const struct store *store, uint64_t node_id)
+{
+    return witness_present(&store->witness, node_id);
+}
+
+struct witness_check store_checked(const struct store *store)
+{
+    return store->witness.check;
 }
 
 /* ---- figures -------------------------------------------------------------------------------------- */

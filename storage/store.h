@@ -17,9 +17,11 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
+#include "storage/damage.h"
 #include "storage/disk.h"
 #include "storage/keydir.h"
 #include "storage/record.h"
+#include "storage/witness.h"
 
 struct store;
 
@@ -34,6 +36,8 @@ struct store_config {
     uint64_t segment_size;   /* bytes, multiple of 4096 */
     uint64_t retention_size; /* bytes of sealed log kept readable for lagging peers */
     uint64_t tail_size;      /* bytes of newest groups kept in memory */
+    struct damage_fault
+        *fault; /* receives what a refusal because of damage is about; may be NULL */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -173,6 +177,18 @@ void store_install_abort(struct store *store);
  * installs a base needs what follows it. UINT64_MAX: no such wish. It costs memory only, no file is
  * ever kept for it. */
 void store_hold(struct store *store, uint64_t index);
+
+/* ---- damage, comparisons -------------------------------------------------------------------------- */
+
+/* A range of a sealed file cannot be read or verified: it is remembered, and the file will be repaired. Files
+ * that are not sealed, or gone, are none of its business. */
+void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint64_t size);
+const struct damage *store_damage(const struct store *store);
+/* The state hash after entry @index; false when that is not remembered or not reached. */
+bool store_hash_at(const struct store *store, uint64_t index, uint64_t *hash);
+/* See witness.h. */
+uint64_t store_present(const struct store *store, uint64_t node_id);
+struct witness_check store_checked(const struct store *store);
 
 /* ---- figures ------------------------------------------------------------------------------------- */
 

@@ -62,6 +62,17 @@ void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_e
     }
 }
 
+/* The next effect that changes a key; others are noted on the way. */
+static enum err next_change(struct store *store, struct effect_walk *walk, uint64_t index,
+                            struct effect *effect)
+{
+    for (;;) {
+        const enum err err = effect_walk_next(walk, effect);
+        if (err != OK || effect_is_change(effect->kind)) return err;
+        witness_effect(&store->witness, index, effect);
+    }
+}
+
 static enum err apply_command(struct store *store, const struct record *record, struct place place)
 {
     const struct log_segment *segment = log_segment_find(&store->log, place.file);
@@ -84,7 +95,7 @@ static enum err apply_command(struct store *store, const struct record *record, 
         struct hint_entry entries[KEYDIR_WARM_MAX];
         struct slice keys[KEYDIR_WARM_MAX];
         for (count = 0; count < KEYDIR_WARM_MAX; count++) {
-            if (effect_walk_next(&walk, &effect) != OK) break;
+            if (next_change(store, &walk, record->index, &effect) != OK) break;
             entries[count] = (struct hint_entry){
                 .kind = effect.kind,
                 .flags = effect.flags,
@@ -126,6 +137,7 @@ enum err store_apply(struct store *store, uint64_t index)
         if (err != OK) return err;
 
         store->applied_index = next;
+        witness_applied(&store->witness, next, keydir_hash(store->keys));
         if (record.stamp_ms > store->stamp_ms) store->stamp_ms = record.stamp_ms;
         struct store_growth *growth = store_growth(
             store, &log_segment_find(&store->log, place.file)->file);

@@ -9,12 +9,14 @@
 #define KV_STORAGE_STORE_INNER_H
 
 #include "storage/ballot.h"
+#include "storage/damage.h"
 #include "storage/effect.h"
 #include "storage/hint.h"
 #include "storage/log.h"
 #include "storage/manifest.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
+#include "storage/witness.h"
 
 #define STORE_RETRY_MS 1000u /* between attempts to seal on a full disk */
 #define STORE_NAME_SIZE 192u
@@ -54,6 +56,8 @@ struct store {
     struct log log;
     struct manifest manifest; /* As on disk; base_index 0: there is none. */
     uint64_t applied_index;
+    struct witness witness;       /* what the state was, for as many entries as it remembers */
+    struct damage damage;         /* of sealed files */
     uint64_t stamp_ms;            /* Highest of all entries applied. */
     struct store_growth *growths; /* Of unsealed segments, ordered by number. */
     uint32_t growth_count;

@@ -17,6 +17,7 @@ static void refuse(struct load *load, enum err err, const char *file, uint64_t o
                    const char *wrong)
 {
     load->message->size = 0;
+    damage_fault_set(load->store->config.fault, DAMAGE_STATE, file, offset, wrong);
     buf_printf(load->message, "%s: offset %llu: %s; %s", file, (unsigned long long)offset, wrong,
                err_advice(err));
 }
@@ -176,6 +177,7 @@ static enum err load_log(struct load *load)
         .load_number = store_seal_window(store),
         .base_index = store->manifest.base_index,
         .base_term = store->manifest.base_term,
+        .fault = config->fault,
     };
     return recover_log(&store->log, &log_config, &start, load->message);
 }
@@ -184,8 +186,10 @@ static enum err load_ballot(struct load *load)
 {
     struct store *store = load->store;
     const struct store_config *config = &store->config;
-    return ballot_open(&store->ballot, config->disk, config->folder, config->cluster_id,
-                       config->node_id, load->message);
+    const enum err err = ballot_open(&store->ballot, config->disk, config->folder,
+                                     config->cluster_id, config->node_id, load->message);
+    if (err != OK) damage_fault_set(config->fault, DAMAGE_BALLOT, "vote", 0, err_name(err));
+    return err;
 }
 
 static enum err load_all(struct load *load)
@@ -197,6 +201,7 @@ static enum err load_all(struct load *load)
     }
     if (err != OK) return err;
     store->applied_index = store->manifest.base_index;
+    witness_init(&store->witness, store->applied_index, keydir_hash(store->keys));
     store->stamp_ms = store->manifest.stamp_ms;
 
     err = load_ballot(load);
@@ -210,6 +215,7 @@ static enum err load_all(struct load *load)
     err = ballot_against_log(&store->ballot, store_term_at(store, store->log.last_index), &wrong);
     if (err != OK) {
         load->message->size = 0;
+        damage_fault_set(store->config.fault, DAMAGE_BALLOT, "vote", 0, "it is older than the log");
         buf_append(load->message, wrong.data, wrong.size);
         log_stop(&store->log);
         log_close(&store->log);

@@ -126,7 +126,8 @@ TEST(effect, unknown_kinds_are_newer_and_wrong_shapes_are_damage)
     const struct effect put = put_of("key", "value");
     EXPECT_EQ(decode_changed(&put, 32, 'x'), OK);
     EXPECT_EQ(decode_changed(&put, 4, 0), ERR_NEWER);
-    EXPECT_EQ(decode_changed(&put, 4, 5), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 4, 7), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 4, EFFECT_PRESENT), ERR_CORRUPT); /* with a key */
     EXPECT_EQ(decode_changed(&put, 5, 2), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 6, 1), ERR_CORRUPT);
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_DELETE), ERR_CORRUPT); /* a delete with a value */
@@ -134,6 +135,22 @@ TEST(effect, unknown_kinds_are_newer_and_wrong_shapes_are_damage)
     const struct effect flush = {.kind = EFFECT_FLUSH};
     EXPECT_EQ(decode_changed(&flush, 4, EFFECT_FLUSH), OK);
     EXPECT_EQ(decode_changed(&flush, 4, EFFECT_PUT), ERR_CORRUPT); /* a put without a key */
+}
+
+TEST(effect, numbers_make_a_whole_body_that_changes_no_key)
+{
+    struct buf body = {0};
+    struct effect_walk walk;
+    struct effect read;
+    effect_encode_numbers(EFFECT_CHECK, 77, 88, &body);
+    effect_walk_open(&walk, buf_slice(&body));
+    EXPECT_EQ(effect_walk_next(&walk, &read), OK);
+    EXPECT_EQ(read.kind, EFFECT_CHECK);
+    EXPECT_FALSE(effect_is_change(read.kind));
+    EXPECT_EQ(get_u64(read.value.data), 77);
+    EXPECT_EQ(get_u64(read.value.data + 8), 88);
+    EXPECT_EQ(effect_walk_next(&walk, &read), ERR_NOT_FOUND);
+    buf_close(&body);
 }
 
 TEST(effect, sizes_beyond_the_limits_are_damage)
