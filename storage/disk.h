@@ -69,6 +69,8 @@ struct disk {
     enum err (*size)(void *context, disk_file file, uint64_t *size);
     /* All @size bytes or an error: ERR_CORRUPT when the file ends before, ERR_IO when the disk fails. */
     enum err (*read)(void *context, disk_file file, uint64_t offset, void *data, uint64_t size);
+    /* The same if it need not wait for the disk, because the bytes are cached: else ERR_AGAIN. */
+    enum err (*read_now)(void *context, disk_file file, uint64_t offset, void *data, uint64_t size);
     /* Writes and syncs before it returns. */
     enum err (*write_sync)(void *context, disk_file file, uint64_t offset, struct slice data);
     /* As DISK_CREATE and DISK_REPLACE, at once. */

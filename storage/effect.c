@@ -2,9 +2,12 @@
 
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
+#include "storage/compress.h"
 
 STATIC_CHECK(EFFECT_HEADER_SIZE % 8 == 0, "effects begin aligned");
 STATIC_CHECK(EFFECT_BODY_HEADER_SIZE % 8 == 0, "the first effect begins aligned");
+
+#define FLAGS_KNOWN (EFFECT_FLAG_EXPIRED | EFFECT_FLAG_LZ4)
 
 /* Which parts each kind has is checked on both sides, before encoding and after decoding. */
 static bool shape_valid(uint8_t kind, uint64_t key_size, uint64_t value_size)
@@ -14,6 +17,13 @@ static bool shape_valid(uint8_t kind, uint64_t key_size, uint64_t value_size)
     if (!effect_is_change(kind)) return key_size == 0 && value_size == EFFECT_NUMBERS_SIZE;
     if (key_size == 0) return false;
     return kind == EFFECT_PUT || value_size == 0;
+}
+
+/* Only a put is packed, and then its value says so itself. */
+static bool packing_valid(uint8_t kind, uint8_t flags, struct slice value)
+{
+    if ((flags & EFFECT_FLAG_LZ4) == 0) return true;
+    return kind == EFFECT_PUT && compress_valid(value);
 }
 
 static bool kind_known(uint8_t kind)
@@ -29,8 +39,9 @@ uint64_t effect_size(const struct effect *effect)
 void effect_encode(const struct effect *effect, struct buf *out)
 {
     CHECK(kind_known(effect->kind));
-    CHECK((effect->flags & ~EFFECT_FLAG_EXPIRED) == 0);
+    CHECK((effect->flags & ~FLAGS_KNOWN) == 0);
     CHECK(shape_valid(effect->kind, effect->key.size, effect->value.size));
+    CHECK(packing_valid(effect->kind, effect->flags, effect->value));
 
     const uint64_t used = EFFECT_HEADER_SIZE + effect->key.size + effect->value.size;
     const uint64_t size = effect_size(effect);
@@ -63,8 +74,10 @@ static enum err decode(struct slice bytes, bool verify, struct effect *effect, u
     if (bytes.size < total) return ERR_CORRUPT;
     if (verify && get_u32(at) != (uint32_t)hash64(at + 4, used - 4)) return ERR_CORRUPT;
     if (!kind_known(at[4])) return ERR_NEWER;
-    if ((at[5] & ~EFFECT_FLAG_EXPIRED) != 0) return ERR_NEWER;
+    if ((at[5] & ~FLAGS_KNOWN) != 0) return ERR_NEWER;
     if (!shape_valid(at[4], key_size, value_size)) return ERR_CORRUPT;
+    const struct slice value = slice_of(at + EFFECT_HEADER_SIZE + key_size, value_size);
+    if (!packing_valid(at[4], at[5], value)) return ERR_CORRUPT;
     if (get_u16(at + 6) != 0) return ERR_CORRUPT;
     for (uint64_t i = used; i < total; i++) {
         if (at[i] != 0) return ERR_CORRUPT;
@@ -76,7 +89,7 @@ static enum err decode(struct slice bytes, bool verify, struct effect *effect, u
         .expiry_ms = get_u64(at + 16),
         .previous_revision = get_u64(at + 24),
         .key = slice_of(at + EFFECT_HEADER_SIZE, key_size),
-        .value = slice_of(at + EFFECT_HEADER_SIZE + key_size, value_size),
+        .value = value,
     };
     *size = total;
     return OK;

@@ -37,6 +37,7 @@ enum effect_kind {
 };
 enum effect_flag {
     EFFECT_FLAG_EXPIRED = 1, /* A delete that the sweeper or a read of an expired key made. */
+    EFFECT_FLAG_LZ4 = 2,     /* A put whose value is packed: see compress.h. Decided once, on the leader. */
 };
 
 struct effect {
@@ -54,7 +55,8 @@ uint64_t effect_size(const struct effect *effect);
 void effect_encode(const struct effect *effect, struct buf *out);
 /* Reads the effect at the start of @bytes, verifies its checksum and every bound; @size receives what
  * it takes. ERR_CORRUPT: damaged or not an effect. ERR_NEWER: a kind or flag that this program does not
- * know. Keys have 1 .. KEY_SIZE_MAX bytes, but for a flush; only a put has a value. */
+ * know. Keys have 1 .. KEY_SIZE_MAX bytes, but for a flush; only a put has a value; a packed one has the
+ * form that compress_valid() asks for. */
 enum err effect_decode(struct slice bytes, struct effect *effect, uint64_t *size);
 /* The same without the checksum, for bytes that a record's checksum just vouched for. */
 enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64_t *size);

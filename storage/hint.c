@@ -19,9 +19,11 @@ static uint64_t chunk_hash(uint64_t file_id, uint64_t offset, const uint8_t *chu
     return hash64_seeded(chunk + 8, size - 8, file_id ^ offset << 32 ^ offset);
 }
 
-static bool value_inline(uint8_t kind, uint64_t value_size)
+/* As in the keydir: a packed value is never inline. */
+static bool value_inline(const struct hint_entry *entry)
 {
-    return kind == EFFECT_PUT && value_size <= VALUE_INLINE_MAX;
+    return entry->kind == EFFECT_PUT && entry->value_size <= VALUE_INLINE_MAX &&
+           (entry->flags & EFFECT_FLAG_LZ4) == 0;
 }
 
 void hint_name(char name[HINT_NAME_SIZE], const char *folder, uint32_t number)
@@ -78,7 +80,7 @@ void hint_add(struct hint *hint, const struct hint_entry *entry)
     put_u64(at + 16, entry->revision);
     put_u64(at + 24, entry->expiry_ms);
     buf_append(&hint->bytes, entry->key.data, entry->key.size);
-    if (value_inline(entry->kind, entry->value_size)) {
+    if (value_inline(entry)) {
         CHECK(entry->value.size == entry->value_size);
         buf_append(&hint->bytes, entry->value.data, entry->value.size);
     }
@@ -238,7 +240,7 @@ enum err hint_reader_next(struct hint_reader *reader, struct hint_entry *entry)
     entry->revision = reader_u64(at);
     entry->expiry_ms = reader_u64(at);
     entry->key = reader_bytes(at, key_size);
-    if (value_inline(entry->kind, entry->value_size)) {
+    if (value_inline(entry)) {
         entry->value = reader_bytes(at, entry->value_size);
     }
     if (at->bad || zero != 0 || entry->offset % 8 != 0) return ERR_CORRUPT;

@@ -17,6 +17,7 @@ static void destroy(struct store *store)
     buf_close(&store->scratch);
     witness_close(&store->witness);
     damage_close(&store->damage);
+    buf_close(&store->unpacked);
     keydir_destroy(store->keys);
     mem_free(store);
 }
@@ -35,6 +36,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     CHECK(strlen(config->folder) <= NAME_SIZE_MAX);
     struct store *store = mem_zero(sizeof *store);
     store->hold_index = UINT64_MAX;
+    list_init(&store->reads);
     store->config = *config;
     store->keys = keydir_create(config->hash_seed);
     snapshot_init(&store->incoming, config->disk, config->folder, config->cluster_id,
@@ -54,6 +56,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
 void store_close(struct store *store)
 {
     store_seal_settle(store);
+    store_reads_settle(store);
     log_close(&store->log);
     ballot_close(&store->ballot);
     destroy(store);

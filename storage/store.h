@@ -113,8 +113,8 @@ uint64_t store_applied_index(const struct store *store);
 enum err store_apply(struct store *store, uint64_t index);
 
 struct keydir *store_keys(struct store *store);
-/* The value of @entry. Borrowed until the next call of any function of this store.
- * ERR_CORRUPT, ERR_IO: @message-worthy damage; the caller answers an error and never invents a value. */
+/* The value of @entry, unpacked; waits for the disk if it must (the node reads through store_value.h, which does
+ * not). Borrowed until the next call of any function of this store. ERR_CORRUPT, ERR_IO: damage. */
 enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value);
 /* Begins to load what looking up each of @keys will read, and its value too where @values says so and it is in
  * memory. As many keys as keydir_warm takes. Changes nothing. */

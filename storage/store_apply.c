@@ -2,8 +2,6 @@
 #include "storage/base/mem.h"
 #include "storage/store_inner.h"
 
-#define WARM_VALUE_SIZE 384u
-
 /* ---- growing hints -------------------------------------------------------------------------------- */
 
 struct store_growth *store_growth(struct store *store, const struct log_file *file)
@@ -47,7 +45,9 @@ void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_e
         const struct place place = {.file = number, .offset = entry->offset};
         /* The bytes of a value that is not inline are not needed, and a hint does not have them. */
         const struct slice value = slice_of(entry->value.data, entry->value_size);
-        keydir_put(keys, entry->key, value, 0, entry->revision, entry->expiry_ms, place, NULL);
+        const bool is_packed = (entry->flags & EFFECT_FLAG_LZ4) != 0;
+        keydir_put(keys, entry->key, value, is_packed ? KEYDIR_COMPRESSED : 0, entry->revision,
+                   entry->expiry_ms, place, NULL);
         return;
     }
     case EFFECT_DELETE:
@@ -144,61 +144,4 @@ enum err store_apply(struct store *store, uint64_t index)
         growth->stamp_ms = store->stamp_ms;
     }
     return OK;
-}
-
-/* ---- values --------------------------------------------------------------------------------------- */
-
-/* The value in the effect at @bytes, if that is the put which @info tells of. */
-static enum err value_of(struct slice bytes, const struct keydir_info *info, bool verify,
-                         struct slice *value)
-{
-    struct effect effect;
-    uint64_t size = 0;
-    const enum err err = verify ? effect_decode(bytes, &effect, &size)
-                                : effect_decode_trusted(bytes, &effect, &size);
-    if (err != OK) return ERR_CORRUPT;
-    if (effect.kind != EFFECT_PUT || size != bytes.size) return ERR_CORRUPT;
-    if (effect.value.size != info->value_size) return ERR_CORRUPT;
-    if (!slice_equal(effect.key, info->key)) return ERR_CORRUPT;
-    *value = effect.value;
-    return OK;
-}
-
-enum err store_value(struct store *store, const struct keydir_entry *entry, struct slice *value)
-{
-    const struct keydir_info info = keydir_info(entry);
-    if (info.is_inline) {
-        *value = info.inline_value;
-        return OK;
-    }
-    const uint64_t size = keydir_size_on_disk(&info);
-    const struct slice memory = log_memory(&store->log, info.place, size);
-    if (memory.data != NULL) {
-        store->tail_hits++;
-        return value_of(memory, &info, false, value);
-    }
-    store->tail_misses++;
-    store->scratch.size = 0;
-    buf_trim(&store->scratch, MIB);
-    uint8_t *at = buf_extend(&store->scratch, size);
-    const enum err err = log_file_read(&store->log, info.place.file, info.place.offset, at, size);
-    if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
-    return value_of(slice_of(at, size), &info, true, value);
-}
-
-void store_warm(struct store *store, const struct slice *keys, const bool *values, uint32_t count)
-{
-    keydir_warm(store->keys, keys, count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (!values[i]) continue;
-        const struct keydir_entry *entry = keydir_find(store->keys, keys[i]);
-        if (entry == NULL) continue;
-        const struct keydir_info info = keydir_info(entry);
-        if (info.is_inline) continue;
-        const struct slice memory = log_memory(&store->log, info.place, keydir_size_on_disk(&info));
-        /* The processor goes on by itself with what follows in a longer value. */
-        for (uint64_t at = 0; at < memory.size && at < WARM_VALUE_SIZE; at += 64) {
-            __builtin_prefetch(memory.data + at);
-        }
-    }
 }

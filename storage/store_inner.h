@@ -2,7 +2,8 @@
  *
  *   store.c        life, ballot, log, figures, checks
  *   store_load.c   start-up: manifest, keys of the sealed files, log
- *   store_apply.c  effects into the keydir, values out of it
+ *   store_apply.c  effects into the keydir
+ *   store_value.c  values out of it (store_value.h)
  *   store_seal.c   full segments become part of the base; retention
  *   store_ship.c   the base to and from other replicas */
 #ifndef KV_STORAGE_STORE_INNER_H
@@ -16,6 +17,7 @@
 #include "storage/manifest.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
+#include "storage/store_value.h"
 #include "storage/witness.h"
 
 #define STORE_RETRY_MS 1000u /* between attempts to seal on a full disk */
@@ -66,7 +68,9 @@ struct store {
     struct snapshot incoming;
     uint64_t hold_index; /* See store_hold(). */
     bool is_replaced;    /* A received base is the state on disk: only closing makes sense. */
-    struct buf scratch;  /* The value that store_value() read. */
+    struct buf scratch;  /* The put that was read last, for a value. */
+    struct buf unpacked; /* The value that store_value() unpacked. */
+    struct list reads;   /* struct store_read under way, by link. */
     uint64_t tail_hits;
     uint64_t tail_misses;
 };
@@ -83,6 +87,13 @@ void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_e
 /* The growth of segment @number; made when it is not there. */
 struct store_growth *store_growth(struct store *store, const struct log_file *file);
 void store_growth_drop(struct store *store, uint32_t number);
+
+/* ---- store_value.c ------------------------------------------------------------------------------- */
+
+/* A value is being read from file @number: it has to stay open. */
+bool store_is_read(const struct store *store, uint32_t number);
+/* Waits for all values that are being read. */
+void store_reads_settle(struct store *store);
 
 /* ---- store_seal.c -------------------------------------------------------------------------------- */
 

@@ -304,6 +304,16 @@ static enum err do_read(void *context, disk_file file, uint64_t offset, void *da
     return OK;
 }
 
+static enum err do_read_now(void *context, disk_file file, uint64_t offset, void *data,
+                            uint64_t size)
+{
+    struct sim_disk *disk = context;
+    if (disk->cold_percent > 0 && prng_below(&disk->prng, 100) < disk->cold_percent) {
+        return ERR_AGAIN;
+    }
+    return do_read(context, file, offset, data, size);
+}
+
 /* Would @size more bytes for a new or longer file fit? Counts the refusals. */
 static bool space_for(struct sim_disk *disk, uint64_t size)
 {
@@ -542,6 +552,7 @@ void sim_disk_init(struct sim_disk *disk, uint64_t seed)
                                .close = do_close,
                                .size = do_size,
                                .read = do_read,
+                               .read_now = do_read_now,
                                .write_sync = do_write_sync,
                                .create = do_create,
                                .replace = do_replace,

@@ -12,6 +12,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/compress.h"
 #include "storage/effect.h"
 #include "storage/store.h"
 #include "tests/sim/sim_disk.h"
@@ -77,7 +78,11 @@ static inline void model_apply_effect(struct model *model, const struct effect *
         &model->keys[10 * (effect->key.data[4] - '0') + effect->key.data[5] - '0'];
     if (effect->kind == EFFECT_PUT) {
         key->value.size = 0;
-        buf_append(&key->value, effect->value.data, effect->value.size);
+        if ((effect->flags & EFFECT_FLAG_LZ4) != 0) {
+            CHECK(compress_unpack(effect->value, &key->value) == OK);
+        } else {
+            buf_append(&key->value, effect->value.data, effect->value.size);
+        }
         key->exists = true;
         key->expiry_ms = effect->expiry_ms;
         key->revision = revision;
@@ -136,7 +141,13 @@ static inline void model_random_effect(struct model *model, struct buf *body)
         for (uint64_t i = 0; i + 8 < size; i += 64) put_u64(bytes + i, prng_next(prng));
         effect.value = slice_of(bytes, size);
     }
+    struct buf packed = {0};
+    if (effect.value.size > 0 && dice % 2 == 0 && compress_pack(effect.value, &packed)) {
+        effect.flags = EFFECT_FLAG_LZ4;
+        effect.value = buf_slice(&packed);
+    }
     effect_encode(&effect, body);
+    buf_close(&packed);
 }
 
 static inline void model_add(struct model *model, uint8_t type, struct slice payload)
@@ -292,7 +303,7 @@ static inline void model_compare(struct model *model)
         const struct keydir_info info = keydir_info(entry);
         EXPECT_EQ(info.revision, key->revision);
         EXPECT_EQ(info.expiry_ms, key->expiry_ms);
-        EXPECT_EQ(info.value_size, key->value.size);
+        if (!info.is_compressed) EXPECT_EQ(info.value_size, key->value.size);
         struct slice value;
         EXPECT_EQ(store_value(store, entry, &value), OK);
         EXPECT_TRUE(slice_equal(value, buf_slice(&key->value)));

@@ -5,6 +5,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
 #include "storage/base/prng.h"
+#include "storage/compress.h"
 #include "storage/effect.h"
 
 static struct effect put_of(const char *key, const char *value)
@@ -128,7 +129,8 @@ TEST(effect, unknown_kinds_are_newer_and_wrong_shapes_are_damage)
     EXPECT_EQ(decode_changed(&put, 4, 0), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 4, 7), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_PRESENT), ERR_CORRUPT); /* with a key */
-    EXPECT_EQ(decode_changed(&put, 5, 2), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 5, 4), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 5, EFFECT_FLAG_LZ4), ERR_CORRUPT); /* the value is not packed */
     EXPECT_EQ(decode_changed(&put, 6, 1), ERR_CORRUPT);
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_DELETE), ERR_CORRUPT); /* a delete with a value */
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_FLUSH), ERR_CORRUPT);  /* a flush with a key */
@@ -251,4 +253,56 @@ TEST(effect, a_walk_refuses_a_body_of_another_shape)
     put_u32(body.data + 4, 0);
     EXPECT_EQ(walk_all(buf_slice(&body), &count), ERR_NOT_FOUND);
     buf_close(&body);
+}
+
+/* ---- packed values ------------------------------------------------------------------------------------ */
+
+static struct effect packed_put(struct buf *packed)
+{
+    uint8_t raw[2000];
+    memset(raw, 'x', sizeof raw);
+    EXPECT_TRUE(compress_pack(slice_of(raw, sizeof raw), packed));
+    struct effect effect = put_of("key", "");
+    effect.flags = EFFECT_FLAG_LZ4;
+    effect.value = buf_slice(packed);
+    return effect;
+}
+
+TEST(effect, packed_put_is_decoded_as_it_is)
+{
+    struct buf packed = {0};
+    const struct effect effect = packed_put(&packed);
+    expect_round_trip(&effect);
+    buf_close(&packed);
+}
+
+TEST(effect, put_that_is_packed_wrongly_is_refused)
+{
+    struct buf packed = {0};
+    struct buf out = {0};
+    struct effect read;
+    uint64_t size;
+    const struct effect effect = packed_put(&packed);
+    effect_encode(&effect, &out);
+    /* A few bytes that claim to be the largest value there may be, with a right checksum. */
+    const uint64_t used = EFFECT_HEADER_SIZE + effect.key.size + effect.value.size;
+    put_u32(out.data + EFFECT_HEADER_SIZE + effect.key.size, VALUE_SIZE_MAX);
+    put_u32(out.data, (uint32_t)hash64(out.data + 4, used - 4));
+    EXPECT_EQ(effect_decode(buf_slice(&out), &read, &size), ERR_CORRUPT);
+    EXPECT_EQ(effect_decode_trusted(buf_slice(&out), &read, &size), ERR_CORRUPT);
+    buf_close(&out);
+    buf_close(&packed);
+}
+
+TEST(effect, only_a_put_can_be_packed)
+{
+    struct buf out = {0};
+    struct effect read;
+    uint64_t size;
+    const struct effect effect = {.kind = EFFECT_DELETE, .key = slice_text("key")};
+    effect_encode(&effect, &out);
+    out.data[5] = EFFECT_FLAG_LZ4;
+    put_u32(out.data, (uint32_t)hash64(out.data + 4, EFFECT_HEADER_SIZE + 3 - 4));
+    EXPECT_EQ(effect_decode(buf_slice(&out), &read, &size), ERR_CORRUPT);
+    buf_close(&out);
 }
