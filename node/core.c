@@ -83,6 +83,16 @@ static void introduce(struct core *core)
     }
 }
 
+/* A full disk is no reason not to start: the log keeps a reserve for this. */
+static enum err save_identity(struct core *core)
+{
+    enum err err = identity_save(core->disk, &core->identity);
+    if (err == ERR_NOSPACE && store_spend_reserve(core->shard.store)) {
+        err = identity_save(core->disk, &core->identity);
+    }
+    return err;
+}
+
 enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *message,
                     int *exit_code)
 {
@@ -125,7 +135,7 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
             err = identity_begin(core->disk, &core->identity);
         }
     }
-    if (err == OK && !core->identity.is_new) err = identity_save(core->disk, &core->identity);
+    if (err == OK && !core->identity.is_new) err = save_identity(core);
     if (err != OK) {
         if (message[0] == 0) (void)snprintf(message, 512, "data directory: %s", err_name(err));
         *exit_code = exit_code_of(err);

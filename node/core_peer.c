@@ -37,7 +37,10 @@ static uint64_t known_of(const struct core *core)
 static void remember(struct core *core, uint64_t before)
 {
     if (known_of(core) == before) return;
-    const enum err err = identity_save_peers(core->disk, &core->peers);
+    enum err err = identity_save_peers(core->disk, &core->peers);
+    if (err == ERR_NOSPACE && store_spend_reserve(core->shard.store)) {
+        err = identity_save_peers(core->disk, &core->peers);
+    }
     if (err == ERR_IO || err == ERR_READ_ONLY) {
         fatal(EXIT_DISK, "file peers: %s", err_name(err));
     }

@@ -9,6 +9,7 @@
 
 #define SWEEP_INTERVAL_MS 100u
 #define SWEEP_EFFECTS_MAX 1000u
+#define FULL_RETRY_MS 5000u /* between attempts to hand over because of a full disk */
 #define BATCH_EFFECTS_SOFT 16384u
 
 static uint64_t next_random(struct shard *shard)
@@ -46,6 +47,7 @@ static enum err store_start(struct shard *shard, char *message)
         .segment_size = config->segment_size,
         .retention_size = config->retention_size,
         .tail_size = config->segment_size * 2,
+        .reserve_size = config->segment_size * 2,
     };
     return store_open(&store_config, &shard->store, message, 512);
 }
@@ -196,11 +198,19 @@ static bool keys_fit(struct eval *eval)
     return true;
 }
 
+/* The end of what is kept for a full disk is not for deletes: elections need it. */
+static bool may_delete(const struct shard *shard)
+{
+    return !store_nospace(shard->store) ||
+           store_room(shard->store) >= shard->config->segment_size / 4;
+}
+
 static bool disk_has_room(struct eval *eval)
 {
     const uint8_t flags = eval->command->flags;
-    if ((flags & CMD_WRITE) == 0 || (flags & CMD_FREES) != 0) return true;
+    if ((flags & CMD_WRITE) == 0) return true;
     if (!replica_nospace(eval->shard->replica)) return true;
+    if ((flags & CMD_FREES) != 0 && may_delete(eval->shard)) return true;
     eval_error(eval, "NOSPACE the disk is full: writes are refused, reads and deletes go on");
     return false;
 }
@@ -268,6 +278,17 @@ void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms)
     shard->transfer_until_ms = now_ms + 2 * shard->config->election_timeout_ms;
 }
 
+/* Only this node's disk is full: one that has room leads on, and writes are taken there. */
+static void hand_over_when_full(struct shard *shard, uint64_t now_ms)
+{
+    if (!store_nospace(shard->store) || now_ms < shard->full_ms) return;
+    const uint64_t target = replica_roomier(shard->replica);
+    if (target == 0) return;
+    shard->full_ms = now_ms + FULL_RETRY_MS;
+    core_log(shard->core, CONFIG_WARN, "the disk is full: leadership goes to a node that has room");
+    shard_want_transfer(shard, target, now_ms);
+}
+
 /* The leader deletes what its clock says is gone, in bounded batches. */
 static void sweep(struct shard *shard, uint64_t now_ms)
 {
@@ -275,6 +296,7 @@ static void sweep(struct shard *shard, uint64_t now_ms)
     uint32_t count = 0;
     if (now_ms < shard->sweep_ms) return;
     shard->sweep_ms = now_ms + SWEEP_INTERVAL_MS;
+    if (!may_delete(shard)) return;
     const struct keydir_entry *entry = keydir_expired(store_keys(shard->store), shard->clock_ms,
                                                       &cursor);
     while (entry != NULL && count < SWEEP_EFFECTS_MAX && !shard_is_full(shard)) {
@@ -333,6 +355,7 @@ enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
 {
     if (shard->was_ready && !shard->lost) {
         if (shard_ready(shard)) sweep(shard, now_ms);
+        if (shard_ready(shard)) hand_over_when_full(shard, now_ms);
         propose(shard, now_ms);
         transfer(shard, now_ms);
     }

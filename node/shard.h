@@ -35,6 +35,7 @@ struct shard {
     uint64_t clock_at_ms;
     uint64_t clock_ms;    /* Last value given out. */
     uint64_t sweep_ms;    /* Next run of the expiry sweeper. */
+    uint64_t full_ms;     /* Not before: the next attempt to hand over because of a full disk. */
     bool transfer_wanted; /* Evaluation stopped; hand over once nothing is in flight. */
     uint64_t transfer_target;
     uint64_t transfer_until_ms; /* Give up then. */

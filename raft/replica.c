@@ -59,6 +59,10 @@ enum err replica_submit(struct replica *replica, struct buf *record, uint64_t st
     const uint64_t last = store_last_index(store);
     if (last - replica->committed >= UNCOMMITTED_ENTRIES_MAX) return ERR_FULL;
     if (replica->uncommitted_size >= REPLICA_UNCOMMITTED_SIZE_MAX) return ERR_FULL;
+    /* On a full disk what does not fit in the log waits, or it would stand before the deletes that make
+     * space. */
+    const bool fits = store_room(store) >= record->size + SEGMENT_BLOCK_SIZE;
+    if (store_nospace(store) && !fits) return ERR_FULL;
 
     const uint64_t payload_size = record->size - RECORD_HEADER_SIZE;
     const uint64_t last_stamp = store_last_stamp(store);
@@ -369,6 +373,25 @@ bool replica_nospace(const struct replica *replica)
         if (peer != NULL && peer->nospace) full++;
     }
     return full > voters / 2;
+}
+
+uint64_t replica_roomier(const struct replica *replica)
+{
+    struct guard_configuration members;
+    uint32_t voters = 0;
+    uint32_t roomy = 0;
+    uint64_t target = 0;
+    replica_newest_members(replica, &members);
+    for (uint32_t i = 0; i < members.count; i++) {
+        const uint64_t id = members.members[i].id;
+        if (members.members[i].role != GUARD_VOTER) continue;
+        voters++;
+        const struct peer *peer = peers_find(replica->peers, id);
+        if (peer == NULL || !peer->is_connected || peer->nospace) continue;
+        roomy++;
+        if (target == 0 || replica_match(replica, id) > replica_match(replica, target)) target = id;
+    }
+    return roomy > voters / 2 ? target : 0;
 }
 
 uint32_t replica_members(const struct replica *replica, struct replica_member *members,

@@ -84,6 +84,8 @@ bool replica_ready(const struct replica *replica);
 bool replica_installing(const struct replica *replica); /* receiving a snapshot: serves nobody */
 /* A majority of voters said that their disk is full, or ours is. */
 bool replica_nospace(const struct replica *replica);
+/* The voter to hand over to when only our disk is full: a majority, without us, has room. 0: none. */
+uint64_t replica_roomier(const struct replica *replica);
 uint32_t replica_members(const struct replica *replica, struct replica_member *members,
                          uint32_t max);
 uint64_t replica_match(const struct replica *replica,

@@ -37,7 +37,8 @@ enum effect_kind {
 };
 enum effect_flag {
     EFFECT_FLAG_EXPIRED = 1, /* A delete that the sweeper or a read of an expired key made. */
-    EFFECT_FLAG_LZ4 = 2,     /* A put whose value is packed: see compress.h. Decided once, on the leader. */
+    EFFECT_FLAG_LZ4 =
+        2, /* A put whose value is packed: see compress.h. Decided once, on the leader. */
 };
 
 struct effect {

@@ -111,6 +111,33 @@ uint64_t log_pending_size(const struct log *log)
     return size;
 }
 
+/* A spare is ready when it has a handle; until then it is only planned. */
+static bool spare_ready(const struct log *log)
+{
+    return log->spare != NULL && log->spare->handle >= 0;
+}
+
+bool log_nospace(const struct log *log)
+{
+    return log->nospace || log->reserve.is_short;
+}
+
+uint64_t log_room(const struct log *log)
+{
+    const uint64_t usual = log->config.segment_size - SEGMENT_BLOCK_SIZE;
+    const uint64_t pending = log_pending_size(log) +
+                             log->images_count * (uint64_t)SEGMENT_BLOCK_SIZE;
+    uint64_t room = log->reserve.held / log->config.segment_size * usual;
+    if (log->active != NULL) room += log->active->size - log->active->file.used;
+    if (spare_ready(log)) room += log->spare->size - SEGMENT_BLOCK_SIZE;
+    return room > pending ? room - pending : 0;
+}
+
+bool log_starved(const struct log *log)
+{
+    return log->images_count > 0 && !log->write_pending && !log->nospace && !log->stopped;
+}
+
 /* ---- the spare ------------------------------------------------------------------------------- */
 
 uint32_t log_take_number(struct log *log)
@@ -139,12 +166,6 @@ static void log_spare_done(struct disk_op *op)
     }
     log->nospace = false;
     log->spare->handle = op->file;
-}
-
-/* A spare is ready when it has a handle; until then it is only planned. */
-static bool spare_ready(const struct log *log)
-{
-    return log->spare != NULL && log->spare->handle >= 0;
 }
 
 static void spare_request(struct log *log)
@@ -233,8 +254,9 @@ static void spare_adopt(struct log *log)
     log->active = segment;
 }
 
-/* Sees to an active segment with room for a group of @size. False: not yet. */
-static bool make_room(struct log *log, uint64_t size)
+/* Sees to an active segment with room for a group of @size. False: not yet. The disk is full and
+ * @may_spend: with the space that was kept for this. */
+static bool make_room(struct log *log, uint64_t size, bool may_spend)
 {
     if (log->is_roll_wanted) log_roll(log);
     if (log->active != NULL && has_room(log->active, size)) return true;
@@ -248,7 +270,8 @@ static bool make_room(struct log *log, uint64_t size)
         (void)disk->remove(disk->context, name); /* If it stays, the next start removes it. */
     }
     if (!spare_ready(log)) {
-        if (!log->spare_pending && !log->nospace) spare_request(log);
+        if (log->spare_pending) return false;
+        if (!log->nospace || (may_spend && reserve_release(&log->reserve))) spare_request(log);
         return false;
     }
     spare_adopt(log);
@@ -296,7 +319,7 @@ void log_flush(struct log *log)
 {
     if (log->write_pending || log->stopped || log->images_count == 0) return;
     struct log_image *image = log->images[0];
-    if (!make_room(log, image_size(image))) return;
+    if (!make_room(log, image_size(image), true)) return;
 
     struct log_segment *segment = log->active;
     const uint32_t base = (uint32_t)segment->file.used;
@@ -339,10 +362,12 @@ enum err log_flush_wait(struct log *log)
         if (log->images_count == 0) return OK;
         log_flush(log);
         if (log->write_pending) continue;
-        /* No segment has room. On a full disk one more attempt is worth it: space may be back. */
+        /* No segment has room. On a full disk one more attempt is worth it: space may be back, or
+         * the reserve was given up for it. */
+        reserve_settle(&log->reserve);
         if (!log->spare_pending) spare_request(log);
         wait_spare(log);
-        if (log->nospace) return ERR_NOSPACE;
+        if (log->nospace && log->reserve.held == 0) return ERR_NOSPACE;
     }
 }
 
@@ -350,7 +375,7 @@ enum err log_flush_wait(struct log *log)
 static bool write_mark(struct log *log)
 {
     CHECK(log->images_count == 0);
-    if (!make_room(log, segment_group_size(0))) return false;
+    if (!make_room(log, segment_group_size(0), false)) return false;
     struct buf bytes = {0};
     (void)buf_extend(&bytes, GROUP_HEADER_SIZE);
     submit(log, &bytes, 0, log->last_index + 1, log->last_index);
@@ -373,6 +398,7 @@ void log_turn(struct log *log, uint64_t now_ms)
         }
         if (!log->nospace || now_ms >= log->spare_retry_ms) spare_request(log);
     }
+    reserve_turn(&log->reserve, spare_ready(log), now_ms);
     if (!is_idle_unmarked(log)) {
         log->mark_ms = UINT64_MAX;
     } else if (log->mark_ms == UINT64_MAX) {
@@ -390,6 +416,8 @@ uint64_t log_deadline(const struct log *log)
         if (!log->nospace || log->spare_retry_ms == UINT64_MAX) return 0;
         deadline = log->spare_retry_ms;
     }
+    const uint64_t reserve = reserve_deadline(&log->reserve, spare_ready(log));
+    if (reserve < deadline) deadline = reserve;
     if (!is_idle_unmarked(log)) return deadline;
     if (log->mark_ms == UINT64_MAX) return 0;
     const bool room = log->active != NULL && has_room(log->active, segment_group_size(0));
@@ -409,6 +437,7 @@ void log_stop(struct log *log)
 {
     wait_write(log);
     wait_spare(log);
+    reserve_settle(&log->reserve);
     log->stopped = true;
 }
 
@@ -427,6 +456,7 @@ void log_init(struct log *log, const struct log_config *config)
         .mark_ms = UINT64_MAX,
         .spare_block = mem_alloc(SEGMENT_BLOCK_SIZE),
     };
+    reserve_init(&log->reserve, config->disk, config->folder, config->reserve_size);
     tail_init(&log->tail, config->tail_size);
 }
 
@@ -510,6 +540,7 @@ void log_check(const struct log *log)
     if (!log->write_pending) CHECK(log->persisted_index == log_index_submitted(log));
     if (log->active != NULL) CHECK(log->active == log->segments[log->segments_count - 1]);
     if (log->spare_pending) CHECK(log->spare != NULL);
+    CHECK(log->reserve.held <= log->reserve.size);
     log_index_check(log);
     tail_check(&log->tail);
 }

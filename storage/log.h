@@ -22,6 +22,7 @@
 #include "storage/disk.h"
 #include "storage/keydir.h" /* struct place */
 #include "storage/record.h"
+#include "storage/reserve.h"
 #include "storage/segment.h"
 #include "storage/tail.h"
 
@@ -38,6 +39,7 @@ struct log_config {
     uint64_t random_seed;
     uint64_t segment_size; /* a multiple of SEGMENT_BLOCK_SIZE */
     uint64_t tail_size;
+    uint64_t reserve_size; /* kept for a full disk, see reserve.h; 0: nothing */
 };
 
 /* What a manifest says about a sealed file, and log_describe() about any other. */
@@ -103,6 +105,7 @@ struct log {
     char spare_name[SEGMENT_NAME_SIZE];
     uint8_t *spare_block;
     uint64_t spare_retry_ms; /* UINT64_MAX: a full disk refused, log_turn() sets the time */
+    struct reserve reserve;
     uint32_t number_next;
 
     struct log_image **images; /* pending, oldest first */
@@ -145,6 +148,13 @@ bool log_flushing(const struct log *log); /* a write is under way */
 /* Returns after everything appended is durable. ERR_NOSPACE: it is not, the disk is full. */
 enum err log_flush_wait(struct log *log);
 uint64_t log_pending_size(const struct log *log); /* bytes appended and not submitted */
+/* The disk is full: the next segment cannot be made, or the reserve had to be given up. */
+bool log_nospace(const struct log *log);
+/* Bytes of groups that can still be written without new space, after what is pending. */
+uint64_t log_room(const struct log *log);
+/* Something is pending, no write is under way and no segment has room, although the disk is not
+ * known to be full: it owes us the next segment. */
+bool log_starved(const struct log *log);
 /* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once
  * a turn. */
 void log_turn(struct log *log, uint64_t now_ms);

@@ -685,6 +685,13 @@ static enum err run(struct recover *recover)
     const struct recover_start *start = recover->start;
     struct log *log = recover->log;
     enum err err = list_files(recover);
+    if (err == OK) {
+        err = reserve_open(&log->reserve);
+        if (err != OK) {
+            buf_printf(recover->message, "%s: cannot be opened: %s", log->reserve.name,
+                       err_name(err));
+        }
+    }
     for (uint32_t i = 0; err == OK && i < recover->count; i++) {
         err = read_file(recover, &recover->files[i]);
     }

@@ -198,7 +198,7 @@ void store_turn(struct store *store, uint64_t now_ms)
 {
     if (store->log.stopped) return;
     log_turn(&store->log, now_ms);
-    if (store->log.nospace) snapshot_forget(&store->incoming);
+    if (log_nospace(&store->log)) snapshot_forget(&store->incoming);
     store_seal_turn(store, now_ms);
 }
 
@@ -212,7 +212,22 @@ uint64_t store_deadline(const struct store *store)
 
 bool store_nospace(const struct store *store)
 {
-    return store->log.nospace;
+    return log_nospace(&store->log);
+}
+
+uint64_t store_room(const struct store *store)
+{
+    return log_room(&store->log);
+}
+
+bool store_starved(const struct store *store)
+{
+    return log_starved(&store->log);
+}
+
+bool store_spend_reserve(struct store *store)
+{
+    return reserve_spend(&store->log.reserve);
 }
 
 void store_hold(struct store *store, uint64_t index)

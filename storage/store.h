@@ -37,7 +37,8 @@ struct store_config {
     uint64_t retention_size; /* bytes of sealed log kept readable for lagging peers */
     uint64_t tail_size;      /* bytes of newest groups kept in memory */
     struct damage_fault
-        *fault; /* receives what a refusal because of damage is about; may be NULL */
+        *fault;            /* receives what a refusal because of damage is about; may be NULL */
+    uint64_t reserve_size; /* bytes kept for a full disk (reserve.h); 0: none */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -126,9 +127,16 @@ void store_turn(struct store *store, uint64_t now_ms);
 uint64_t store_deadline(
     const struct store *store); /* now_ms at which store_turn wants to run; UINT64_MAX: not */
 
-/* True while the next segment cannot be made because the disk is full: the caller refuses writes that
- * are not deletes; what is left of the current segment is the reserve for those. Clears by itself. */
+/* True while the next segment cannot be made because the disk is full, or the reserve had to be given
+ * up: the caller refuses writes that are not deletes. Clears by itself when there is space. */
 bool store_nospace(const struct store *store);
+/* Bytes of log that can still be written without new space. */
+uint64_t store_room(const struct store *store);
+/* The disk owes us the next segment: entries wait for it, and it does not say that it is full. */
+bool store_starved(const struct store *store);
+/* Gives back a little of the reserve, for a small file that found the disk full. False: there is
+ * none. Waits for the disk. */
+bool store_spend_reserve(struct store *store);
 
 /* ---- base (the Raft snapshot) -------------------------------------------------------------------- */
 

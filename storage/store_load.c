@@ -170,6 +170,7 @@ static enum err load_log(struct load *load)
         .random_seed = config->random_seed,
         .segment_size = config->segment_size,
         .tail_size = config->tail_size,
+        .reserve_size = config->reserve_size,
     };
     const struct recover_start start = {
         .sealed = store->manifest.files,

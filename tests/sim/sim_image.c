@@ -197,6 +197,8 @@ uint64_t sim_image_used(const struct sim_image *image)
 {
     uint64_t used = 0;
     for (const struct sim_file *file = image->files; file != NULL; file = file->next) {
+        /* What is removed and not open takes no space, even if a power cut may bring it back. */
+        if (!file->is_linked && file->open_count == 0) continue;
         used += align_up(file->size, BLOCK_SIZE);
     }
     return used;
