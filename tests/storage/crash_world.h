@@ -47,6 +47,7 @@ struct world {
     uint64_t durable;         /* index up to which entries were acknowledged as they are in @now */
     struct world_ballot ballot; /* acknowledged */
     struct world_ballot voting; /* being saved, or the same */
+    uint32_t patience;          /* turns after which world_idle() gives up quietly; 0: it fails */
     uint64_t value_scale;       /* values are up to so many times as large; 0 is 1 */
     char message[1024];         /* of the last start */
     char wrong[256];            /* why the last verdict was not RIGHT */
@@ -68,7 +69,7 @@ void world_crash(struct world *world, bool power);
 
 /* ---- doing ----------------------------------------------------------------------------------------- */
 
-/* Each returns false when the disk has stopped meanwhile: the rest of a script makes no sense then. */
+/* Each returns false when the disk has stopped meanwhile, or failed: the rest of a script makes no sense then. */
 bool world_bootstrap(struct world *world);
 bool world_vote(struct world *world, uint64_t term, uint64_t vote);
 /* One synced group of @count entries. Not applied yet. */
@@ -85,6 +86,12 @@ bool world_note(struct world *world);
  * peers, a full file that is not sealed, a cut, an active file, a spare, a vote given twice. Open at the end; its last
  * group is not followed by a mark. */
 bool world_small(struct world *world);
+
+/* The beginning of world_small(): what a node has that then lags. */
+bool world_lagging(struct world *world);
+/* Receives the base of @source, which runs on a sound disk, in pieces of @piece bytes, and closes the store. Until then
+ * the history is @world's own; afterwards it is what the base holds. */
+bool world_install(struct world *world, struct world *source, uint64_t piece);
 
 /* The bytes of entry @index of @term. */
 void world_record(const struct world *world, uint64_t index, uint64_t term, struct buf *out);

@@ -1,7 +1,8 @@
 /* golden_pack.h - the files of a virtual disk as one small file, for keeping.
  *
- * Per file: u32 size of the name, the name, u64 size of the file, u32 count of runs, then per run u64 offset, u32 size and
- * the bytes. A run is whole sectors that are not all zeros; everything else is zeros. Little-endian. */
+ * Per file: u32 size of the name, the name, u64 size of the file, u32 count of runs, then per run u64 offset,
+ * u32 size and the bytes. A run is whole sectors that are not all zeros; everything else is zeros. Little-
+ * endian. */
 #ifndef KV_TESTS_STORAGE_GOLDEN_PACK_H
 #define KV_TESTS_STORAGE_GOLDEN_PACK_H
 

@@ -21,7 +21,7 @@ static void make_copy(uint8_t *copy, enum copy kind, uint64_t seed)
     if (kind == COPY_ROTTEN) copy[seed % 64] ^= (uint8_t)(1u << seed % 8);
 }
 
-TEST(ballot, every_pair_of_copies_gives_the_newest_good_one_or_is_refused)
+TEST(ballot, u9_every_pair_of_copies_gives_the_newest_good_one_or_is_refused)
 {
     uint8_t file[BALLOT_FILE_SIZE];
     for (uint32_t pair = 0; pair < COPY_KINDS * COPY_KINDS; pair++) {

@@ -1,6 +1,6 @@
-/* U1: every file of a data directory cut off at every byte, and missing altogether. U3: every subset of the sectors of the
- * last group. U4: what a torn write left behind never joins the log. A start finds exactly what was acknowledged, or
- * refuses and says where: never less, never something else. */
+/* U1: every file of a data directory cut off at every byte, and missing altogether. U3: every subset of the
+ * sectors of the last group. U4: what a torn write left behind never joins the log. A start finds exactly what
+ * was acknowledged, or refuses and says where: never less, never something else. */
 #include "tests/storage/crash_world.h"
 
 #include <stdio.h>
@@ -296,8 +296,8 @@ TEST(every_cut, u3_every_subset_of_sectors_of_the_last_group_is_torn_or_whole)
 
 /* ---- U4 --------------------------------------------------------------------------------------------- */
 
-/* Groups are written and their power cut leaves anything of the last one. Then as many groups follow as there were, of the
- * same sizes, so that whatever is left would stand exactly where the log goes on. */
+/* Groups are written and their power cut leaves anything of the last one. Then as many groups follow as there
+ * were, of the same sizes, so that whatever is left would stand exactly where the log goes on. */
 TEST(every_cut, u4_residue_of_a_torn_group_never_joins_the_log)
 {
     uint32_t torn = 0;
