@@ -2,6 +2,7 @@
 
 #include "storage/base/limits.h"
 #include "storage/segment.h"
+#include "storage/table.h"
 
 /* The state of a build. Entries of the segment may be void: cut by a later record of the same file, or
  * by one in a later file. So the hint's state before each entry is kept, to go back to. */
@@ -24,7 +25,7 @@ struct hint_segment hint_build_segment(uint64_t cluster_id, const struct log_fil
     };
 }
 
-void hint_build_effect(struct hint *hint, uint64_t index, uint32_t ordinal, uint32_t offset,
+void hint_build_effect(struct hint *hint, uint64_t revision, uint32_t offset,
                        const struct effect *effect)
 {
     const struct hint_entry entry = {
@@ -32,7 +33,7 @@ void hint_build_effect(struct hint *hint, uint64_t index, uint32_t ordinal, uint
         .flags = effect->flags,
         .offset = offset,
         .value_size = (uint32_t)effect->value.size,
-        .revision = revision_of(index, ordinal),
+        .revision = revision,
         .expiry_ms = effect->expiry_ms,
         .key = effect->key,
         .value = effect->value,
@@ -69,9 +70,27 @@ static enum err entry_add(struct build *build, const struct record *record, uint
     while ((err = effect_walk_next(&walk, &effect)) == OK) {
         if (!effect_is_change(effect.kind)) continue;
         const uint32_t at = offset + RECORD_HEADER_SIZE + walk.offset;
-        hint_build_effect(build->hint, record->index, walk.ordinal, at, &effect);
+        hint_build_effect(build->hint, revision_of(record->index, walk.ordinal), at, &effect);
     }
     build->wrong = "an entry holds an effect that cannot be read";
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* What a table holds of one record: each item says itself to which entry it belonged. */
+static enum err items_add(struct build *build, const struct record *record, uint32_t offset)
+{
+    struct table_walk walk;
+    struct table_item item;
+    build->wrong = "an item cannot be read";
+    table_walk_open(&walk, record->payload);
+    enum err err;
+    while ((err = table_walk_next(&walk, &item)) == OK) {
+        const uint64_t index = revision_index(item.revision);
+        build->wrong = "an item is of an entry that the manifest does not name";
+        if (index < build->file->first_index || index > build->file->last_index) return ERR_CORRUPT;
+        const uint32_t at = offset + RECORD_HEADER_SIZE + item.offset;
+        hint_build_effect(build->hint, item.revision, at, &item.effect);
+    }
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
@@ -91,6 +110,7 @@ static enum err header_check(const struct hint_source *source, const char **wron
     if (header.shard != source->shard) return ERR_FOREIGN;
     *wrong = "it is not the file that the manifest names";
     if (header.file_id != source->file->file_id) return ERR_FOREIGN;
+    if (header.is_table != source->file->is_table) return ERR_CORRUPT;
     return OK;
 }
 
@@ -101,6 +121,13 @@ static enum err scan_all(struct build *build, struct segment_scan *scan)
     uint32_t offset;
     enum err err;
     while ((err = segment_scan_next(scan, &record, &bytes, &offset)) == OK) {
+        build->wrong = "a record has no place in a file of this kind";
+        if ((record.type == RECORD_TABLE) != build->file->is_table) return ERR_CORRUPT;
+        if (build->file->is_table) {
+            err = items_add(build, &record, offset);
+            if (err != OK) return err;
+            continue;
+        }
         if (record.type == RECORD_CUT) {
             cut(build, record.index);
             continue;
@@ -112,11 +139,24 @@ static enum err scan_all(struct build *build, struct segment_scan *scan)
     if (err != ERR_NOT_FOUND) return err;
     build->wrong = "its last group is not the one that the manifest names";
     if (!hash128_equal(scan->chain, build->file->chain)) return ERR_CORRUPT;
+    if (build->file->is_table) return OK;
     cut(build, build->file->last_index + 1);
     build->wrong = "its entries are not those that the manifest names";
     if (build->count != build->file->last_index + 1 - build->file->first_index) return ERR_CORRUPT;
     if (build->count > 0 && build->first_index != build->file->first_index) return ERR_CORRUPT;
     return OK;
+}
+
+enum err hint_build_check(const struct hint_source *source, uint64_t *size, const char **wrong)
+{
+    struct disk *disk = source->disk;
+    enum err err = header_check(source, wrong);
+    if (err != OK) return err;
+    *wrong = "its size cannot be read";
+    err = disk->size(disk->context, source->handle, size);
+    if (err != OK) return err;
+    *wrong = "it is shorter than the manifest says";
+    return *size < source->file->used ? ERR_CORRUPT : OK;
 }
 
 enum err hint_build(struct hint *hint, const struct hint_source *source, const char **wrong,
@@ -125,14 +165,9 @@ enum err hint_build(struct hint *hint, const struct hint_source *source, const c
     struct disk *disk = source->disk;
     const struct log_file *file = source->file;
     *offset = 0;
-    enum err err = header_check(source, wrong);
-    if (err != OK) return err;
     uint64_t size = 0;
-    *wrong = "its size cannot be read";
-    err = disk->size(disk->context, source->handle, &size);
+    enum err err = hint_build_check(source, &size, wrong);
     if (err != OK) return err;
-    *wrong = "it is shorter than the manifest says";
-    if (size < file->used) return ERR_CORRUPT;
 
     hint_init(hint, file->file_id);
     struct build build = {.hint = hint, .file = file};

@@ -1,4 +1,4 @@
-/* hint_build.h - the hint of a sealed segment from the segment itself, which verifies all of it.
+/* hint_build.h - the hint of a sealed segment or table from the file itself, which verifies all of it.
  *
  * Used when a hint is missing or damaged, and for every file that a peer sent. */
 #ifndef KV_STORAGE_HINT_BUILD_H
@@ -19,6 +19,8 @@ struct hint_source {
 /* What identifies the bytes that a hint was made for. */
 struct hint_segment hint_build_segment(uint64_t cluster_id, const struct log_file *file);
 
+/* Only whose file it is, and whether it is long enough. @size: its size. Errors as below. */
+enum err hint_build_check(const struct hint_source *source, uint64_t *size, const char **wrong);
 /* Reads the whole segment: its header, the chain of its groups up to the one that the manifest names,
  * its records and effects. On OK @hint is finished and the caller closes it. Else nothing is kept,
  * @wrong says what is wrong and @offset where.
@@ -26,8 +28,8 @@ struct hint_segment hint_build_segment(uint64_t cluster_id, const struct log_fil
 enum err hint_build(struct hint *hint, const struct hint_source *source, const char **wrong,
                     uint64_t *offset);
 
-/* Adds one effect at @offset of the segment, which belongs to entry @index. */
-void hint_build_effect(struct hint *hint, uint64_t index, uint32_t ordinal, uint32_t offset,
+/* Adds one effect at @offset of the file. */
+void hint_build_effect(struct hint *hint, uint64_t revision, uint32_t offset,
                        const struct effect *effect);
 
 #endif

@@ -264,7 +264,11 @@ static void tell_dead(struct keydir_dead *dead, const struct keydir_entry *entry
 {
     if (dead == NULL) return;
     const struct keydir_info info = keydir_info(entry);
-    *dead = (struct keydir_dead){.file = entry->file, .size = (uint32_t)keydir_size_on_disk(&info)};
+    *dead = (struct keydir_dead){
+        .file = entry->file,
+        .size = (uint32_t)keydir_size_on_disk(&info),
+        .revision = entry->revision,
+    };
 }
 
 void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint32_t flags,

@@ -29,7 +29,8 @@ enum keydir_flag {
 /* What a change made garbage: a put, as large as it lies on disk. */
 struct keydir_dead {
     uint32_t file;
-    uint32_t size; /* 0: nothing. */
+    uint32_t size;     /* 0: nothing. */
+    uint64_t revision; /* The key's until then. */
 };
 
 /* One key. Read it through the functions below: its layout is keydir.c's. */

@@ -494,6 +494,23 @@ void log_seal(struct log *log, uint32_t number)
     segment->state = LOG_SEGMENT_SEALED;
 }
 
+disk_file log_forget(struct log *log, uint32_t number)
+{
+    struct log_segment *segment = log_segment_find(log, number);
+    CHECK(segment != NULL);
+    CHECK(segment->state == LOG_SEGMENT_SEALED);
+    CHECK(segment->file.last_index < log->first_index);
+    const disk_file handle = segment->handle;
+    segment->handle = -1;
+    uint32_t at = 0;
+    while (log->segments[at] != segment) at++;
+    log->segments_count--;
+    memmove(&log->segments[at], &log->segments[at + 1],
+            (log->segments_count - at) * sizeof *log->segments);
+    segment_close(log, segment);
+    return handle;
+}
+
 struct log_segment *log_load_segment(struct log *log, const struct log_file *file, uint64_t size,
                                      disk_file handle, enum log_segment_state state)
 {

@@ -52,6 +52,7 @@ struct log_file {
     uint64_t used;  /* bytes up to the end of the last group */
     struct hash128 seed;  /* chain before the first group */
     struct hash128 chain; /* chain of the last group */
+    bool is_table;        /* what compaction left of the entries first .. last: see table.h */
 };
 
 enum log_segment_state {
@@ -202,6 +203,9 @@ enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *
 struct log_segment *log_segment_find(const struct log *log, uint32_t number);
 /* A full segment is now in the manifest; in order of numbers. */
 void log_seal(struct log *log, uint32_t number);
+/* A sealed segment whose entries cannot be looked up any more leaves the list: something else holds its
+ * state now. Gives its handle. */
+disk_file log_forget(struct log *log, uint32_t number);
 /* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */
 void log_drop_prefix(struct log *log, uint64_t first_index);
 

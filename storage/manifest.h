@@ -6,15 +6,20 @@
  * base beside files that were meanwhile sealed, installed or removed is a guess. A damaged manifest
  * is refused and the replica is restored from its peers. Layout (little-endian):
  *
- *    0  u64 magic                    8  u32 format version (1)      12  u32 size of everything
+ *    0  u64 magic                    8  u32 format version (2)      12  u32 size of everything
  *   16  u64 cluster id              24  u16 shard, u16 zero         28  u32 count of files
  *   32  u64 manifest number         40  u64 base index              48  u64 base term
  *   56  u64 highest stamp           64  u64 change index            72  u32 change size, u32 zero
- *   80  files, 72 bytes each:  0 u32 number, u32 zero   8 u64 file id   16 u64 first index
+ *   80  u64 state hash: keydir_hash() of the keys at the base index
+ *   88  files, 72 bytes each:  0 u32 number, u32 kind (1 segment, 2 table)   8 u64 file id   16 u64 first index
  *         24 u64 last index   32 u64 used bytes   40 u128 chain before its first group
  *         56 u128 chain of its last group
  *       change payload, zeros up to a multiple of 8
- *       u64 checksum: XXH3-64 over everything before it */
+ *       u64 checksum: XXH3-64 over everything before it
+ *
+ * Files stand in the order of the entries that they hold or stand for; those ranges do not overlap, but there
+ * may be gaps: entries of which nothing was left to keep. Segments have growing numbers; the last file
+ * is one. Version 1 had no state hash (its files began at 80) and no tables (the kind was zero). */
 #ifndef KV_STORAGE_MANIFEST_H
 #define KV_STORAGE_MANIFEST_H
 
@@ -25,8 +30,8 @@
 #include "storage/log.h"
 
 #define MANIFEST_NAME "MANIFEST"
-#define MANIFEST_VERSION 1u
-#define MANIFEST_HEADER_SIZE 80u
+#define MANIFEST_VERSION 2u
+#define MANIFEST_HEADER_SIZE 88u
 #define MANIFEST_FILE_SIZE 72u
 #define MANIFEST_SIZE_MAX (16u * 1024u * 1024u) /* over 200 000 files; fits in a peer frame */
 
@@ -38,6 +43,8 @@ struct manifest {
     uint64_t base_term;
     uint64_t stamp_ms; /* Highest of all entries up to the base. */
     uint64_t change_index;
+    bool has_state_hash;    /* False: it was read from version 1. */
+    uint64_t state_hash;    /* Of the keys at the base index. */
     struct buf change;      /* Configuration as committed at the base index. */
     struct log_file *files; /* Their numbers are local: another node has others. */
     uint32_t file_count;
@@ -54,7 +61,16 @@ uint64_t manifest_files_size(const struct manifest *manifest);
 /* NULL: none has this id. */
 const struct log_file *manifest_find(const struct manifest *manifest, uint64_t file_id);
 
-/* Appends the whole manifest to @out. */
+/* Takes the @count files from position @begin on out; @table, unless NULL, comes in their place. */
+void manifest_replace(struct manifest *manifest, uint32_t begin, uint32_t count,
+                      const struct log_file *table);
+/* The newest segment: the last file. */
+static inline const struct log_file *manifest_last(const struct manifest *manifest)
+{
+    return manifest->file_count > 0 ? &manifest->files[manifest->file_count - 1] : NULL;
+}
+
+/* Appends the whole manifest to @out, in the newest version. */
 void manifest_encode(const struct manifest *manifest, struct buf *out);
 /* Verifies and reads @bytes, which must be a manifest and nothing more, into the empty @manifest.
  *   ERR_CORRUPT  damaged, or its numbers contradict each other

@@ -11,7 +11,7 @@ STATIC_CHECK(RECORD_HEADER_SIZE % 8 == 0, "a payload begins aligned, and so does
 static bool type_known(uint8_t type)
 {
     return type == RECORD_COMMAND || type == RECORD_BARRIER || type == RECORD_CHANGE ||
-           type == RECORD_CUT;
+           type == RECORD_CUT || type == RECORD_TABLE;
 }
 
 uint64_t record_seal(uint8_t *at, const struct record *record)

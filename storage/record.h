@@ -25,7 +25,8 @@ enum record_type {
     RECORD_COMMAND = 1, /* The same numbers as the library's entry types. */
     RECORD_BARRIER = 2,
     RECORD_CHANGE = 3,
-    RECORD_CUT = 16, /* On disk only: entries from index on are void. */
+    RECORD_CUT = 16,   /* On disk only: entries from index on are void. */
+    RECORD_TABLE = 17, /* In tables only: effects with their revisions (table.h). */
 };
 
 struct record {

@@ -173,6 +173,7 @@ static enum err check_header(struct recover *recover, uint32_t number, struct sl
     if (header->shard != recover->config->shard) {
         return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another shard");
     }
+    if (header->is_table) return refuse(recover, ERR_CORRUPT, number, 0, "is a table, no segment");
     return OK;
 }
 
@@ -244,7 +245,7 @@ static enum err list_files(struct recover *recover)
     }
     const uint32_t sealed = start->sealed_count > 0 ? start->sealed[start->sealed_count - 1].number
                                                     : 0;
-    uint32_t highest = sealed;
+    uint32_t highest = start->number_min > sealed + 1 ? start->number_min - 1 : sealed;
     for (uint64_t at = 0; err == OK && at < names.size;) {
         const char *name = (const char *)names.data + at;
         at += strlen(name) + 1;
@@ -395,6 +396,7 @@ static const char *replay(struct recover *recover, struct log_segment *segment,
 {
     struct log *log = recover->log;
     if (record->shard != recover->config->shard) return "an entry of another shard";
+    if (record->type == RECORD_TABLE) return "a record that belongs into a table";
     if (record->index <= recover->floor) return "an index that is too low";
     /* The first record behind a sealed file may be void, its cut follows: then there is a gap
      * before it. Or it follows the last entry that counts, although void ones stand in between,

@@ -20,11 +20,12 @@
 #include "storage/log.h"
 
 struct recover_start {
-    const struct log_file *sealed; /* from the manifest, ordered by number; borrows */
+    const struct log_file *sealed; /* the segments of the manifest, ordered by number; borrows */
     uint32_t sealed_count;
     uint32_t
         load_number; /* entries of sealed files from this number on are loaded for peers, and these
                            * files are verified as a whole; UINT32_MAX: none */
+    uint32_t number_min; /* new files get numbers from here on at least */
     uint64_t base_index; /* last_index of the newest sealed file; 0 when there is none */
     uint64_t base_term;
     struct damage_fault *fault; /* receives what a refusal is about; may be NULL */

@@ -7,6 +7,8 @@
 #define GROUP_MAGIC 0x5247564bu                    /* "KVGR" */
 #define CHECKED_SIZE 56u                           /* of either header, before its checksum */
 #define NUMBER_DIGITS 8u
+#define KIND_SEGMENT 1u
+#define KIND_TABLE 2u
 
 STATIC_CHECK(CHECKED_SIZE + 8 == GROUP_HEADER_SIZE, "the checksum ends the header of a group");
 STATIC_CHECK(GROUP_HEADER_SIZE <= SECTOR_SIZE, "a group header is written wholly or not at all");
@@ -49,13 +51,14 @@ void segment_header_encode(const struct segment_header *header, uint8_t *block)
     CHECK(header->size <= UINT32_MAX);
     memset(block, 0, SEGMENT_BLOCK_SIZE);
     put_u64(block, SEGMENT_MAGIC);
-    put_u32(block + 8, SEGMENT_VERSION);
+    put_u32(block + 8, header->is_table ? SEGMENT_VERSION_TABLE : SEGMENT_VERSION);
     put_u32(block + 12, header->number);
     put_u64(block + 16, header->cluster_id);
     put_u64(block + 24, header->node_id);
     put_u64(block + 32, header->file_id);
     put_u64(block + 40, header->size);
     put_u16(block + 48, header->shard);
+    if (header->is_table) put_u16(block + 50, KIND_TABLE);
     put_u64(block + 56, hash64(block, CHECKED_SIZE));
 }
 
@@ -65,7 +68,10 @@ enum err segment_header_decode(struct slice block, struct segment_header *header
     const uint8_t *at = block.data;
     if (get_u64(at) != SEGMENT_MAGIC) return ERR_CORRUPT;
     if (get_u64(at + 56) != hash64(at, CHECKED_SIZE)) return ERR_CORRUPT;
-    if (get_u32(at + 8) != SEGMENT_VERSION) return ERR_NEWER;
+    const uint32_t version = get_u32(at + 8);
+    if (version == 0 || version > SEGMENT_VERSION_TABLE) return ERR_NEWER;
+    const uint16_t kind = version == SEGMENT_VERSION ? KIND_SEGMENT : get_u16(at + 50);
+    if (kind != KIND_SEGMENT && kind != KIND_TABLE) return ERR_NEWER;
     *header = (struct segment_header){
         .number = get_u32(at + 12),
         .cluster_id = get_u64(at + 16),
@@ -73,6 +79,7 @@ enum err segment_header_decode(struct slice block, struct segment_header *header
         .file_id = get_u64(at + 32),
         .size = get_u64(at + 40),
         .shard = get_u16(at + 48),
+        .is_table = kind == KIND_TABLE,
     };
     if (header->size % SEGMENT_BLOCK_SIZE != 0) return ERR_CORRUPT;
     if (header->size > UINT32_MAX) return ERR_CORRUPT;

@@ -1,4 +1,4 @@
-/* segment.h - one file of the log: its name, its header, the groups of records in it, and a scan.
+/* segment.h - one file of groups: its name, its header, the groups of records in it, and a scan.
  *
  * A segment is `<folder>/<number, 8 digits>.log`, made ahead with its full size preallocated, never
  * zeroed and never used again. Layout (little-endian):
@@ -7,6 +7,7 @@
  *      0  u64 magic            8  u32 format version    12  u32 number
  *     16  u64 cluster id      24  u64 node id (of the writer)
  *     32  u64 file id         40  u64 size of the file  48  u16 shard, zeros to 56
+ *     50  u16 kind: only in version 2, which tables have (table.h); a segment has version 1
  *     56  u64 checksum: XXH3-64 over bytes 0 .. 56      zeros to 4096
  *
  *   then groups, each from a block boundary on
@@ -40,6 +41,7 @@
 #include "storage/record.h"
 
 #define SEGMENT_VERSION 1u
+#define SEGMENT_VERSION_TABLE 2u
 #define SEGMENT_NAME_SIZE 160u
 #define GROUP_HEADER_SIZE 64u
 #define GROUP_FOOTER_SIZE 24u
@@ -52,6 +54,7 @@ struct segment_header {
     uint64_t file_id;
     uint64_t size;
     uint16_t shard;
+    bool is_table;
 };
 
 struct segment_group {

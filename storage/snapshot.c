@@ -7,6 +7,7 @@
 #include "storage/base/mem.h"
 #include "storage/hint_build.h"
 #include "storage/segment.h"
+#include "storage/table.h"
 
 #define INCOMING "incoming"
 #define NAME_SIZE 192u /* "<folder>/incoming/<file id>.log" and more */
@@ -136,7 +137,7 @@ void snapshot_abort(struct snapshot *snapshot)
 static bool file_same(const struct log_file *a, const struct log_file *b)
 {
     return a->file_id == b->file_id && a->first_index == b->first_index &&
-           a->last_index == b->last_index && a->used == b->used &&
+           a->last_index == b->last_index && a->used == b->used && a->is_table == b->is_table &&
            hash128_equal(a->seed, b->seed) && hash128_equal(a->chain, b->chain);
 }
 
@@ -180,8 +181,9 @@ static bool file_kept(const struct snapshot *snapshot, const struct log_file *fi
     return err == OK && size >= file->used;
 }
 
-/* How much of each file of @manifest is here already. Sealed files keep their order in later manifests,
- * so one pass over both finds what they share. */
+/* How much of each file of @manifest is here already. Sealed files keep their order in later manifests, so one
+ * pass over both finds what they share up to where something was compacted; files behind that are found if
+ * they are complete. */
 static uint64_t *received_before(const struct snapshot *snapshot, const struct manifest *manifest)
 {
     uint64_t *received = mem_zero(manifest->file_count * sizeof *received);
@@ -414,7 +416,7 @@ enum err snapshot_settle(struct snapshot *snapshot, const struct manifest *manif
         char segment[SEGMENT_NAME_SIZE];
         char hint[HINT_NAME_SIZE];
         char from[NAME_SIZE];
-        segment_name(segment, folder, file->number);
+        table_file_name(segment, folder, file);
         incoming_name(from, folder, file->file_id, "log");
         if (file_exists(disk, segment) || !file_exists(disk, from)) continue;
         /* The hint first: the segment's own name tells that both are in place. */
@@ -429,30 +431,47 @@ enum err snapshot_settle(struct snapshot *snapshot, const struct manifest *manif
     return OK;
 }
 
-static bool number_listed(const struct manifest *manifest, uint32_t number)
+static const struct log_file *file_of_number(const struct manifest *manifest, uint32_t number)
 {
     for (uint32_t i = 0; i < manifest->file_count; i++) {
-        if (manifest->files[i].number == number) return true;
+        if (manifest->files[i].number == number) return &manifest->files[i];
+    }
+    return NULL;
+}
+
+static bool is_listed(const struct buf *names, const char *name)
+{
+    for (uint64_t at = 0; at < names->size; at += strlen((char *)names->data + at) + 1) {
+        if (strcmp((const char *)names->data + at, name) == 0) return true;
     }
     return false;
 }
 
-/* A segment or hint that the manifest has replaced, or a file in the making that a crash left. */
-static bool obsolete(const struct manifest *manifest, const char *name)
+/* A segment, table or hint that the manifest has replaced or never named, or a file in the making that a crash
+ * left. @names: of everything in the folder. */
+static bool obsolete(const struct manifest *manifest, const struct buf *names, const char *name)
 {
     char stem[64];
     const uint64_t size = stem_size(name);
     if (size >= sizeof stem) return false;
     memcpy(stem, name, size);
     stem[size] = 0;
-    const uint32_t log_number = segment_number(stem);
-    const uint32_t number = log_number > 0 ? log_number : hint_number(stem);
+    const uint32_t table = table_number(stem);
+    const uint32_t segment = segment_number(stem);
+    const uint32_t hint = hint_number(stem);
+    const uint32_t number = table > 0 ? table : segment > 0 ? segment : hint;
     if (number == 0) return false;
     if (name[size] != 0) return true;
-    /* Above the highest sealed one are the segments of the log: recover.c knows about them. */
-    const uint32_t count = manifest->file_count;
-    const uint32_t highest = count > 0 ? manifest->files[count - 1].number : 0;
-    return number < highest && !number_listed(manifest, number);
+    const struct log_file *file = file_of_number(manifest, number);
+    if (table > 0) return file == NULL || !file->is_table;
+    /* Above the newest sealed segment are those of the log: recover.c knows about them. */
+    const struct log_file *newest = manifest_last(manifest);
+    const uint32_t highest = newest != NULL ? newest->number : 0;
+    if (segment > 0) return number < highest && (file == NULL || file->is_table);
+    if (file != NULL) return false;
+    char owner[SEGMENT_NAME_SIZE];
+    segment_name(owner, "", number);
+    return number < highest || !is_listed(names, owner + 1);
 }
 
 void snapshot_clean(struct snapshot *snapshot, const struct manifest *manifest)
@@ -462,7 +481,7 @@ void snapshot_clean(struct snapshot *snapshot, const struct manifest *manifest)
     if (disk->list(disk->context, snapshot->folder, &names) != OK) names.size = 0;
     for (uint64_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
         const char *file = (const char *)names.data + at;
-        if (!obsolete(manifest, file)) continue;
+        if (!obsolete(manifest, &names, file)) continue;
         char name[NAME_SIZE];
         (void)snprintf(name, sizeof name, "%.120s/%.60s", snapshot->folder, file);
         file_remove(disk, name);

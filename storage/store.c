@@ -19,6 +19,7 @@ static void destroy(struct store *store)
     damage_close(&store->damage);
     buf_close(&store->unpacked);
     keydir_destroy(store->keys);
+    store_files_close(store);
     mem_free(store);
 }
 
@@ -310,13 +311,14 @@ void store_check(const struct store *store)
     CHECK(base->stamp_ms <= store->stamp_ms);
 
     /* The sealed segments are those of the manifest, number by number. */
-    CHECK(base->file_count <= log->segments_count);
+    uint32_t position = 0;
     for (uint32_t i = 0; i < log->segments_count; i++) {
         const struct log_segment *segment = log->segments[i];
+        while (position < base->file_count && base->files[position].is_table) position++;
         const bool sealed = segment->state == LOG_SEGMENT_SEALED;
-        CHECK(sealed == (i < base->file_count));
+        CHECK(sealed == (position < base->file_count));
         if (!sealed) continue;
-        const struct log_file *file = &base->files[i];
+        const struct log_file *file = &base->files[position++];
         CHECK(segment->file.number == file->number);
         CHECK(segment->file.file_id == file->file_id);
         CHECK(segment->file.last_index == file->last_index);

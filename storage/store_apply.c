@@ -38,26 +38,47 @@ void store_growth_drop(struct store *store, uint32_t number)
 
 /* ---- applying ------------------------------------------------------------------------------------- */
 
-void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_entry *entry)
+static uint64_t entry_size(const struct hint_entry *entry)
 {
+    return align_up(EFFECT_HEADER_SIZE + entry->key.size + entry->value_size, 8);
+}
+
+void store_apply_entry(struct store *store, struct shelf_file *file, const struct hint_entry *entry)
+{
+    struct keydir *keys = store->keys;
+    struct keydir_dead dead;
     switch (entry->kind) {
     case EFFECT_PUT: {
-        const struct place place = {.file = number, .offset = entry->offset};
+        const struct place place = {.file = file->file.number, .offset = entry->offset};
         /* The bytes of a value that is not inline are not needed, and a hint does not have them. */
         const struct slice value = slice_of(entry->value.data, entry->value_size);
         const bool is_packed = (entry->flags & EFFECT_FLAG_LZ4) != 0;
         keydir_put(keys, entry->key, value, is_packed ? KEYDIR_COMPRESSED : 0, entry->revision,
-                   entry->expiry_ms, place, NULL);
+                   entry->expiry_ms, place, &dead);
+        shelf_live_add(file, entry_size(entry));
+        shelf_dead(&store->shelf, &dead, entry->key.size);
         return;
     }
     case EFFECT_DELETE:
         /* The key may be gone already: the sweeper's delete can follow another one. */
-        (void)keydir_remove(keys, entry->key, NULL);
+        (void)keydir_remove(keys, entry->key, &dead);
+        file->deletes += entry_size(entry);
+        shelf_dead(&store->shelf, &dead, entry->key.size);
         return;
-    case EFFECT_EXPIRE_AT:
+    case EFFECT_EXPIRE_AT: {
+        const struct keydir_entry *before = keydir_find(keys, entry->key);
+        if (before == NULL) return;
+        const struct keydir_info info = keydir_info(before);
+        shelf_expiry(&store->shelf, file, &info);
         (void)keydir_expire(keys, entry->key, entry->revision, entry->expiry_ms);
         return;
-    case EFFECT_FLUSH: keydir_clear(keys); return;
+    }
+    case EFFECT_FLUSH:
+        keydir_clear(keys);
+        shelf_flush(&store->shelf);
+        file->deletes += entry_size(entry);
+        store->flush_revision = entry->revision;
+        return;
     default: UNREACHABLE(); /* Decoding knows no other kind. */
     }
 }
@@ -78,6 +99,7 @@ static enum err apply_command(struct store *store, const struct record *record, 
     const struct log_segment *segment = log_segment_find(&store->log, place.file);
     CHECK(segment != NULL);
     struct store_growth *growth = store_growth(store, &segment->file);
+    struct shelf_file *file = store_file_growing(store, place.file, record->index);
     struct effect_walk walk;
     struct effect effect;
 
@@ -110,7 +132,7 @@ static enum err apply_command(struct store *store, const struct record *record, 
         }
         keydir_warm(store->keys, keys, count);
         for (uint32_t i = 0; i < count; i++) {
-            store_apply_entry(store->keys, place.file, &entries[i]);
+            store_apply_entry(store, file, &entries[i]);
             hint_add(&growth->hint, &entries[i]);
         }
     } while (count == KEYDIR_WARM_MAX);
@@ -142,6 +164,7 @@ enum err store_apply(struct store *store, uint64_t index)
         struct store_growth *growth = store_growth(
             store, &log_segment_find(&store->log, place.file)->file);
         growth->stamp_ms = store->stamp_ms;
+        growth->state_hash = keydir_hash(store->keys);
     }
     return OK;
 }

@@ -5,7 +5,8 @@
  *   store_apply.c  effects into the keydir
  *   store_value.c  values out of it (store_value.h)
  *   store_seal.c   full segments become part of the base; retention
- *   store_ship.c   the base to and from other replicas */
+ *   store_ship.c   the base to and from other replicas
+ *   store_files.c  the files by number: reading, accounting */
 #ifndef KV_STORAGE_STORE_INNER_H
 #define KV_STORAGE_STORE_INNER_H
 
@@ -15,6 +16,7 @@
 #include "storage/hint.h"
 #include "storage/log.h"
 #include "storage/manifest.h"
+#include "storage/shelf.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
 #include "storage/store_value.h"
@@ -25,9 +27,10 @@
 
 /* The hint of an unsealed segment grows while its entries are applied, so that sealing reads nothing. */
 struct store_growth {
-    uint32_t number;   /* of the segment */
-    bool is_written;   /* The hint is on disk; its memory is given back. */
-    uint64_t stamp_ms; /* highest stamp up to the last entry applied from it */
+    uint32_t number;     /* of the segment */
+    bool is_written;     /* The hint is on disk; its memory is given back. */
+    uint64_t stamp_ms;   /* highest stamp up to the last entry applied from it */
+    uint64_t state_hash; /* of the keys after that entry */
     struct hint hint;
 };
 
@@ -45,7 +48,9 @@ struct store_seal {
     bool is_refused; /* A full disk refused. */
     struct disk_op op;
     char name[STORE_NAME_SIZE];
-    uint32_t number;      /* of the segment whose hint is written */
+    uint32_t number; /* of the segment whose hint is written */
+    uint32_t begin;  /* positions in the log of the segments that the manifest adds */
+    uint32_t end;
     struct manifest next; /* that is being written */
     struct buf bytes;     /* of it */
     uint64_t count;       /* manifests written */
@@ -65,6 +70,8 @@ struct store {
     uint32_t growth_count;
     uint32_t growth_capacity;
     struct store_seal seal;
+    struct shelf shelf;      /* all files but the spare */
+    uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
     uint64_t hold_index; /* See store_hold(). */
     bool is_replaced;    /* A received base is the state on disk: only closing makes sense. */
@@ -82,8 +89,9 @@ enum err store_load(struct store *store, struct buf *message);
 
 /* ---- store_apply.c ------------------------------------------------------------------------------- */
 
-/* One effect of segment @number into the keydir. */
-void store_apply_entry(struct keydir *keys, uint32_t number, const struct hint_entry *entry);
+/* One effect of @file into the keydir. */
+void store_apply_entry(struct store *store, struct shelf_file *file,
+                       const struct hint_entry *entry);
 /* The growth of segment @number; made when it is not there. */
 struct store_growth *store_growth(struct store *store, const struct log_file *file);
 void store_growth_drop(struct store *store, uint32_t number);
@@ -94,6 +102,24 @@ void store_growth_drop(struct store *store, uint32_t number);
 bool store_is_read(const struct store *store, uint32_t number);
 /* Waits for all values that are being read. */
 void store_reads_settle(struct store *store);
+
+/* ---- store_files.c ------------------------------------------------------------------------------- */
+
+/* Reads from a file of the log or the shelf. ERR_NOT_FOUND: no such file. ERR_CORRUPT: past its used
+ * bytes. ERR_IO */
+enum err store_file_read(struct store *store, uint32_t number, uint64_t offset, void *data,
+                         uint64_t size);
+/* ERR_NOT_FOUND: no such file. */
+enum err store_file_handle(struct store *store, uint32_t number, disk_file *handle, uint64_t *used);
+/* Between these two a file on the shelf stays open, even when it is retired. For submitted reads. */
+void store_file_acquire(struct store *store, uint32_t number);
+void store_file_release(struct store *store, uint32_t number);
+/* The segment from which entry @index is being applied, which is put on the shelf when it is not there. */
+struct shelf_file *store_file_growing(struct store *store, uint32_t number, uint64_t index);
+/* Closes what the shelf has open, and the shelf. */
+void store_files_close(struct store *store);
+/* It is in the manifest now. */
+void store_file_sealed(struct store *store, const struct log_segment *segment);
 
 /* ---- store_seal.c -------------------------------------------------------------------------------- */
 

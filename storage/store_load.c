@@ -5,6 +5,7 @@
 #include "storage/hint_build.h"
 #include "storage/recover.h"
 #include "storage/store_inner.h"
+#include "storage/table.h"
 
 /* What a start collects. */
 struct load {
@@ -67,13 +68,41 @@ static enum err load_manifest(struct load *load)
 
 /* ---- keys ----------------------------------------------------------------------------------------- */
 
+/* Opens a table and puts every sealed file on the shelf. Segments are opened with the log. */
+static enum err load_file(struct load *load, const struct log_file *file)
+{
+    struct store *store = load->store;
+    struct disk *disk = store->config.disk;
+    struct shelf_file *shelved = shelf_add(&store->shelf, file);
+    shelved->state = SHELF_SEALED;
+    if (!file->is_table) return OK;
+    char name[SEGMENT_NAME_SIZE];
+    table_name(name, store->config.folder, file->number);
+    const char *wrong = "a table is missing";
+    enum err err = disk->open(disk->context, name, false, &shelved->handle);
+    if (err == ERR_NOT_FOUND) err = ERR_CORRUPT;
+    if (err == OK) {
+        const struct hint_source source = {
+            .disk = disk,
+            .handle = shelved->handle,
+            .cluster_id = store->config.cluster_id,
+            .shard = store->config.shard,
+            .file = file,
+        };
+        err = hint_build_check(&source, &shelved->size, &wrong);
+    }
+    if (err != OK) refuse(load, err, name, 0, wrong);
+    return err;
+}
+
 /* The effects of one sealed file in their order. OK: all of them. */
 static enum err apply_hint(struct store *store, struct hint_reader *reader, uint32_t number)
 {
+    struct shelf_file *file = shelf_find(&store->shelf, number);
     struct hint_entry entry;
     enum err err;
     while ((err = hint_reader_next(reader, &entry)) == OK) {
-        store_apply_entry(store->keys, number, &entry);
+        store_apply_entry(store, file, &entry);
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
@@ -83,7 +112,7 @@ static enum err build_hint(struct load *load, const struct log_file *file, struc
 {
     const struct store_config *config = &load->store->config;
     char name[SEGMENT_NAME_SIZE];
-    segment_name(name, config->folder, file->number);
+    table_file_name(name, config->folder, file);
     struct hint_source source = {
         .disk = config->disk,
         .cluster_id = config->cluster_id,
@@ -115,6 +144,7 @@ static enum err load_keys_of(struct load *load, uint32_t position)
     enum err err = hint_reader_open(&reader, store->config.disk, name, &segment);
     if (err == OK) {
         err = apply_hint(store, &reader, file->number);
+        shelf_find(&store->shelf, file->number)->hint_size = reader.file_size;
         hint_reader_close(&reader);
     }
     if (err == OK) return OK;
@@ -126,6 +156,7 @@ static enum err load_keys_of(struct load *load, uint32_t position)
     if (err != OK) return err;
     hint_reader_memory(&reader, &hint);
     err = apply_hint(store, &reader, file->number);
+    shelf_find(&store->shelf, file->number)->hint_size = reader.file_size;
     hint_reader_close(&reader);
     hint_close(&hint);
     CHECK(err == OK); /* It was made just now. */
@@ -155,6 +186,24 @@ static void write_hints(struct load *load)
     buf_close(&unheard);
 }
 
+/* The files together must make the keys that the manifest vouches for. */
+static enum err check_hash(struct load *load)
+{
+    struct store *store = load->store;
+    const uint64_t hash = keydir_hash(store->keys);
+    if (store->manifest.base_index == 0) return OK;
+    if (store->manifest.has_state_hash && store->manifest.state_hash != hash) {
+        char name[STORE_NAME_SIZE];
+        (void)snprintf(name, sizeof name, "%s/" MANIFEST_NAME, store->config.folder);
+        refuse(load, ERR_CORRUPT, name, 0,
+               "the keys in the files are not those that it vouches for");
+        return ERR_CORRUPT;
+    }
+    store->manifest.has_state_hash = true;
+    store->manifest.state_hash = hash;
+    return OK;
+}
+
 /* ---- log ------------------------------------------------------------------------------------------ */
 
 static enum err load_log(struct load *load)
@@ -172,15 +221,25 @@ static enum err load_log(struct load *load)
         .tail_size = config->tail_size,
         .reserve_size = config->reserve_size,
     };
+    struct buf segments = {0}; /* struct log_file */
+    uint32_t highest = 0;
+    for (uint32_t i = 0; i < store->manifest.file_count; i++) {
+        const struct log_file *file = &store->manifest.files[i];
+        if (file->number > highest) highest = file->number;
+        if (!file->is_table) buf_append(&segments, file, sizeof *file);
+    }
     const struct recover_start start = {
-        .sealed = store->manifest.files,
-        .sealed_count = store->manifest.file_count,
+        .sealed = (const struct log_file *)(const void *)segments.data,
+        .sealed_count = (uint32_t)(segments.size / sizeof(struct log_file)),
+        .number_min = highest + 1,
         .load_number = store_seal_window(store),
         .base_index = store->manifest.base_index,
         .base_term = store->manifest.base_term,
         .fault = config->fault,
     };
-    return recover_log(&store->log, &log_config, &start, load->message);
+    const enum err err = recover_log(&store->log, &log_config, &start, load->message);
+    buf_close(&segments);
+    return err;
 }
 
 static enum err load_ballot(struct load *load)
@@ -198,8 +257,12 @@ static enum err load_all(struct load *load)
     struct store *store = load->store;
     enum err err = load_manifest(load);
     for (uint32_t i = 0; err == OK && i < store->manifest.file_count; i++) {
+        err = load_file(load, &store->manifest.files[i]);
+    }
+    for (uint32_t i = 0; err == OK && i < store->manifest.file_count; i++) {
         err = load_keys_of(load, i);
     }
+    if (err == OK) err = check_hash(load);
     if (err != OK) return err;
     store->applied_index = store->manifest.base_index;
     witness_init(&store->witness, store->applied_index, keydir_hash(store->keys));

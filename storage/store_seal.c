@@ -77,6 +77,8 @@ static void hint_submit(struct store *store, const struct log_segment *segment)
 static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
 {
     struct store_seal *seal = &store->seal;
+    seal->begin = begin;
+    seal->end = end;
     const struct log_segment *last = store->log.segments[end - 1];
     const uint64_t index = last->file.last_index;
     struct manifest *next = &seal->next;
@@ -84,12 +86,16 @@ static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
     next->cluster_id = store->config.cluster_id;
     next->shard = store->config.shard;
     next->number = store->manifest.number + 1;
+    next->has_state_hash = true;
     next->base_index = index;
     next->base_term = store_term_at(store, index);
     for (uint32_t i = begin; i < end; i++) {
         const struct log_segment *segment = store->log.segments[i];
         const struct store_growth *growth = store_growth(store, &segment->file);
         if (growth->stamp_ms > next->stamp_ms) next->stamp_ms = growth->stamp_ms;
+        if (segment->file.first_index <= segment->file.last_index) {
+            next->state_hash = growth->state_hash;
+        }
         manifest_add(next, &segment->file);
     }
     struct slice change;
@@ -152,10 +158,15 @@ uint32_t store_seal_window(const struct store *store)
     uint64_t size = 0;
     uint32_t number = UINT32_MAX;
     for (uint32_t i = store->manifest.file_count; i > 0; i--) {
-        size += store->manifest.files[i - 1].used;
+        const struct log_file *file = &store->manifest.files[i - 1];
+        const bool is_newest = i == store->manifest.file_count;
+        size += file->used;
+        /* Compaction was here: entries cannot be read any more. */
+        if (file->is_table) break;
+        if (!is_newest && file->last_index + 1 != file[1].first_index) break;
         /* The newest sealed file stays in any case: its last entry's term is what a peer at the base is asked for. */
-        if (size > store->config.retention_size && i < store->manifest.file_count) break;
-        number = store->manifest.files[i - 1].number;
+        if (size > store->config.retention_size && !is_newest) break;
+        number = file->number;
     }
     return number;
 }
@@ -173,10 +184,11 @@ static void manifest_taken(struct store *store)
 {
     struct store_seal *seal = &store->seal;
     const bool is_newer_base = seal->next.base_index > store->manifest.base_index;
-    for (uint32_t i = store->manifest.file_count; i < seal->next.file_count; i++) {
-        const uint32_t number = seal->next.files[i].number;
-        log_seal(&store->log, number);
-        store_growth_drop(store, number);
+    for (uint32_t i = seal->begin; i < seal->end; i++) {
+        const struct log_segment *segment = store->log.segments[i];
+        log_seal(&store->log, segment->file.number);
+        store_growth_drop(store, segment->file.number);
+        store_file_sealed(store, segment);
     }
     manifest_close(&store->manifest);
     store->manifest = seal->next;

@@ -38,13 +38,11 @@ static struct wanted wanted_of(const struct keydir_info *info)
 }
 
 /* The open file in which @place lies. ERR_CORRUPT: no file that we know reaches so far. */
-static enum err file_of(const struct store *store, struct place place, uint64_t size,
-                        disk_file *file)
+static enum err file_of(struct store *store, struct place place, uint64_t size, disk_file *file)
 {
-    const struct log_segment *segment = log_segment_find(&store->log, place.file);
-    if (segment == NULL || place.offset > segment->file.used) return ERR_CORRUPT;
-    if (size > segment->file.used - place.offset) return ERR_CORRUPT;
-    *file = segment->handle;
+    uint64_t used = 0;
+    if (store_file_handle(store, place.file, file, &used) != OK) return ERR_CORRUPT;
+    if (place.offset > used || size > used - place.offset) return ERR_CORRUPT;
     return OK;
 }
 
