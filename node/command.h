@@ -45,6 +45,8 @@ struct eval {
     bool is_applied; /* Looks at the applied state only (CMD_APPLIED), but may note what expired. */
     bool wrote;
     bool is_free; /* The reply speaks of no key and promises nothing: it leaves at once. */
+    bool
+        is_later; /* Local commands: no answer yet and nothing was written; asked again in a later turn. */
     bool damaged; /* A value could not be read from the disk. */
 };
 
@@ -159,7 +161,9 @@ void cmd_role(struct eval *eval);
 void cmd_cluster(struct eval *eval);
 void cmd_readonly(struct eval *eval);
 
+void cmd_kv_backup(struct eval *eval);
 void cmd_kv_get(struct eval *eval);
+void cmd_kv_index(struct eval *eval);
 void cmd_kv_range(struct eval *eval);
 void cmd_kv_status(struct eval *eval);
 void cmd_kv_members(struct eval *eval);

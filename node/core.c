@@ -123,6 +123,7 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                                  .address = core->identity.members[i].address,
                                                  .is_voter = true};
         }
+        saver_init(&core->saver, core->disk, "shard-0000", core->seed);
         core->shard = (struct shard){.core = core,
                                      .config = core->config,
                                      .disk = core->disk,
@@ -164,6 +165,7 @@ void core_destroy(struct core *core)
     while (!list_empty(&core->links)) {
         core_link_free(core, LIST_ITEM(core->links.next, struct core_link, all));
     }
+    if (core->saver.disk != NULL) saver_close(&core->saver, core->shard.store);
     if (core->shard.core != NULL) shard_close(&core->shard);
     if (core->started) peers_close(&core->peers);
     mem_free(core);
@@ -367,6 +369,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
         core->tick_ms = now_ms + TICK_MS;
         core_tick_clients(core);
         core_tick_links(core);
+        saver_tick(&core->saver, shard->store, now_ms);
         router_tick(core);
     }
     if (core->stage != CORE_RUNNING) advance_stop(core);
@@ -378,7 +381,7 @@ uint64_t core_deadline(const struct core *core)
     if (core->more) return core->now_ms;
     uint64_t deadline = shard_deadline(&core->shard, core->now_ms);
     const bool ticking = core->session_count > 0 || core->proxy_count > 0 || core->link_count > 0 ||
-                         core->stage != CORE_RUNNING;
+                         core->stage != CORE_RUNNING || saver_active(&core->saver);
     if (ticking && core->tick_ms < deadline) deadline = core->tick_ms;
     return deadline;
 }

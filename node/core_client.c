@@ -245,6 +245,7 @@ static enum dispatch go_local(struct core *core, struct session *session,
                         .protocol = session->protocol,
                         .now_ms = core->shard.clock_ms};
     command->function(&eval);
+    if (eval.is_later) return DISPATCH_LATER;
     session_add_wait(session, (struct session_wait){0});
     return DISPATCH_DONE;
 }

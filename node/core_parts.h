@@ -4,6 +4,7 @@
 
 #include "node/core.h"
 #include "node/identity.h"
+#include "node/saver.h"
 #include "node/session.h"
 #include "node/shard.h"
 #include "raft/peer.h"
@@ -30,6 +31,7 @@ struct core {
     struct identity identity;
     struct peers peers;
     struct shard shard;
+    struct saver saver;
     bool started;
     int failed; /* exit code */
     uint64_t now_ms;

@@ -94,6 +94,8 @@ void shard_close(struct shard *shard)
 /* A received snapshot is the state on disk now (or its source is gone): start again from the disk. */
 static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
 {
+    /* Their files are about to go. */
+    saver_close(&shard->core->saver, shard->store);
     replica_destroy(shard->replica);
     shard->replica = NULL;
     store_close(shard->store);
