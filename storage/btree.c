@@ -15,8 +15,7 @@ struct btree_node {
     struct btree_node *next;
     struct btree_node *previous;
     uint32_t head[BTREE_SLOTS]; /* The bytes after those, big-endian, zeros at the end. */
-    struct keydir_entry
-        *entry[BTREE_SLOTS];    /* In an inner node the first entry below each child. */
+    uint32_t ref[BTREE_SLOTS];  /* Entries; in an inner node the first one below each child. */
     struct btree_node *child[]; /* In an inner node only: BTREE_SLOTS of them. */
 };
 
@@ -35,9 +34,11 @@ struct point {
     struct slice key;
 };
 
-static inline struct point point_of(enum btree_order order, const struct keydir_entry *entry)
+static inline struct point point_of(const struct btree *tree, uint32_t ref)
 {
-    return (struct point){.expiry_ms = order == BTREE_BY_EXPIRY ? keydir_entry_expiry(entry) : 0,
+    const struct keydir_entry *entry = slab_at(tree->slab, ref);
+    const bool by_expiry = tree->order == BTREE_BY_EXPIRY;
+    return (struct point){.expiry_ms = by_expiry ? keydir_entry_expiry(entry) : 0,
                           .key = keydir_entry_key(entry)};
 }
 
@@ -123,77 +124,130 @@ static void node_free(struct btree *tree, struct btree_node *node)
 /* Computes the shared bytes and all heads anew from the entries. */
 static void node_measure(const struct btree *tree, struct btree_node *node)
 {
-    const struct point first = point_of(tree->order, node->entry[0]);
-    const struct point last = point_of(tree->order, node->entry[node->count - 1]);
+    for (uint32_t i = 0; i < node->count; i++) {
+        __builtin_prefetch(slab_at(tree->slab, node->ref[i]));
+    }
+    const struct point first = point_of(tree, node->ref[0]);
+    const struct point last = point_of(tree, node->ref[node->count - 1]);
     node->skip = (uint32_t)point_common(tree->order, first, last);
     for (uint32_t i = 0; i < node->count; i++) {
-        node->head[i] = point_head(tree->order, point_of(tree->order, node->entry[i]), node->skip);
+        node->head[i] = point_head(tree->order, point_of(tree, node->ref[i]), node->skip);
     }
 }
 
-/* After entry @at was put into its slot: gives it its head. The others keep theirs, unless this
- * entry shares less with them than they do with each other. */
+/* Lets heads of a node that skipped @before bytes begin at @skip, earlier. What they lack in front is the same
+ * for all of them: @front is the head of any of them there. */
+static void heads_lower(uint32_t *head, uint32_t count, uint32_t before, uint32_t skip,
+                        uint32_t front)
+{
+    const uint32_t bits = before - skip < 4 ? 8 * (before - skip) : 32;
+    for (uint32_t i = 0; i < count; i++) {
+        head[i] = bits == 32 ? front : (front & ~(UINT32_MAX >> bits)) | head[i] >> bits;
+    }
+}
+
+/* The node skips at most @skip bytes from now on. @any is one of its entries. */
+static void node_lower(const struct btree *tree, struct btree_node *node, uint64_t skip,
+                       struct point any)
+{
+    if (skip >= node->skip) return;
+    heads_lower(node->head, node->count, node->skip, (uint32_t)skip,
+                point_head(tree->order, any, skip));
+    node->skip = (uint32_t)skip;
+}
+
+/* After an entry was put into slot @at, whose head nobody computed so far: gives it its head. The others
+ * keep theirs, unless this entry shares less with them than they do with each other. */
 static void node_measure_one(const struct btree *tree, struct btree_node *node, uint32_t at)
 {
-    const struct point point = point_of(tree->order, node->entry[at]);
-    const struct point other = point_of(tree->order, node->entry[at == 0 ? node->count - 1 : 0]);
-    if (node->count == 1 || point_common(tree->order, point, other) < node->skip) {
-        node_measure(tree, node);
+    const struct point point = point_of(tree, node->ref[at]);
+    const struct point other = point_of(tree, node->ref[at == 0 ? node->count - 1 : 0]);
+    if (node->count == 1) {
+        node->skip = (uint32_t)point_size(tree->order, point);
     } else {
-        node->head[at] = point_head(tree->order, point, node->skip);
+        node_lower(tree, node, point_common(tree->order, point, other), other);
     }
+    node->head[at] = point_head(tree->order, point, node->skip);
 }
 
-/* @inside: it is known already that @entry begins like all others of the node. */
-static void node_add(const struct btree *tree, struct btree_node *node, uint32_t at,
-                     struct keydir_entry *entry, struct btree_node *child, bool inside)
+/* @inside: it is known already that the entry @ref begins like all others of the node. */
+static void node_add(const struct btree *tree, struct btree_node *node, uint32_t at, uint32_t ref,
+                     struct btree_node *child, bool inside)
 {
     CHECK(node->count < BTREE_SLOTS);
     CHECK(at <= node->count);
     const size_t behind = node->count - at;
     memmove(node->head + at + 1, node->head + at, behind * sizeof node->head[0]);
-    memmove(node->entry + at + 1, node->entry + at, behind * sizeof node->entry[0]);
-    node->entry[at] = entry;
+    memmove(node->ref + at + 1, node->ref + at, behind * sizeof node->ref[0]);
+    node->ref[at] = ref;
     if (node->level > 0) {
         memmove(node->child + at + 1, node->child + at, behind * sizeof(struct btree_node *));
         node->child[at] = child;
     }
     node->count++;
     if (inside) {
-        node->head[at] = point_head(tree->order, point_of(tree->order, entry), node->skip);
+        node->head[at] = point_head(tree->order, point_of(tree, ref), node->skip);
     } else {
         node_measure_one(tree, node, at);
     }
 }
 
-static void node_drop(struct btree_node *node, uint32_t at)
+static void node_drop(struct btree_node *node, uint32_t at, uint32_t count)
 {
-    CHECK(at < node->count);
-    node->count--;
+    CHECK(at + count <= node->count);
+    node->count = (uint16_t)(node->count - count);
     const size_t behind = node->count - at;
-    memmove(node->head + at, node->head + at + 1, behind * sizeof node->head[0]);
-    memmove(node->entry + at, node->entry + at + 1, behind * sizeof node->entry[0]);
+    memmove(node->head + at, node->head + at + count, behind * sizeof node->head[0]);
+    memmove(node->ref + at, node->ref + at + count, behind * sizeof node->ref[0]);
     if (node->level > 0) {
-        memmove(node->child + at, node->child + at + 1, behind * sizeof(struct btree_node *));
+        memmove(node->child + at, node->child + at + count, behind * sizeof(struct btree_node *));
     }
 }
 
-/* Appends the slots of @from, from @first on, to @to. Heads are right afterwards when both skip
- * the same; otherwise the caller measures @to. */
-static void node_move(struct btree_node *to, struct btree_node *from, uint32_t first)
+/* Gives the @count slots of @to from @at on the heads that they had in @from, from slot @first on. */
+static void heads_move(const struct btree *tree, struct btree_node *to, uint32_t at,
+                       const struct btree_node *from, uint32_t first, uint32_t count)
 {
-    const uint32_t count = from->count - first;
-    CHECK(to->count + count <= BTREE_SLOTS);
-    memcpy(to->head + to->count, from->head + first, count * sizeof from->head[0]);
-    memcpy(to->entry + to->count, from->entry + first, count * sizeof from->entry[0]);
-    if (from->level > 0) {
-        memcpy(to->child + to->count, from->child + first, count * sizeof(struct btree_node *));
+    if (from->skip >= to->skip) {
+        memcpy(to->head + at, from->head + first, count * sizeof to->head[0]);
+        if (from->skip == to->skip) return;
+        heads_lower(to->head + at, count, from->skip, to->skip,
+                    point_head(tree->order, point_of(tree, to->ref[at]), to->skip));
+        return;
     }
-    to->count = (uint16_t)(to->count + count);
-    from->count = (uint16_t)first;
+    /* Their heads there do not reach far enough. */
+    for (uint32_t i = at; i < at + count; i++) __builtin_prefetch(slab_at(tree->slab, to->ref[i]));
+    for (uint32_t i = at; i < at + count; i++) {
+        to->head[i] = point_head(tree->order, point_of(tree, to->ref[i]), to->skip);
+    }
 }
 
-/* After a split: skips more bytes if the heads do not tell the entries apart well enough. Measuring
+/* Moves @count slots of @from, from @first on, to the beginning (@at 0) or the end of its neighbour @to. */
+static void node_move(const struct btree *tree, struct btree_node *to, uint32_t at,
+                      struct btree_node *from, uint32_t first, uint32_t count)
+{
+    CHECK(to->count + count <= BTREE_SLOTS);
+    if (to->count == 0) {
+        to->skip = from->skip;
+    } else {
+        const struct point moved = point_of(tree, from->ref[at == 0 ? first : first + count - 1]);
+        const struct point other = point_of(tree, to->ref[at == 0 ? to->count - 1 : 0]);
+        node_lower(tree, to, point_common(tree->order, moved, other), other);
+    }
+    const size_t behind = to->count - at;
+    memmove(to->head + at + count, to->head + at, behind * sizeof to->head[0]);
+    memmove(to->ref + at + count, to->ref + at, behind * sizeof to->ref[0]);
+    memcpy(to->ref + at, from->ref + first, count * sizeof to->ref[0]);
+    if (to->level > 0) {
+        memmove(to->child + at + count, to->child + at, behind * sizeof(struct btree_node *));
+        memcpy(to->child + at, from->child + first, count * sizeof(struct btree_node *));
+    }
+    heads_move(tree, to, at, from, first, count);
+    to->count = (uint16_t)(to->count + count);
+    node_drop(from, first, count);
+}
+
+/* After slots went: skips more bytes if the heads do not tell the entries apart well enough. Measuring
  * reads every entry, so heads that do are left alone even if more could be skipped. */
 static void node_tighten(const struct btree *tree, struct btree_node *node)
 {
@@ -205,9 +259,11 @@ static void node_tighten(const struct btree *tree, struct btree_node *node)
 /* ---- search ---------------------------------------------------------------------------------- */
 
 /* Compares @point with what all entries of @node begin with: zero when it begins so too. */
-static int prefix_compare(enum btree_order order, struct point point, const struct btree_node *node)
+static int prefix_compare(const struct btree *tree, struct point point,
+                          const struct btree_node *node)
 {
-    const struct point first = point_of(order, node->entry[0]);
+    const enum btree_order order = tree->order;
+    const struct point first = point_of(tree, node->ref[0]);
     uint64_t skip = node->skip;
     if (order == BTREE_BY_EXPIRY) {
         const uint64_t taken = skip < 8 ? skip : 8;
@@ -224,12 +280,12 @@ static int prefix_compare(enum btree_order order, struct point point, const stru
 
 /* The first of entries [@low, @high) of @node that is not before @point; @equal: it is at the
  * point. */
-static uint32_t search_entries(enum btree_order order, const struct btree_node *node,
+static uint32_t search_entries(const struct btree *tree, const struct btree_node *node,
                                struct point point, uint32_t low, uint32_t high, bool *equal)
 {
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        const int side = point_compare(point_of(order, node->entry[middle]), point);
+        const int side = point_compare(point_of(tree, node->ref[middle]), point);
         if (side == 0) {
             *equal = true;
             return middle;
@@ -245,7 +301,7 @@ static uint32_t search_entries(enum btree_order order, const struct btree_node *
 
 /* The number of entries in @node, which all begin like @point and whose next bytes are @head,
  * that are before it. */
-static uint32_t search_heads(enum btree_order order, const struct btree_node *node,
+static uint32_t search_heads(const struct btree *tree, const struct btree_node *node,
                              struct point point, uint32_t head, bool *equal)
 {
     uint32_t low = 0;
@@ -260,14 +316,14 @@ static uint32_t search_heads(enum btree_order order, const struct btree_node *no
     }
     while (high < node->count && node->head[high] == head && high - low < 4) high++;
     if (high - low == 4) high = node->count; /* Many are alike: only the entries can tell. */
-    return search_entries(order, node, point, low, high, equal);
+    return search_entries(tree, node, point, low, high, equal);
 }
 
 /* Starts reading the header and the heads of @node. */
 static inline void node_prefetch(const struct btree_node *node)
 {
     const uint8_t *bytes = (const uint8_t *)node;
-    for (uint32_t at = 0; at < offsetof(struct btree_node, entry); at += 64) {
+    for (uint32_t at = 0; at < offsetof(struct btree_node, ref); at += 64) {
         __builtin_prefetch(bytes + at);
     }
 }
@@ -281,11 +337,11 @@ static void path_find(const struct btree *tree, struct point point, struct path 
     uint64_t shared = 0;
     path->found = false;
     for (uint32_t level = tree->height; level-- > 0;) {
-        const int side = node->skip > shared ? prefix_compare(tree->order, point, node) : 0;
+        const int side = node->skip > shared ? prefix_compare(tree, point, node) : 0;
         const uint32_t head = point_head(tree->order, point, node->skip);
         bool equal = false;
         uint32_t at = side < 0 ? 0 : node->count;
-        if (side == 0) at = search_heads(tree->order, node, point, head, &equal);
+        if (side == 0) at = search_heads(tree, node, point, head, &equal);
         path->node[level] = node;
         path->inside = side == 0;
         path->found = equal;
@@ -308,7 +364,7 @@ static void path_first_changed(const struct btree *tree, const struct path *path
     for (; level + 1 < tree->height; level++) {
         struct btree_node *parent = path->node[level + 1];
         const uint32_t slot = path->slot[level + 1];
-        parent->entry[slot] = path->node[level]->entry[0];
+        parent->ref[slot] = path->node[level]->ref[0];
         node_measure_one(tree, parent, slot);
         if (slot > 0) return;
     }
@@ -316,9 +372,9 @@ static void path_first_changed(const struct btree *tree, const struct path *path
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-void btree_init(struct btree *tree, enum btree_order order)
+void btree_init(struct btree *tree, const struct slab *slab, enum btree_order order)
 {
-    *tree = (struct btree){.order = order};
+    *tree = (struct btree){.slab = slab, .order = order};
 }
 
 void btree_close(struct btree *tree)
@@ -334,7 +390,7 @@ void btree_close(struct btree *tree)
         first = below;
     }
     CHECK(tree->memory == 0);
-    btree_init(tree, tree->order);
+    btree_init(tree, tree->slab, tree->order);
 }
 
 /* ---- change ---------------------------------------------------------------------------------- */
@@ -347,8 +403,7 @@ static struct btree_node *node_split(struct btree *tree, struct btree_node *node
     const bool rising = at == BTREE_SLOTS && node->next == NULL;
     struct btree_node *right = node_create(tree, node->level, node);
     if (!rising) {
-        right->skip = node->skip;
-        node_move(right, node, BTREE_SLOTS / 2);
+        node_move(tree, right, 0, node, BTREE_SLOTS / 2, BTREE_SLOTS / 2);
         node_tighten(tree, node);
         node_tighten(tree, right);
     }
@@ -359,33 +414,81 @@ static void grow_root(struct btree *tree, struct path *path)
 {
     struct btree_node *root = node_create(tree, tree->height, NULL);
     CHECK(tree->height < BTREE_HEIGHT_MAX);
-    if (tree->root != NULL) node_add(tree, root, 0, tree->root->entry[0], tree->root, false);
+    if (tree->root != NULL) node_add(tree, root, 0, tree->root->ref[0], tree->root, false);
     path->node[tree->height] = root;
     path->slot[tree->height] = 0;
     tree->root = root;
     tree->height++;
 }
 
-void btree_insert(struct btree *tree, struct keydir_entry *entry)
+/* Makes room in the full leaf of @path by moving entries to a neighbour of the same parent. False: both are
+ * nearly full, too. True: @path tells where what is to be inserted belongs now. */
+static bool shift(struct btree *tree, struct path *path)
+{
+    if (tree->height < 2) return false;
+    struct btree_node *node = path->node[0];
+    struct btree_node *parent = path->node[1];
+    const uint32_t slot = path->slot[1];
+    struct btree_node *left = slot > 0 ? parent->child[slot - 1] : NULL;
+    struct btree_node *right = slot + 1u < parent->count ? parent->child[slot + 1] : NULL;
+    const uint32_t left_count = left != NULL ? left->count : BTREE_SLOTS;
+    const uint32_t right_count = right != NULL ? right->count : BTREE_SLOTS;
+    const uint32_t count = (BTREE_SLOTS - (left_count < right_count ? left_count : right_count)) /
+                           2;
+    if (count < BTREE_SHIFT_MIN) return false;
+    if (left_count < right_count) {
+        node_move(tree, left, left_count, node, 0, count);
+        parent->ref[slot] = node->ref[0];
+        node_measure_one(tree, parent, slot);
+        if (path->slot[0] > count) {
+            path->slot[0] -= count;
+        } else { /* It may belong at the very end of the left one. */
+            path->slot[0] += left_count;
+            path->slot[1]--;
+            path->node[0] = left;
+        }
+    } else {
+        node_move(tree, right, 0, node, BTREE_SLOTS - count, count);
+        parent->ref[slot + 1] = right->ref[0];
+        node_measure_one(tree, parent, slot + 1);
+        if (path->slot[0] > node->count) {
+            path->slot[0] -= node->count;
+            path->slot[1]++;
+            path->node[0] = right;
+        }
+    }
+    path->inside = false;
+    return true;
+}
+
+void btree_insert(struct btree *tree, uint32_t ref)
 {
     struct path path;
-    struct keydir_entry *added = entry;
+    uint32_t added = ref;
     struct btree_node *child = NULL;
     tree->count++;
     if (tree->height == 0) {
         grow_root(tree, &path);
         path.inside = false;
     } else {
-        path_find(tree, point_of(tree->order, entry), &path);
+        path_find(tree, point_of(tree, ref), &path);
         CHECK(!path.found);
     }
     for (uint32_t level = 0;; level++) {
         if (level == tree->height) grow_root(tree, &path);
         struct btree_node *node = path.node[level];
         /* A new child stands behind the one that was split, a new entry where the search ended. */
-        const uint32_t at = path.slot[level] + (level > 0 ? 1 : 0);
+        uint32_t at = path.slot[level] + (level > 0 ? 1 : 0);
         struct btree_node *right = NULL;
-        if (node->count == BTREE_SLOTS) right = node_split(tree, node, at);
+        if (node->count == BTREE_SLOTS) {
+            const bool rising = at == BTREE_SLOTS && node->next == NULL;
+            if (level == 0 && !rising && shift(tree, &path)) {
+                node = path.node[0];
+                at = path.slot[0];
+            } else {
+                right = node_split(tree, node, at);
+            }
+        }
         if (right != NULL && (at > node->count || node->count == BTREE_SLOTS)) {
             node_add(tree, right, at - node->count, added, child, false);
         } else {
@@ -393,10 +496,55 @@ void btree_insert(struct btree *tree, struct keydir_entry *entry)
         }
         if (level == 0 && at == 0) path_first_changed(tree, &path, 0);
         if (right == NULL) return;
-        added = right->entry[0];
+        added = right->ref[0];
         child = right;
     }
 }
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+/* The nodes of one level over what @below links, or over @refs when that is NULL. */
+static struct btree_node *build_level(struct btree *tree, const uint32_t *refs, uint64_t count,
+                                      struct btree_node *below)
+{
+    struct btree_node *first = NULL;
+    struct btree_node *last = NULL;
+    const uint64_t nodes = (count + BTREE_BUILD_SLOTS - 1) / BTREE_BUILD_SLOTS;
+    for (uint64_t i = 0; i < nodes; i++) {
+        last = node_create(tree, tree->height, last);
+        if (first == NULL) first = last;
+        /* All the same size but for one, so that the last one is not sparse. */
+        last->count = (uint16_t)(count * (i + 1) / nodes - count * i / nodes);
+        for (uint32_t k = 0; k < last->count; k++) {
+            if (below == NULL) {
+                last->ref[k] = *refs++;
+            } else {
+                last->ref[k] = below->ref[0];
+                last->child[k] = below;
+                below = below->next;
+            }
+        }
+        node_measure(tree, last);
+    }
+    return first;
+}
+
+void btree_build(struct btree *tree, const uint32_t *refs, uint64_t count)
+{
+    CHECK(tree->count == 0);
+    tree->count = count;
+    struct btree_node *first = NULL;
+    for (uint64_t left = count; left > 0;) {
+        CHECK(tree->height < BTREE_HEIGHT_MAX);
+        first = build_level(tree, refs, left, first);
+        tree->height++;
+        left = (left + BTREE_BUILD_SLOTS - 1) / BTREE_BUILD_SLOTS;
+        if (left == 1) break;
+    }
+    tree->root = first;
+}
+
+/* ---- removal --------------------------------------------------------------------------------- */
 
 /* Merges the node at @level with a neighbour if it is sparse and both fit. Returns the slot of the
  * parent that thereby lost its child, or 0. */
@@ -417,8 +565,8 @@ static uint32_t merge(struct btree *tree, const struct path *path, uint32_t leve
         lost = slot + 1;
     }
     if (lost == 0) return 0;
-    node_move(left, right, 0);
-    node_measure(tree, left);
+    node_move(tree, left, left->count, right, 0, right->count);
+    node_tighten(tree, left);
     node_free(tree, right);
     return lost;
 }
@@ -434,18 +582,18 @@ static void shrink_root(struct btree *tree)
     }
 }
 
-void btree_remove(struct btree *tree, const struct keydir_entry *entry)
+void btree_remove(struct btree *tree, uint32_t ref)
 {
     struct path path;
     CHECK(tree->count > 0);
-    path_find(tree, point_of(tree->order, entry), &path);
+    path_find(tree, point_of(tree, ref), &path);
     CHECK(path.found);
-    CHECK(path.node[0]->entry[path.slot[0]] == entry);
+    CHECK(path.node[0]->ref[path.slot[0]] == ref);
     tree->count--;
     uint32_t at = path.slot[0];
     for (uint32_t level = 0;; level++) {
         struct btree_node *node = path.node[level];
-        node_drop(node, at);
+        node_drop(node, at, 1);
         if (level + 1 == tree->height) break;
         if (node->count == 0) {
             node_free(tree, node);
@@ -459,17 +607,16 @@ void btree_remove(struct btree *tree, const struct keydir_entry *entry)
     shrink_root(tree);
 }
 
-void btree_replace(struct btree *tree, const struct keydir_entry *before,
-                   struct keydir_entry *after)
+void btree_replace(struct btree *tree, uint32_t before, uint32_t after)
 {
     struct path path;
     CHECK(tree->count > 0);
-    path_find(tree, point_of(tree->order, before), &path);
+    path_find(tree, point_of(tree, before), &path);
     CHECK(path.found);
-    CHECK(path.node[0]->entry[path.slot[0]] == before);
+    CHECK(path.node[0]->ref[path.slot[0]] == before);
     for (uint32_t level = 0; level < tree->height; level++) {
-        struct keydir_entry **entry = &path.node[level]->entry[path.slot[level]];
-        if (*entry == before) *entry = after;
+        uint32_t *ref = &path.node[level]->ref[path.slot[level]];
+        if (*ref == before) *ref = after;
     }
 }
 
@@ -477,8 +624,8 @@ void btree_replace(struct btree *tree, const struct keydir_entry *before,
 
 /* Lets @cursor stand on @slot of @leaf, which may be one behind its last, or -1 for the one
  * before. */
-static struct keydir_entry *stand(struct keydir_cursor *cursor, const struct btree_node *leaf,
-                                  int64_t slot)
+static struct keydir_entry *stand(const struct slab *slab, struct keydir_cursor *cursor,
+                                  const struct btree_node *leaf, int64_t slot)
 {
     if (leaf != NULL && slot < 0) {
         leaf = leaf->previous;
@@ -487,22 +634,22 @@ static struct keydir_entry *stand(struct keydir_cursor *cursor, const struct btr
         leaf = leaf->next;
         slot = 0;
     }
-    *cursor = (struct keydir_cursor){.leaf = leaf, .slot = (uint32_t)slot};
-    return leaf != NULL ? leaf->entry[slot] : NULL;
+    *cursor = (struct keydir_cursor){.slab = slab, .leaf = leaf, .slot = (uint32_t)slot};
+    return leaf != NULL ? slab_at(slab, leaf->ref[slot]) : NULL;
 }
 
 struct keydir_entry *btree_first(const struct btree *tree, struct keydir_cursor *cursor)
 {
     const struct btree_node *node = tree->root;
     while (node != NULL && node->level > 0) node = node->child[0];
-    return stand(cursor, node, 0);
+    return stand(tree->slab, cursor, node, 0);
 }
 
 struct keydir_entry *btree_last(const struct btree *tree, struct keydir_cursor *cursor)
 {
     const struct btree_node *node = tree->root;
     while (node != NULL && node->level > 0) node = node->child[node->count - 1];
-    return stand(cursor, node, node != NULL ? node->count - 1 : 0);
+    return stand(tree->slab, cursor, node, node != NULL ? node->count - 1 : 0);
 }
 
 struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
@@ -510,9 +657,9 @@ struct keydir_entry *btree_seek(const struct btree *tree, struct slice key,
 {
     struct path path;
     CHECK(tree->order == BTREE_BY_KEY);
-    if (tree->height == 0) return stand(cursor, NULL, 0);
+    if (tree->height == 0) return stand(tree->slab, cursor, NULL, 0);
     path_find(tree, (struct point){.key = key}, &path);
-    return stand(cursor, path.node[0], path.slot[0]);
+    return stand(tree->slab, cursor, path.node[0], path.slot[0]);
 }
 
 struct keydir_entry *btree_seek_before(const struct btree *tree, struct slice key,
@@ -520,19 +667,19 @@ struct keydir_entry *btree_seek_before(const struct btree *tree, struct slice ke
 {
     struct path path;
     CHECK(tree->order == BTREE_BY_KEY);
-    if (tree->height == 0) return stand(cursor, NULL, 0);
+    if (tree->height == 0) return stand(tree->slab, cursor, NULL, 0);
     path_find(tree, (struct point){.key = key}, &path);
-    return stand(cursor, path.node[0], (int64_t)path.slot[0] - 1);
+    return stand(tree->slab, cursor, path.node[0], (int64_t)path.slot[0] - 1);
 }
 
 struct keydir_entry *btree_next(struct keydir_cursor *cursor)
 {
-    return stand(cursor, cursor->leaf, (int64_t)cursor->slot + 1);
+    return stand(cursor->slab, cursor, cursor->leaf, (int64_t)cursor->slot + 1);
 }
 
 struct keydir_entry *btree_previous(struct keydir_cursor *cursor)
 {
-    return stand(cursor, cursor->leaf, (int64_t)cursor->slot - 1);
+    return stand(cursor->slab, cursor, cursor->leaf, (int64_t)cursor->slot - 1);
 }
 
 struct keydir_entry *btree_random(const struct btree *tree, uint64_t random)
@@ -541,26 +688,27 @@ struct keydir_entry *btree_random(const struct btree *tree, uint64_t random)
     const struct btree_node *node = tree->root;
     if (node == NULL) return NULL;
     while (node->level > 0) node = node->child[prng_below(&prng, node->count)];
-    return node->entry[prng_below(&prng, node->count)];
+    return slab_at(tree->slab, node->ref[prng_below(&prng, node->count)]);
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */
 
 static void check_node(const struct btree *tree, const struct btree_node *node,
-                       const struct keydir_entry *before)
+                       const struct btree_node *previous)
 {
+    uint32_t before = previous != NULL ? previous->ref[previous->count - 1] : 0;
     CHECK(node->count > 0);
     CHECK(node->count <= BTREE_SLOTS);
-    const struct point first = point_of(tree->order, node->entry[0]);
+    const struct point first = point_of(tree, node->ref[0]);
     for (uint32_t i = 0; i < node->count; i++) {
-        const struct point point = point_of(tree->order, node->entry[i]);
-        if (before != NULL) CHECK(point_compare(point_of(tree->order, before), point) < 0);
+        const struct point point = point_of(tree, node->ref[i]);
+        if (before != 0) CHECK(point_compare(point_of(tree, before), point) < 0);
         if (tree->order == BTREE_BY_EXPIRY) CHECK(point.expiry_ms > 0);
         CHECK(node->skip <= point_size(tree->order, point));
         CHECK(point_common(tree->order, first, point) >= node->skip);
         CHECK(node->head[i] == point_head(tree->order, point, node->skip));
-        if (node->level > 0) CHECK(node->child[i]->entry[0] == node->entry[i]);
-        before = node->entry[i];
+        if (node->level > 0) CHECK(node->child[i]->ref[0] == node->ref[i]);
+        before = node->ref[i];
     }
 }
 
@@ -579,7 +727,7 @@ void btree_check(const struct btree *tree)
         for (const struct btree_node *node = first; node != NULL; node = node->next) {
             CHECK(node->previous == previous);
             CHECK(node->level == first->level);
-            check_node(tree, node, previous != NULL ? previous->entry[previous->count - 1] : NULL);
+            check_node(tree, node, previous);
             for (uint32_t i = 0; node->level > 0 && i < node->count; i++) {
                 CHECK(child == node->child[i]);
                 child = child->next;

@@ -2,11 +2,14 @@
  *
  * The order of an entry is that of a string of bytes: its key, or its expiry as 8 big-endian
  * bytes and then its key. All entries of a node share their first @skip bytes, and the node
- * holds the next four (the head) beside each pointer. A search thus reads the node and seldom an
- * entry, which matters because every entry is a cache miss of its own.
+ * holds the next four (the head) beside each reference (slab.h). A search thus reads the node and seldom
+ * an entry, which matters because every entry is a cache miss of its own.
  *
- * Inner nodes hold, for each child, the first entry below it: exactly that pointer, kept up to
+ * Inner nodes hold, for each child, the first entry below it: exactly that reference, kept up to
  * date when the entry moves or goes. Nodes of one level are linked in both directions.
+ *
+ * A leaf that is full first moves entries to a neighbour of the same parent; only when both neighbours are
+ * nearly full, too, it is split. So keys in any order fill their leaves to about 80 %.
  *
  * Memory stays bounded without borrowing: a node that a removal leaves with less than
  * BTREE_MERGE_BELOW slots is merged with a neighbour of the same parent when both fit into
@@ -19,8 +22,11 @@
 
 #include "storage/base/bytes.h"
 #include "storage/keydir.h"
+#include "storage/slab.h"
 
 #define BTREE_SLOTS 64u
+#define BTREE_SHIFT_MIN 4u /* A leaf moves to its neighbour at least as many entries. */
+#define BTREE_BUILD_SLOTS 58u
 #define BTREE_MERGE_BELOW 24u
 #define BTREE_MERGE_MAX 48u
 #define BTREE_HEIGHT_MAX 16u /* Each level holds far more than tenfold: never reached. */
@@ -33,6 +39,7 @@ enum btree_order {
 struct btree_node;
 
 struct btree {
+    const struct slab *slab; /* Of the entries. */
     enum btree_order order;
     uint32_t height; /* Levels; 0 when empty. */
     struct btree_node *root;
@@ -40,16 +47,17 @@ struct btree {
     uint64_t memory; /* Bytes of all nodes. */
 };
 
-void btree_init(struct btree *tree, enum btree_order order);
+void btree_init(struct btree *tree, const struct slab *slab, enum btree_order order);
 void btree_close(struct btree *tree); /* frees the nodes, not the entries; leaves an empty tree */
 
-/* @entry must not be in the tree; it is kept until it is removed. */
-void btree_insert(struct btree *tree, struct keydir_entry *entry);
-/* @entry must be in the tree, and may be freed afterwards. */
-void btree_remove(struct btree *tree, const struct keydir_entry *entry);
+/* The entry @ref must not be in the tree; it is kept until it is removed. */
+void btree_insert(struct btree *tree, uint32_t ref);
+/* The entry @ref must be in the tree, and may be freed afterwards. */
+void btree_remove(struct btree *tree, uint32_t ref);
 /* Puts @after in the place of @before. Both have the same key (and expiry, in that order). */
-void btree_replace(struct btree *tree, const struct keydir_entry *before,
-                   struct keydir_entry *after);
+void btree_replace(struct btree *tree, uint32_t before, uint32_t after);
+/* Fills the empty @tree with @count entries that are in its order already: leaves of BTREE_BUILD_SLOTS. */
+void btree_build(struct btree *tree, const uint32_t *refs, uint64_t count);
 
 /* Cursors as in keydir.h. The first entry; the first at or after @key; the last before @key; the
  * last. */

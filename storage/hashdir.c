@@ -8,31 +8,14 @@
 #include "storage/base/prng.h"
 #include "storage/keydir_entry.h"
 
-#define SLOT_LAST (HASHDIR_SLOTS - 1)
-#define SLOT_POINTER ((1ull << 48) - 1)
-#define SLOT_LINK 1ull
 #define POSITIONS (1ull << 32)
 #define TAGS (1u << 16)
 #define CACHE_LINE 64u
 #define SCAN_SHIFT (HASHDIR_CURSOR_BITS - 32) /* from our positions to those of cursors */
+#define SAMPLE_SLOTS (2ull * HASHDIR_SLOTS)
 
-/* ---- slots ----------------------------------------------------------------------------------- */
-
-static inline uint64_t slot_make(uint64_t position, const struct keydir_entry *entry)
-{
-    const uint64_t address = (uint64_t)(uintptr_t)entry;
-    CHECK((address & (SLOT_LINK | ~SLOT_POINTER)) == 0);
-    return position << 48 | address;
-}
-static inline struct keydir_entry *slot_entry(uint64_t slot)
-{
-    return (struct keydir_entry *)(uintptr_t)(slot & SLOT_POINTER);
-}
-static inline struct hashdir_bucket *slot_link(uint64_t slot) /* NULL: not a link */
-{
-    if ((slot & SLOT_LINK) == 0) return NULL;
-    return (struct hashdir_bucket *)(uintptr_t)(slot & ~SLOT_LINK);
-}
+STATIC_CHECK(sizeof(struct hashdir_bucket) == CACHE_LINE, "a bucket is a cache line");
+STATIC_CHECK(sizeof(struct hashdir_further) == CACHE_LINE / 2, "a further one is half of it");
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
@@ -119,66 +102,108 @@ static void table_close(struct hashdir *dir, struct hashdir_table *table)
 
 /* ---- buckets --------------------------------------------------------------------------------- */
 
-static void bucket_add(struct hashdir *dir, struct hashdir_bucket *bucket, uint64_t slot)
-{
-    struct hashdir_bucket *further = slot_link(bucket->slot[SLOT_LAST]);
-    while (further != NULL) {
-        bucket = further;
-        further = slot_link(bucket->slot[SLOT_LAST]);
-    }
-    if (bucket->slot[SLOT_LAST] != 0) {
-        further = mem_zero(sizeof *further);
-        dir->memory += sizeof *further;
-        further->slot[0] = bucket->slot[SLOT_LAST];
-        bucket->slot[SLOT_LAST] = (uint64_t)(uintptr_t)further | SLOT_LINK;
-        bucket = further;
-    }
-    for (uint32_t i = 0; i < HASHDIR_SLOTS; i++) {
-        if (bucket->slot[i] != 0) continue;
-        bucket->slot[i] = slot;
-        return;
-    }
-    UNREACHABLE();
-}
-
-/* Fills the hole at @slot with the last slot in use, and frees a further bucket left with only
- * one. */
-static void bucket_drop(struct hashdir *dir, struct hashdir_bucket *bucket, uint64_t *slot)
-{
-    struct hashdir_bucket *before = NULL;
-    struct hashdir_bucket *further = slot_link(bucket->slot[SLOT_LAST]);
-    while (further != NULL) {
-        before = bucket;
-        bucket = further;
-        further = slot_link(bucket->slot[SLOT_LAST]);
-    }
-    uint32_t last = SLOT_LAST;
-    while (last > 0 && bucket->slot[last] == 0) last--;
-    *slot = bucket->slot[last];
-    bucket->slot[last] = 0;
-    if (before != NULL && last == 1) {
-        before->slot[SLOT_LAST] = bucket->slot[0];
-        dir->memory -= sizeof *bucket;
-        mem_free(bucket);
-    }
-}
-
-/* A walk over the entries of a bucket: @at receives each slot in use; links are followed. */
-struct walk {
-    struct hashdir_bucket *bucket;
-    uint32_t next;
+/* The slots of a bucket or of a further one. */
+struct node {
+    uint32_t *ref;
+    uint16_t *tag;
+    uint32_t *further;
+    uint32_t count;
 };
-static uint64_t walk_next(struct walk *walk) /* 0 at the end */
+
+static inline struct node node_of(struct hashdir_bucket *bucket)
 {
-    if (walk->next == HASHDIR_SLOTS) return 0;
-    uint64_t slot = walk->bucket->slot[walk->next];
-    struct hashdir_bucket *further = slot_link(slot);
-    if (further != NULL) {
-        *walk = (struct walk){.bucket = further};
-        slot = further->slot[0];
+    return (struct node){.ref = bucket->ref,
+                         .tag = bucket->tag,
+                         .further = &bucket->further,
+                         .count = HASHDIR_SLOTS};
+}
+/* False: there is none. */
+static inline bool node_next(const struct hashdir *dir, struct node *node)
+{
+    if (*node->further == 0) return false;
+    struct hashdir_further *further = slab_at(dir->slab, *node->further);
+    *node = (struct node){.ref = further->ref,
+                          .tag = further->tag,
+                          .further = &further->further,
+                          .count = HASHDIR_FURTHER_SLOTS};
+    return true;
+}
+
+static void further_free(struct hashdir *dir, uint32_t ref)
+{
+    slab_free(dir->slab, ref, sizeof(struct hashdir_further));
+    dir->further_count--;
+}
+
+static void bucket_add(struct hashdir *dir, struct hashdir_bucket *bucket, uint32_t ref,
+                       uint16_t tag)
+{
+    struct node node = node_of(bucket);
+    while (node_next(dir, &node)) continue;
+    if (node.ref[node.count - 1] != 0) {
+        const uint32_t further = slab_alloc(dir->slab, sizeof(struct hashdir_further));
+        memset(slab_at(dir->slab, further), 0, sizeof(struct hashdir_further));
+        dir->further_count++;
+        *node.further = further;
+        (void)node_next(dir, &node);
     }
-    walk->next++;
-    return slot;
+    uint32_t at = 0;
+    while (node.ref[at] != 0) at++;
+    node.ref[at] = ref;
+    node.tag[at] = tag;
+}
+
+/* Fills the hole at @slot with the last slot in use, and frees a further bucket left empty. */
+static void bucket_drop(struct hashdir *dir, struct hashdir_bucket *bucket, const uint32_t *slot)
+{
+    uint32_t *hole_ref = NULL;
+    uint16_t *hole_tag = NULL;
+    uint32_t *link = NULL; /* To the last node. */
+    struct node node = node_of(bucket);
+    for (;;) {
+        for (uint32_t i = 0; i < node.count; i++) {
+            if (&node.ref[i] != slot) continue;
+            hole_ref = &node.ref[i];
+            hole_tag = &node.tag[i];
+        }
+        uint32_t *next = node.further;
+        if (!node_next(dir, &node)) break;
+        link = next;
+    }
+    CHECK(hole_ref != NULL);
+    CHECK(node.ref[0] != 0);
+    uint32_t last = node.count - 1;
+    while (node.ref[last] == 0) last--;
+    *hole_ref = node.ref[last];
+    *hole_tag = node.tag[last];
+    node.ref[last] = 0;
+    node.tag[last] = 0;
+    if (last > 0 || link == NULL) return;
+    further_free(dir, *link);
+    *link = 0;
+}
+
+/* A walk over the slots in use of a bucket and those behind it. */
+struct walk {
+    struct node node;
+    uint32_t at;
+};
+static struct walk walk_of(struct hashdir_bucket *bucket) /* Before the first slot. */
+{
+    return (struct walk){.node = node_of(bucket), .at = UINT32_MAX};
+}
+static bool walk_next(const struct hashdir *dir, struct walk *walk)
+{
+    walk->at++;
+    if (walk->at == walk->node.count) {
+        if (!node_next(dir, &walk->node)) return false;
+        walk->at = 0;
+    }
+    return walk->node.ref[walk->at] != 0;
+}
+static const struct keydir_entry *walk_entry(const struct hashdir *dir, const struct walk *walk)
+{
+    return slab_at(dir->slab, walk->node.ref[walk->at]);
 }
 
 /* ---- growth ---------------------------------------------------------------------------------- */
@@ -188,15 +213,15 @@ uint64_t hashdir_hash(const struct hashdir *dir, struct slice key)
     return hash64_seeded(key.data, key.size, dir->seed);
 }
 
-/* The position of the entry in @slot, found in the bucket of @table that begins at @start. */
-static uint64_t slot_position(const struct hashdir *dir, const struct hashdir_table *table,
-                              uint64_t start, uint64_t slot)
+/* The position of the entry where @walk stands, in the bucket of @table that begins at @start. */
+static uint64_t walk_position(const struct hashdir *dir, const struct hashdir_table *table,
+                              uint64_t start, const struct walk *walk)
 {
     /* No bucket of so large a table spans more positions than there are tags. */
     if (table->bucket_count >= POSITIONS / TAGS) {
-        return start + (((slot >> 48) - start) & (TAGS - 1));
+        return start + ((walk->node.tag[walk->at] - start) & (TAGS - 1));
     }
-    return hashdir_hash(dir, keydir_entry_key(slot_entry(slot))) >> 32;
+    return hashdir_hash(dir, keydir_entry_key(walk_entry(dir, walk))) >> 32;
 }
 
 static void move_bucket(struct hashdir *dir)
@@ -205,19 +230,19 @@ static void move_bucket(struct hashdir *dir)
     const uint64_t end = bucket_start(&dir->old, dir->old_moved + 1);
     struct hashdir_bucket *bucket = bucket_at(&dir->old, dir->old_moved);
     if (end > start) table_reach(dir, &dir->table, bucket_of(&dir->table, end - 1));
-    struct walk walk = {.bucket = bucket};
-    for (uint64_t slot = walk_next(&walk); slot != 0; slot = walk_next(&walk)) {
-        const uint64_t position = slot_position(dir, &dir->old, start, slot);
+    struct walk walk = walk_of(bucket);
+    while (walk_next(dir, &walk)) {
+        const uint64_t position = walk_position(dir, &dir->old, start, &walk);
         CHECK(position >= start);
         CHECK(position < end);
-        bucket_add(dir, bucket_at(&dir->table, bucket_of(&dir->table, position)), slot);
+        bucket_add(dir, bucket_at(&dir->table, bucket_of(&dir->table, position)),
+                   walk.node.ref[walk.at], walk.node.tag[walk.at]);
     }
-    struct hashdir_bucket *further = slot_link(bucket->slot[SLOT_LAST]);
-    while (further != NULL) {
-        struct hashdir_bucket *next = slot_link(further->slot[SLOT_LAST]);
-        dir->memory -= sizeof *further;
-        mem_free(further);
-        further = next;
+    for (uint32_t ref = bucket->further; ref != 0;) {
+        const struct hashdir_further *further = slab_at(dir->slab, ref);
+        const uint32_t next = further->further;
+        further_free(dir, ref);
+        ref = next;
     }
     dir->old_moved++;
     table_leave(dir, &dir->old, dir->old_moved);
@@ -229,11 +254,11 @@ static void grow(struct hashdir *dir)
         if (dir->count < dir->table.bucket_count * HASHDIR_LOAD_MAX) return;
         dir->old = dir->table;
         dir->old_moved = 0;
-        dir->table = table_open(dir, dir->old.bucket_count + dir->old.bucket_count / 2);
+        dir->table = table_open(dir, dir->old.bucket_count + dir->old.bucket_count / 3);
     }
-    /* The old table is moved long before the new one can be full: it has room for three more
-     * entries for each bucket of the old one. */
-    STATIC_CHECK(HASHDIR_MOVE_BUCKETS * HASHDIR_LOAD_MAX / 2 > 1,
+    /* The old table is moved long before the new one can be full: it has room for more than one
+     * more entry for each bucket of the old one. */
+    STATIC_CHECK(HASHDIR_MOVE_BUCKETS * HASHDIR_LOAD_MAX / 4 > 1,
                  "moving ends before the next growth");
     for (uint32_t i = 0; i < HASHDIR_MOVE_BUCKETS; i++) {
         if (dir->old_moved < dir->old.bucket_count) move_bucket(dir);
@@ -243,49 +268,32 @@ static void grow(struct hashdir *dir)
 
 /* ---- use ------------------------------------------------------------------------------------- */
 
-void hashdir_init(struct hashdir *dir, uint64_t seed)
+void hashdir_init(struct hashdir *dir, struct slab *slab, uint64_t seed)
 {
-    *dir = (struct hashdir){.seed = seed};
+    *dir = (struct hashdir){.slab = slab, .seed = seed};
     dir->table = table_open(dir, HASHDIR_BUCKETS_MIN);
     table_reach(dir, &dir->table, HASHDIR_BUCKETS_MIN - 1);
 }
 
-static void free_further(struct hashdir *dir, const struct hashdir_table *table, uint64_t first)
-{
-    for (uint64_t i = first; i < table->bucket_count; i++) {
-        if (i / HASHDIR_SEGMENT_BUCKETS >= table->segments_ready) return;
-        struct hashdir_bucket *further = slot_link(bucket_at(table, i)->slot[SLOT_LAST]);
-        while (further != NULL) {
-            struct hashdir_bucket *next = slot_link(further->slot[SLOT_LAST]);
-            dir->memory -= sizeof *further;
-            mem_free(further);
-            further = next;
-        }
-    }
-}
-
 void hashdir_close(struct hashdir *dir)
 {
-    if (dir->old.segments != NULL) free_further(dir, &dir->old, dir->old_moved);
-    free_further(dir, &dir->table, 0);
     table_close(dir, &dir->old);
     table_close(dir, &dir->table);
     CHECK(dir->memory == 0);
-    *dir = (struct hashdir){.seed = dir->seed};
+    *dir = (struct hashdir){.slab = dir->slab, .seed = dir->seed};
 }
 
-uint64_t *hashdir_find(const struct hashdir *dir, uint64_t hash, struct slice key)
+uint32_t *hashdir_find(const struct hashdir *dir, uint64_t hash, struct slice key)
 {
-    struct hashdir_bucket *bucket = locate(dir, hash >> 32);
-    const uint64_t tag = (hash >> 32) & (TAGS - 1);
-    while (bucket != NULL) {
-        for (uint32_t i = 0; i < HASHDIR_SLOTS; i++) {
-            const uint64_t slot = bucket->slot[i];
-            if (slot >> 48 != tag || slot == 0 || (slot & SLOT_LINK) != 0) continue;
-            if (slice_equal(keydir_entry_key(slot_entry(slot)), key)) return &bucket->slot[i];
+    const uint16_t tag = (uint16_t)(hash >> 32);
+    struct node node = node_of(locate(dir, hash >> 32));
+    do {
+        for (uint32_t i = 0; i < node.count; i++) {
+            if (node.tag[i] != tag || node.ref[i] == 0) continue;
+            const struct keydir_entry *entry = slab_at(dir->slab, node.ref[i]);
+            if (slice_equal(keydir_entry_key(entry), key)) return &node.ref[i];
         }
-        bucket = slot_link(bucket->slot[SLOT_LAST]);
-    }
+    } while (node_next(dir, &node));
     return NULL;
 }
 
@@ -295,33 +303,23 @@ void hashdir_warm(const struct hashdir *dir, const uint64_t *hashes, uint32_t co
     for (uint32_t i = 0; i < count; i++) __builtin_prefetch(locate(dir, hashes[i] >> 32));
     for (uint32_t i = 0; i < count; i++) {
         const struct hashdir_bucket *bucket = locate(dir, hashes[i] >> 32);
-        const uint64_t tag = (hashes[i] >> 32) & (TAGS - 1);
+        const uint16_t tag = (uint16_t)(hashes[i] >> 32);
         for (uint32_t k = 0; k < HASHDIR_SLOTS; k++) {
-            if (bucket->slot[k] >> 48 != tag) continue;
-            __builtin_prefetch(slot_entry(bucket->slot[k]));
+            if (bucket->tag[k] != tag || bucket->ref[k] == 0) continue;
+            __builtin_prefetch(slab_at(dir->slab, bucket->ref[k]));
             break; /* Two keys with one tag in a bucket are rare: the second loads when it is needed. */
         }
     }
 }
 
-struct keydir_entry *hashdir_entry(const uint64_t *slot)
-{
-    return slot_entry(*slot);
-}
-
-void hashdir_replace(uint64_t *slot, struct keydir_entry *entry)
-{
-    *slot = slot_make(*slot >> 48, entry);
-}
-
-void hashdir_insert(struct hashdir *dir, uint64_t hash, struct keydir_entry *entry)
+void hashdir_insert(struct hashdir *dir, uint64_t hash, uint32_t ref)
 {
     grow(dir);
     dir->count++;
-    bucket_add(dir, locate(dir, hash >> 32), slot_make(hash >> 32, entry));
+    bucket_add(dir, locate(dir, hash >> 32), ref, (uint16_t)(hash >> 32));
 }
 
-void hashdir_remove(struct hashdir *dir, uint64_t hash, uint64_t *slot)
+void hashdir_remove(struct hashdir *dir, uint64_t hash, const uint32_t *slot)
 {
     CHECK(dir->count > 0);
     CHECK(*slot != 0);
@@ -345,9 +343,9 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
         const struct hashdir_table *table = moved ? &dir->table : &dir->old;
         const uint64_t index = bucket_of(table, position);
         const bool whole = bucket_start(table, index) << SCAN_SHIFT >= cursor;
-        struct walk walk = {.bucket = bucket_at(table, index)};
-        for (uint64_t slot = walk_next(&walk); slot != 0; slot = walk_next(&walk)) {
-            const struct keydir_entry *entry = slot_entry(slot);
+        struct walk walk = walk_of(bucket_at(table, index));
+        while (walk_next(dir, &walk)) {
+            const struct keydir_entry *entry = walk_entry(dir, &walk);
             const uint64_t shift = 64 - HASHDIR_CURSOR_BITS;
             if (!whole && hashdir_hash(dir, keydir_entry_key(entry)) >> shift < cursor) continue;
             visit(context, entry);
@@ -359,18 +357,36 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
     return position < POSITIONS ? position << SCAN_SHIFT : 0;
 }
 
+static uint32_t *list_table(const struct hashdir *dir, const struct hashdir_table *table,
+                            uint64_t first, uint32_t *refs)
+{
+    for (uint64_t i = first; i < table->bucket_count; i++) {
+        if (i / HASHDIR_SEGMENT_BUCKETS >= table->segments_ready) break;
+        struct walk walk = walk_of(bucket_at(table, i));
+        while (walk_next(dir, &walk)) *refs++ = walk.node.ref[walk.at];
+    }
+    return refs;
+}
+
+void hashdir_list(const struct hashdir *dir, uint32_t *refs)
+{
+    const uint32_t *first = refs;
+    if (dir->old.segments != NULL) refs = list_table(dir, &dir->old, dir->old_moved, refs);
+    refs = list_table(dir, &dir->table, 0, refs);
+    CHECK((uint64_t)(refs - first) == dir->count);
+}
+
 struct keydir_entry *hashdir_sample(const struct hashdir *dir, uint64_t random)
 {
     struct prng prng = prng_seed(random);
-    const struct hashdir_bucket *bucket = locate(dir, prng_next(&prng) >> 32);
-    /* Twice the slots, so that entries behind a link are as likely as the others. */
-    uint64_t at = prng_below(&prng, 2ull * HASHDIR_SLOTS);
-    while (at >= SLOT_LAST && slot_link(bucket->slot[SLOT_LAST]) != NULL) {
-        bucket = slot_link(bucket->slot[SLOT_LAST]);
-        at -= SLOT_LAST;
+    struct node node = node_of(locate(dir, prng_next(&prng) >> 32));
+    /* More than there are in a bucket, so that entries of further ones are as likely as the others. */
+    uint64_t at = prng_below(&prng, SAMPLE_SLOTS);
+    while (at >= node.count) {
+        at -= node.count;
+        if (!node_next(dir, &node)) return NULL;
     }
-    if (at >= HASHDIR_SLOTS || bucket->slot[at] == 0) return NULL;
-    return slot_entry(bucket->slot[at]);
+    return node.ref[at] != 0 ? slab_at(dir->slab, node.ref[at]) : NULL;
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */
@@ -383,19 +399,21 @@ static uint64_t check_table(const struct hashdir *dir, const struct hashdir_tabl
     uint64_t count = 0;
     for (uint64_t i = first; i < table->bucket_count; i++) {
         if (i / HASHDIR_SEGMENT_BUCKETS >= table->segments_ready) break;
-        struct walk walk = {.bucket = bucket_at(table, i)};
-        for (uint64_t slot = walk_next(&walk); slot != 0; slot = walk_next(&walk)) {
-            const struct slice key = keydir_entry_key(slot_entry(slot));
+        struct walk walk = walk_of(bucket_at(table, i));
+        while (walk_next(dir, &walk)) {
+            const struct slice key = keydir_entry_key(walk_entry(dir, &walk));
             const uint64_t hash = hashdir_hash(dir, key);
             CHECK(bucket_of(table, hash >> 32) == i);
             CHECK(hash >> 32 < end);
-            CHECK(slot_position(dir, table, bucket_start(table, i), slot) == hash >> 32);
-            CHECK(slot >> 48 == ((hash >> 32) & (TAGS - 1)));
-            CHECK(hashdir_find(dir, hash, key) == &walk.bucket->slot[walk.next - 1]);
+            CHECK(walk_position(dir, table, bucket_start(table, i), &walk) == hash >> 32);
+            CHECK(walk.node.tag[walk.at] == ((hash >> 32) & (TAGS - 1)));
+            CHECK(hashdir_find(dir, hash, key) == &walk.node.ref[walk.at]);
             count++;
         }
-        /* What is behind the last slot in use must be empty. */
-        for (uint32_t k = walk.next; k < HASHDIR_SLOTS; k++) CHECK(walk.bucket->slot[k] == 0);
+        /* What is behind the last slot in use must be empty, and a further bucket is not. */
+        if (*node_of(bucket_at(table, i)).further != 0) CHECK(walk.at > 0);
+        for (uint32_t k = walk.at; k < walk.node.count; k++) CHECK(walk.node.ref[k] == 0);
+        if (walk.at < walk.node.count) CHECK(*walk.node.further == 0);
     }
     return count;
 }

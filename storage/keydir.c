@@ -17,7 +17,6 @@
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
 #define PLACE_UNIT 8u
-#define DIGEST_FIXED_SIZE 32u
 
 struct keydir {
     struct hashdir dir;
@@ -34,10 +33,10 @@ struct keydir {
 struct keydir *keydir_create(uint64_t hash_seed)
 {
     struct keydir *keydir = mem_zero(sizeof *keydir);
-    hashdir_init(&keydir->dir, hash_seed);
-    btree_init(&keydir->by_key, BTREE_BY_KEY);
-    btree_init(&keydir->by_expiry, BTREE_BY_EXPIRY);
     slab_init(&keydir->slab);
+    hashdir_init(&keydir->dir, &keydir->slab, hash_seed);
+    btree_init(&keydir->by_key, &keydir->slab, BTREE_BY_KEY);
+    btree_init(&keydir->by_expiry, &keydir->slab, BTREE_BY_EXPIRY);
     return keydir;
 }
 
@@ -59,7 +58,7 @@ void keydir_destroy(struct keydir *keydir)
 void keydir_clear(struct keydir *keydir)
 {
     close_all(keydir);
-    hashdir_init(&keydir->dir, keydir->dir.seed);
+    hashdir_init(&keydir->dir, &keydir->slab, keydir->dir.seed);
     keydir->hash = 0;
     keydir->rehash_sum = 0; /* Wherever its cursor stands, nothing is before it. */
 }
@@ -82,8 +81,8 @@ uint64_t keydir_expiring(const struct keydir *keydir)
 
 const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice key)
 {
-    const uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
-    return slot != NULL ? hashdir_entry(slot) : NULL;
+    const uint32_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    return slot != NULL ? slab_at(&keydir->slab, *slot) : NULL;
 }
 
 void keydir_warm(const struct keydir *keydir, const struct slice *keys, uint32_t count)
@@ -123,19 +122,30 @@ uint64_t keydir_size_on_disk(const struct keydir_info *info)
 
 /* ---- state hash ------------------------------------------------------------------------------ */
 
-/* What @entry adds to the state hash. */
-static uint64_t digest(const struct keydir_entry *entry)
+/* A bijection in which every bit of @value changes about half of the result's. */
+static inline uint64_t mix(uint64_t value)
 {
-    uint8_t bytes[DIGEST_FIXED_SIZE + VALUE_INLINE_MAX];
+    value = (value ^ value >> 32) * 0xD6E8FEB86659FD93u;
+    value = (value ^ value >> 32) * 0xD6E8FEB86659FD93u;
+    return value ^ value >> 32;
+}
+
+/* What @entry adds to the state hash. @key_hash: hash64 of its key. Changes are made all the time, so this is
+ * a chain of bijections instead of one hash over all: entries that differ in one part never agree. */
+static uint64_t digest(const struct keydir_entry *entry, uint64_t key_hash)
+{
+    const uint64_t flags = entry->is_compressed ? KEYDIR_COMPRESSED : 0;
+    uint64_t sum = mix(key_hash ^ entry->revision);
+    sum = mix(sum ^ keydir_entry_expiry(entry));
+    sum = mix(sum ^ (flags << 32 | entry->value_size));
+    if (!keydir_entry_inline(entry)) return sum;
     const struct slice key = keydir_entry_key(entry);
-    const uint64_t inline_size = keydir_entry_inline(entry) ? entry->value_size : 0;
-    put_u64(bytes, hash64(key.data, key.size));
-    put_u64(bytes + 8, entry->revision);
-    put_u64(bytes + 16, keydir_entry_expiry(entry));
-    put_u32(bytes + 24, entry->value_size);
-    put_u32(bytes + 28, entry->is_compressed ? KEYDIR_COMPRESSED : 0);
-    if (inline_size > 0) memcpy(bytes + DIGEST_FIXED_SIZE, key.data + key.size, inline_size);
-    return hash64(bytes, DIGEST_FIXED_SIZE + inline_size);
+    return mix(sum ^ hash64(key.data + key.size, entry->value_size));
+}
+
+static uint64_t digest_key(struct slice key)
+{
+    return hash64(key.data, key.size);
 }
 
 /* After the entry at @hash of the table changed what it adds by @difference. */
@@ -162,7 +172,7 @@ void keydir_rehash_begin(struct keydir *keydir)
 static void rehash_visit(void *context, const struct keydir_entry *entry)
 {
     struct keydir *keydir = context;
-    keydir->rehash_sum += digest(entry);
+    keydir->rehash_sum += digest(entry, digest_key(keydir_entry_key(entry)));
 }
 
 bool keydir_rehash(struct keydir *keydir, uint64_t count, uint64_t *hash)
@@ -221,43 +231,47 @@ static void entry_fill(struct keydir_entry *entry, uint64_t units, const struct 
     if (inline_size > 0) memcpy(at + content->key.size, value, inline_size);
 }
 
-static struct keydir_entry *entry_create(struct keydir *keydir, const struct content *content)
+static uint32_t entry_create(struct keydir *keydir, const struct content *content)
 {
     const uint64_t units = content_units(content);
-    struct keydir_entry *entry = slab_alloc(&keydir->slab, units * KEYDIR_ENTRY_UNIT);
-    entry_fill(entry, units, content);
-    return entry;
+    const uint32_t ref = slab_alloc(&keydir->slab, units * KEYDIR_ENTRY_UNIT);
+    entry_fill(slab_at(&keydir->slab, ref), units, content);
+    return ref;
 }
 
-static void entry_free(struct keydir *keydir, struct keydir_entry *entry)
+static void entry_free(struct keydir *keydir, uint32_t ref)
 {
-    slab_free(&keydir->slab, entry, keydir_entry_capacity(entry));
+    slab_free(&keydir->slab, ref, keydir_entry_capacity(slab_at(&keydir->slab, ref)));
 }
 
 /* Lets the entry in @slot hold @content, in place when its allocation suits. */
-static void update(struct keydir *keydir, uint64_t hash, uint64_t *slot, struct content *content)
+static void update(struct keydir *keydir, uint64_t hash, uint32_t *slot, struct content *content)
 {
-    struct keydir_entry *entry = hashdir_entry(slot);
-    struct keydir_entry *before = NULL;
+    const uint32_t before = *slot;
+    struct keydir_entry *entry = slab_at(&keydir->slab, before);
     const uint64_t old_units = keydir_entry_capacity(entry) / KEYDIR_ENTRY_UNIT;
     const uint64_t units = content_units(content);
     const uint64_t old_expiry = keydir_entry_expiry(entry);
-    const uint64_t old_digest = digest(entry);
     const bool same_expiry = old_expiry == content->expiry_ms;
+    const bool is_ordered = !keydir->is_loading;
     content->key = keydir_entry_key(entry); /* The same bytes, and surely ours. */
-    if (old_expiry > 0 && !same_expiry) btree_remove(&keydir->by_expiry, entry);
+    const uint64_t key_hash = digest_key(content->key);
+    const uint64_t old_digest = digest(entry, key_hash);
+    if (is_ordered && old_expiry > 0 && !same_expiry) btree_remove(&keydir->by_expiry, before);
     if (units <= old_units && old_units - units <= SLACK_MAX) {
         entry_fill(entry, old_units, content);
     } else {
-        before = entry;
-        entry = entry_create(keydir, content);
-        hashdir_replace(slot, entry);
-        btree_replace(&keydir->by_key, before, entry);
-        if (old_expiry > 0 && same_expiry) btree_replace(&keydir->by_expiry, before, entry);
+        *slot = entry_create(keydir, content);
+        if (is_ordered) btree_replace(&keydir->by_key, before, *slot);
+        if (is_ordered && old_expiry > 0 && same_expiry) {
+            btree_replace(&keydir->by_expiry, before, *slot);
+        }
     }
-    if (content->expiry_ms > 0 && !same_expiry) btree_insert(&keydir->by_expiry, entry);
-    if (before != NULL) entry_free(keydir, before);
-    digest_changed(keydir, hash, digest(entry) - old_digest);
+    if (is_ordered && content->expiry_ms > 0 && !same_expiry) {
+        btree_insert(&keydir->by_expiry, *slot);
+    }
+    digest_changed(keydir, hash, digest(slab_at(&keydir->slab, *slot), key_hash) - old_digest);
+    if (*slot != before) entry_free(keydir, before);
 }
 
 static void tell_dead(struct keydir_dead *dead, const struct keydir_entry *entry)
@@ -287,25 +301,26 @@ void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uin
                               .place = place};
     if (dead != NULL) *dead = (struct keydir_dead){0};
     const uint64_t hash = hashdir_hash(&keydir->dir, key);
-    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    uint32_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (slot != NULL) {
-        tell_dead(dead, hashdir_entry(slot));
+        tell_dead(dead, slab_at(&keydir->slab, *slot));
         update(keydir, hash, slot, &content);
         return;
     }
-    struct keydir_entry *entry = entry_create(keydir, &content);
-    hashdir_insert(&keydir->dir, hash, entry);
-    btree_insert(&keydir->by_key, entry);
-    if (expiry_ms > 0) btree_insert(&keydir->by_expiry, entry);
-    digest_changed(keydir, hash, digest(entry));
+    const uint32_t ref = entry_create(keydir, &content);
+    hashdir_insert(&keydir->dir, hash, ref);
+    digest_changed(keydir, hash, digest(slab_at(&keydir->slab, ref), digest_key(key)));
+    if (keydir->is_loading) return;
+    btree_insert(&keydir->by_key, ref);
+    if (expiry_ms > 0) btree_insert(&keydir->by_expiry, ref);
 }
 
 bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, uint64_t expiry_ms)
 {
     const uint64_t hash = hashdir_hash(&keydir->dir, key);
-    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    uint32_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (slot == NULL) return false;
-    const struct keydir_info info = keydir_info(hashdir_entry(slot));
+    const struct keydir_info info = keydir_info(slab_at(&keydir->slab, *slot));
     struct content content = {.value = slice_of(info.inline_value.data, info.value_size),
                               .is_compressed = info.is_compressed,
                               .key = info.key,
@@ -319,25 +334,26 @@ bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, u
 bool keydir_remove(struct keydir *keydir, struct slice key, struct keydir_dead *dead)
 {
     const uint64_t hash = hashdir_hash(&keydir->dir, key);
-    uint64_t *slot = hashdir_find(&keydir->dir, hash, key);
+    uint32_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (dead != NULL) *dead = (struct keydir_dead){0};
     if (slot == NULL) return false;
-    struct keydir_entry *entry = hashdir_entry(slot);
+    const uint32_t ref = *slot;
+    const struct keydir_entry *entry = slab_at(&keydir->slab, ref);
     tell_dead(dead, entry);
-    digest_changed(keydir, hash, 0 - digest(entry));
+    digest_changed(keydir, hash, 0 - digest(entry, digest_key(key)));
     hashdir_remove(&keydir->dir, hash, slot);
-    btree_remove(&keydir->by_key, entry);
-    if (entry->has_expiry) btree_remove(&keydir->by_expiry, entry);
-    entry_free(keydir, entry); /* The last step: @key may borrow from it. */
+    if (!keydir->is_loading) btree_remove(&keydir->by_key, ref);
+    if (!keydir->is_loading && entry->has_expiry) btree_remove(&keydir->by_expiry, ref);
+    entry_free(keydir, ref); /* The last step: @key may borrow from it. */
     return true;
 }
 
 bool keydir_move(struct keydir *keydir, struct slice key, struct place from, struct place to)
 {
     CHECK(to.offset % PLACE_UNIT == 0);
-    uint64_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
+    uint32_t *slot = hashdir_find(&keydir->dir, hashdir_hash(&keydir->dir, key), key);
     if (slot == NULL) return false;
-    struct keydir_entry *entry = hashdir_entry(slot);
+    struct keydir_entry *entry = slab_at(&keydir->slab, *slot);
     const struct place place = entry_place(entry);
     if (place.file != from.file || place.offset != from.offset) return false;
     entry->file = to.file;
@@ -349,6 +365,8 @@ void keydir_bulk_begin(struct keydir *keydir)
 {
     CHECK(!keydir->is_loading);
     keydir->is_loading = true;
+    btree_close(&keydir->by_key);
+    btree_close(&keydir->by_expiry);
 }
 
 void keydir_bulk_end(struct keydir *keydir)
@@ -445,10 +463,11 @@ void keydir_check(const struct keydir *keydir)
         if (entry->has_expiry) CHECK(keydir_entry_expiry(entry) > 0);
         expiring += entry->has_expiry;
         size += keydir_entry_capacity(entry);
-        hash += digest(entry);
+        hash += digest(entry, digest_key(keydir_entry_key(entry)));
     }
     CHECK(hash == keydir->hash);
     CHECK(expiring == keydir->by_expiry.count);
+    size += keydir->dir.further_count * sizeof(struct hashdir_further);
     CHECK(size == keydir->slab.used);
     for (const struct keydir_entry *entry = btree_first(&keydir->by_expiry, &cursor); entry != NULL;
          entry = btree_next(&cursor)) {

@@ -47,6 +47,7 @@ struct keydir_info {
     struct slice inline_value; /* Borrows from the entry; empty when not inline. */
 };
 
+struct slab;
 struct keydir; /* Opaque by size only: allocate with keydir_create. */
 
 struct keydir *keydir_create(uint64_t hash_seed);
@@ -96,6 +97,7 @@ bool keydir_rehash(struct keydir *keydir, uint64_t count, uint64_t *hash);
 /* In key order. @from is inclusive; an empty @from is the first key. NULL at the end. The cursor is a
  * plain value, void after any change to the keydir. */
 struct keydir_cursor {
+    const struct slab *slab;
     const void *leaf;
     uint32_t slot;
 };
