@@ -14,6 +14,7 @@
 
 #define TICK_MS 50u
 #define CLOSING_MS 2000u
+#define FLUSHES_MAX 8u /* offers to the socket of one peer in one turn, so that none holds it up */
 
 void core_log(struct core *core, int level, const char *format, ...)
 {
@@ -280,12 +281,13 @@ static void release_replies(struct core *core)
     }
 }
 
-static void flush_peers(struct core *core)
+/* Offers what is queued for @peer to the socket, and with it what waits in lanes, until the socket has enough. */
+static void flush_peer(struct core *core, struct peer *peer)
 {
-    for (uint32_t i = 0; i < core->peers.count; i++) {
-        struct peer *peer = &core->peers.list[i];
-        const uint64_t size = peer->out.size - peer->out_start;
-        if (size == 0) continue;
+    for (uint32_t i = 0; i < FLUSHES_MAX; i++) {
+        replica_fill(core->shard.replica, peer);
+        const uint64_t size = peer_queued(peer);
+        if (size == 0) return;
         const uint64_t sent = core->net->peer_send(core->net->context, peer->identity.node_id,
                                                    peer->out.data + peer->out_start, size);
         peer->out_start += sent;
@@ -297,6 +299,22 @@ static void flush_peers(struct core *core)
             buf_shift(&peer->out, peer->out_start);
             peer->out_start = 0;
         }
+        if (sent < size) return; /* The host tells when there is room. */
+        if (!peer_lanes_busy(peer)) return;
+    }
+    core->more = true;
+}
+
+static void flush_peers(struct core *core)
+{
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        struct peer *peer = &core->peers.list[i];
+        const struct fragment_lane *requests = peer_lane(peer, WIRE_FORWARD);
+        const struct fragment_lane *replies = peer_lane(peer, WIRE_FORWARD_REPLY);
+        const uint32_t before = requests->count + replies->count;
+        flush_peer(core, peer);
+        /* The next big one may begin. */
+        if (requests->count + replies->count < before) core->more = true;
     }
 }
 

@@ -364,21 +364,31 @@ static void look_ahead(struct core *core, const struct session *session, const s
 
 /* ---- what is on its way to other nodes' clients ------------------------------------------------------------- */
 
-static uint64_t *load_of(struct core *core, const struct session *proxy)
+/* The bytes of replies in @size that make others wait. */
+static uint64_t share_of(uint64_t size)
 {
-    const struct peer *peer = peers_find(&core->peers, proxy->origin_node);
-    return peer != NULL ? &core->proxy_load[peer - core->peers.list] : NULL;
+    return size < CORE_REPLY_SHARE_SIZE ? size : CORE_REPLY_SHARE_SIZE;
+}
+
+static void add_load(struct core *core, const struct session *session, uint64_t size)
+{
+    if (!session_is_proxy(session)) return;
+    const struct peer *peer = peers_find(&core->peers, session->origin_node);
+    if (peer == NULL) return;
+    core->proxy_load[peer - core->peers.list] += share_of(size);
+    core->proxy_held[peer - core->peers.list] += size;
 }
 
 static void measure_loads(struct core *core)
 {
     for (uint32_t i = 0; i < core->peers.count; i++) {
-        core->proxy_load[i] = peer_queued(&core->peers.list[i]);
+        struct peer *peer = &core->peers.list[i];
+        core->proxy_load[i] = peer_queued(peer);
+        core->proxy_held[i] = peer_lane(peer, WIRE_FORWARD_REPLY)->waiting;
     }
     for (const struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
         const struct session *proxy = LIST_ITEM(at, const struct session, all);
-        uint64_t *load = load_of(core, proxy);
-        if (load != NULL) *load += session_end(proxy) - proxy->sent;
+        add_load(core, proxy, session_end(proxy) - proxy->sent);
     }
 }
 
@@ -386,14 +396,10 @@ static void measure_loads(struct core *core)
 static bool is_loaded(struct core *core, const struct session *session)
 {
     if (!session_is_proxy(session)) return false;
-    const uint64_t *load = load_of(core, session);
-    return load != NULL && *load >= CORE_FORWARD_SHARE_SIZE;
-}
-
-static void add_load(struct core *core, const struct session *session, uint64_t size)
-{
-    uint64_t *load = session_is_proxy(session) ? load_of(core, session) : NULL;
-    if (load != NULL) *load += size;
+    const struct peer *peer = peers_find(&core->peers, session->origin_node);
+    if (peer == NULL) return false;
+    return core->proxy_load[peer - core->peers.list] >= CORE_FORWARD_SHARE_SIZE ||
+           core->proxy_held[peer - core->peers.list] >= CORE_REPLIES_SIZE_MAX;
 }
 
 /* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */

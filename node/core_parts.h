@@ -12,6 +12,10 @@
 /* How much of the queue to a peer commands and replies on their way may take: the rest is for what nodes tell each
  * other, and a queue that is full breaks the connection (router.c). */
 #define CORE_FORWARD_SHARE_SIZE (16u * MIB)
+/* A big reply counts as this much of it, since others pass it on the way. What is held in memory has a bound of its
+ * own. */
+#define CORE_REPLY_SHARE_SIZE (1u * MIB)
+#define CORE_REPLIES_SIZE_MAX (2u * FORWARD_REPLY_SIZE_MAX)
 #define CORE_TABLE_SIZE 4096u /* chains of the session and proxy tables */
 
 struct core_stats {
@@ -52,12 +56,14 @@ struct core {
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */
     uint64_t proxy_load
         [PEERS_MAX]; /* Bytes of replies on their way to each peer's clients, in this turn. */
-    uint64_t forward_heard_ms; /* Last answer of a leader to anything that was forwarded. */
-    uint64_t forward_losses;   /* Times that a connection to another node broke. */
-    uint32_t warm_left;        /* Commands to run before it is worth looking ahead again. */
-    bool more;                 /* A session has more to do than one turn allows. */
-    uint64_t stranger_log_ms;  /* When a refused stranger was last logged. */
-    uint64_t tick_ms;          /* Next look at timeouts. */
+    uint64_t proxy_held[PEERS_MAX]; /* The same, big replies counted in full. */
+    bool replies_held;              /* Replies of proxies wait until a big one has left. */
+    uint64_t forward_heard_ms;      /* Last answer of a leader to anything that was forwarded. */
+    uint64_t forward_losses;        /* Times that a connection to another node broke. */
+    uint32_t warm_left;             /* Commands to run before it is worth looking ahead again. */
+    bool more;                      /* A session has more to do than one turn allows. */
+    uint64_t stranger_log_ms;       /* When a refused stranger was last logged. */
+    uint64_t tick_ms;               /* Next look at timeouts. */
 
     struct list links; /* of struct core_link */
     uint32_t link_count;

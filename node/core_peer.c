@@ -190,6 +190,12 @@ static void send_answer(struct core *core, struct core_link *link)
 
 static enum err take_frame(struct core *core, const struct wire_frame *frame)
 {
+    if (frame->type == WIRE_FRAGMENT) {
+        const enum fragment_class class = fragment_class(frame->part);
+        if (class == FRAGMENT_REPLY) core->forward_heard_ms = core->now_ms;
+        if (class != FRAGMENT_RAFT) return OK;
+        return replica_receive(core->shard.replica, frame, core->now_ms);
+    }
     if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
     return replica_receive(core->shard.replica, frame, core->now_ms);
 }

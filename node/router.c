@@ -9,12 +9,20 @@
 #define RETRY_MS 10u
 #define PATIENCE_ELECTIONS 5u         /* election timeouts that the leader may take for an answer */
 #define CREDIT_STEP_SIZE (256u * KIB) /* what makes a credit worth a frame */
-#define REPLIES_SIZE_MAX (2u * MIB)   /* in one frame, but for a single longer reply */
+#define FRAME_SIZE_MAX                                                                             \
+    (256u * KIB)                /* requests or replies in one frame, but for a single bigger one */
+#define REPLIES_COUNT_MAX 2048u /* in one frame */
+#define REPLY_HEAD_SIZE 5u
+#define PATIENCE_MS_PER_MIB                                                                        \
+    1000u /* more of it for big requests: they travel, and are written, for a while */
 #define UNCERTAIN_TEXT                                                                             \
     "UNCERTAIN the connection to the leader was lost, the write may or may not have happened"
 #define TRY_AGAIN_TEXT                                                                             \
     "TRYAGAIN the connection to the leader was lost: this read was not repeated, since a write "   \
     "behind it may have happened"
+
+STATIC_CHECK(FRAME_SIZE_MAX + REPLIES_COUNT_MAX * REPLY_HEAD_SIZE + 1024 <= PEER_WHOLE_SIZE_MAX,
+             "but for single big ones, requests and replies travel in whole frames");
 
 enum reply_status { REPLY_DONE = 0, REPLY_MOVED = 1 };
 
@@ -39,10 +47,22 @@ const char *router_known_answer(struct slice name)
     return NULL;
 }
 
+static void release_held(struct core *core);
+
 /* ---- origin: sending ----------------------------------------------------------------------------------- */
+
+/* If a big request of @session is just leaving for its leader: takes it back. The leader never sees it. */
+static bool recall(struct core *core, const struct session *session)
+{
+    struct peer *peer = peers_find(&core->peers, session->forward_node);
+    if (peer == NULL || fragment_token(peer_lane(peer, WIRE_FORWARD)) != session->id) return false;
+    peer_lane_drop(&core->peers, peer, WIRE_FORWARD);
+    return true;
+}
 
 static void begin_epoch(struct core *core, struct session *session, uint64_t node)
 {
+    (void)recall(core, session);
     /* The former leader keeps a proxy for the session until it is told, or loses us. */
     if (session->forward_node != node) router_session_closed(core, session);
     session->forward_node = node;
@@ -81,40 +101,64 @@ static struct session_forward *forward_at(struct session *session, uint32_t at)
     return &session->forwards[(session->forward_first + at) & (session->forward_capacity - 1)];
 }
 
-/* All requests of @session that are not sent yet, in one frame. */
-static void send_unsent(struct core *core, struct session *session)
+/* The first requests of @session that are not sent yet: how many fit into a frame, but one in any case. */
+static uint32_t sendable(struct session *session, uint64_t *offset, uint64_t *size)
 {
-    struct peer *peer = peers_find(&core->peers, session->forward_node);
-    uint64_t start = 0;
-    uint32_t count = 0;
-    uint64_t offset = session->forwarded_start;
     const uint32_t first = session->forward_count - session->forward_unsent;
-    if (peer == NULL || peer_queued(peer) >= CORE_FORWARD_SHARE_SIZE) return;
-    struct buf *out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
-    if (out == NULL) return; /* Not connected or its queue is full: a later turn, or router_lost. */
+    uint32_t count = 0;
+    *offset = session->forwarded_start;
+    *size = 0;
+    for (uint32_t i = 0; i < first; i++) *offset += forward_at(session, i)->size;
+    while (count < session->forward_unsent) {
+        const struct session_forward *forward = forward_at(session, first + count);
+        if (forward->answer != SESSION_ASK) break; /* It gets its answer here. */
+        if (count > 0 && *size + forward->size > FRAME_SIZE_MAX) break;
+        *size += forward->size;
+        count++;
+    }
+    return count;
+}
+
+/* One frame of requests that are not sent yet. False: none can leave now. */
+static bool send_some(struct core *core, struct session *session, struct peer *peer)
+{
+    uint64_t start = 0;
+    uint64_t offset = 0;
+    uint64_t size = 0;
+    struct fragment_lane *lane = peer_lane(peer, WIRE_FORWARD);
+    const uint32_t count = sendable(session, &offset, &size);
+    const bool is_big = size > FRAME_SIZE_MAX;
+    if (count == 0) { /* A frame without a request would be an error. */
+        session->forward_unsent--;
+        return true;
+    }
+    /* What a session sends stays in order; what other sessions send may pass a big request. */
+    if (fragment_token(lane) == session->id || (is_big && fragment_lane_busy(lane))) return false;
+    struct buf *out = is_big ? peer_big_begin(&core->peers, peer, WIRE_FORWARD, session->id, &start)
+                             : peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
+    if (out == NULL)
+        return false; /* Not connected or its queue is full: a later turn, or router_lost. */
     buf_u64(out, session->id);
     buf_u32(out, session->forward_epoch);
     buf_u64(out, session->forward_number);
-    const uint64_t count_at = out->size;
-    buf_u32(out, 0);
+    buf_u32(out, count);
     buf_u8(out, session->protocol);
-    for (uint32_t i = 0; i < session->forward_count; i++) {
-        const struct session_forward *forward = forward_at(session, i);
-        if (i >= first && forward->answer == SESSION_ASK) {
-            buf_append(out, session->forwarded.data + offset, forward->size);
-            count++;
-        }
-        offset += forward->size;
-    }
-    session->forward_unsent = 0;
-    if (count == 0) { /* Only what gets its answer here: a frame without a request is an error. */
-        peer_frame_cancel(peer, start);
-        return;
-    }
-    put_u32(out->data + count_at, count);
-    peer_frame_end(peer, start);
-    if (first == 0) session->forward_moved_ms = core->now_ms;
+    buf_append(out, session->forwarded.data + offset, size);
+    CHECK(peer_frame_end(peer, start));
+    if (session->forward_count == session->forward_unsent) session->forward_moved_ms = core->now_ms;
+    session->forward_unsent -= count;
     session->forward_number += count;
+    return true;
+}
+
+/* The requests of @session that are not sent yet, as far as there is room. */
+static void send_unsent(struct core *core, struct session *session)
+{
+    struct peer *peer = peers_find(&core->peers, session->forward_node);
+    if (peer == NULL) return;
+    while (session->forward_unsent > 0 && peer_queued(peer) < CORE_FORWARD_SHARE_SIZE) {
+        if (!send_some(core, session, peer)) return;
+    }
 }
 
 /* What is not asked of the leader (any more) is answered when it is its turn. */
@@ -140,6 +184,7 @@ static void answer_own(struct core *core, struct session *session)
 static void take_back(struct core *core, struct session *session)
 {
     struct buf in = {0};
+    (void)recall(core, session);
     while (session->forward_count > 0) {
         const struct session_forward *forward = session_first_forward(session);
         if (forward->answer == SESSION_ASK) {
@@ -181,6 +226,7 @@ static void send_again(struct core *core, struct session *session)
 
 void router_flush(struct core *core)
 {
+    if (core->replies_held) release_held(core);
     for (struct list *at = core->forwarding.next, *next; at != &core->forwarding; at = next) {
         next = at->next;
         struct session *session = LIST_ITEM(at, struct session, waiting);
@@ -236,6 +282,7 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
  * it: that write may have happened, and commands of one connection take effect in their order. */
 static void lose(struct core *core, struct session *session)
 {
+    if (recall(core, session)) session->forward_unsent++; /* The last that began to leave. */
     const uint32_t sent = session->forward_count - session->forward_unsent;
     bool is_before_write = false;
     for (uint32_t i = sent; i > 0; i--) {
@@ -289,7 +336,9 @@ static void give_up(struct core *core, struct session *session)
  * (a proxy or a firewall between us may do that). A client that does not read its replies holds up only itself. */
 static bool is_unheard(const struct core *core, const struct session *session)
 {
-    const uint64_t patience_ms = (uint64_t)PATIENCE_ELECTIONS * core->config->election_timeout_ms;
+    const uint64_t size = session->forwarded.size - session->forwarded_start;
+    const uint64_t patience_ms = (uint64_t)PATIENCE_ELECTIONS * core->config->election_timeout_ms +
+                                 size / MIB * PATIENCE_MS_PER_MIB;
     if (session->forward_count == session->forward_unsent) return false;
     if (session_end(session) != session->sent) return false;
     /* One that answers others of our clients hears us: it has much to do. */
@@ -320,6 +369,7 @@ void router_tick(struct core *core)
 void router_session_closed(struct core *core, struct session *session)
 {
     if (session->forward_epoch == 0) return;
+    (void)recall(core, session);
     struct peer *peer = peers_find(&core->peers, session->forward_node);
     if (peer == NULL || !peer->is_connected) return;
     uint8_t body[8];
@@ -361,6 +411,10 @@ static struct session *proxy_find(struct core *core, uint64_t node, uint64_t id)
 
 static void proxy_drop(struct core *core, struct session *proxy)
 {
+    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
+    if (peer != NULL && fragment_token(peer_lane(peer, WIRE_FORWARD_REPLY)) == proxy->id) {
+        peer_lane_drop(&core->peers, peer, WIRE_FORWARD_REPLY); /* Nobody waits for it. */
+    }
     struct session **at = proxy_chain(core, proxy->origin_node, proxy->origin_session);
     while (*at != proxy) at = &(*at)->table_next;
     *at = proxy->table_next;
@@ -458,30 +512,45 @@ enum err router_receive(struct core *core, const struct wire_frame *frame)
 static uint32_t releasable(const struct session *proxy, uint64_t retired, uint64_t confirmed)
 {
     uint32_t count = 0;
-    while (count < proxy->wait_count) {
+    while (count < proxy->wait_count && count < REPLIES_COUNT_MAX) {
         const uint32_t at = (proxy->wait_first + count) & (proxy->wait_capacity - 1);
         const struct session_wait *wait = &proxy->waits[at];
         if (wait->batch > retired || wait->read > confirmed) break;
-        if (count > 0 && wait->end - proxy->released > REPLIES_SIZE_MAX) break;
+        if (count > 0 && wait->end - proxy->released > FRAME_SIZE_MAX) break;
         count++;
     }
     return count;
 }
 
-/* Sends the first @count replies of @proxy in one frame. */
-static void send_replies(struct core *core, struct session *proxy, uint32_t count)
+/* Where the first @count replies of @proxy go; NULL: nowhere, the connection is lost or has to be. */
+static struct buf *replies_begin(struct core *core, const struct session *proxy, struct peer *peer,
+                                 bool is_big, uint64_t *start)
 {
-    uint64_t start = 0;
-    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
-    struct buf *out = NULL;
     /* The process that asked is gone: the one that runs there now numbers its sessions and epochs from 1 as well, and
      * would take the replies for those of another client. */
-    if (peer != NULL && peer->identity.incarnation != proxy->origin_incarnation) peer = NULL;
-    if (peer != NULL) out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, &start);
-    if (out == NULL && peer != NULL && peer->is_connected) {
+    if (peer == NULL || peer->identity.incarnation != proxy->origin_incarnation) return NULL;
+    struct buf *out = is_big
+                          ? peer_big_begin(&core->peers, peer, WIRE_FORWARD_REPLY, proxy->id, start)
+                          : peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, start);
+    if (out == NULL && peer->is_connected) {
         /* Its queue is full. A reply may not be skipped: break the connection, the origin then knows. */
         core->net->peer_close(core->net->context, proxy->origin_node);
     }
+    return out;
+}
+
+/* Sends the first @count replies of @proxy in one frame. False: a big reply is just leaving, and these wait for it. */
+static bool send_replies(struct core *core, struct session *proxy, uint32_t count)
+{
+    uint64_t start = 0;
+    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
+    const uint32_t last = (proxy->wait_first + count - 1) & (proxy->wait_capacity - 1);
+    const bool is_big = proxy->waits[last].end - proxy->released > FRAME_SIZE_MAX;
+    if (peer != NULL) {
+        struct fragment_lane *lane = peer_lane(peer, WIRE_FORWARD_REPLY);
+        if (fragment_token(lane) == proxy->id || (is_big && fragment_lane_busy(lane))) return false;
+    }
+    struct buf *out = replies_begin(core, proxy, peer, is_big, &start);
     if (out != NULL) {
         buf_u64(out, proxy->origin_session);
         buf_u32(out, proxy->origin_epoch);
@@ -506,12 +575,13 @@ static void send_replies(struct core *core, struct session *proxy, uint32_t coun
         proxy->answered++;
         proxy->answered_bytes += size;
     }
-    if (out != NULL) peer_frame_end(peer, start);
+    if (out != NULL) CHECK(peer_frame_end(peer, start));
     session_sent(proxy, proxy->released - proxy->sent);
     if (session_input(proxy) > 0 && list_empty(&proxy->ready)) {
         core_mark_ready(core, proxy); /* It may have stopped for the bytes that just left. */
         core->more = true;
     }
+    return true;
 }
 
 void router_release(struct core *core, struct session *proxy, uint64_t retired, uint64_t confirmed)
@@ -519,6 +589,21 @@ void router_release(struct core *core, struct session *proxy, uint64_t retired, 
     for (;;) {
         const uint32_t count = releasable(proxy, retired, confirmed);
         if (count == 0) return;
-        send_replies(core, proxy, count);
+        if (send_replies(core, proxy, count)) continue;
+        core->replies_held = true;
+        return;
+    }
+}
+
+/* Replies that waited for a big one to leave. What held once holds for ever, so the numbers of then will do. */
+static void release_held(struct core *core)
+{
+    core->replies_held = false;
+    for (struct list *at = core->waiting.next, *next; at != &core->waiting; at = next) {
+        next = at->next;
+        struct session *session = LIST_ITEM(at, struct session, waiting);
+        if (!session_is_proxy(session)) continue;
+        router_release(core, session, core->shard.retired_seen, core->shard.confirmed_seen);
+        if (session->wait_count == 0) list_remove(&session->waiting);
     }
 }

@@ -16,6 +16,7 @@ void link_close(struct link *link)
 {
     buf_close(&link->in);
     buf_close(&link->out);
+    for (uint32_t i = 0; i < FRAGMENT_CLASS_COUNT; i++) fragment_part_close(&link->parts[i]);
     memset(link, 0, sizeof *link);
 }
 
@@ -75,6 +76,7 @@ enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
 {
     message[0] = 0;
     if (link->refused) return ERR_FOREIGN;
+    fragment_release(link->parts);
     for (;;) {
         uint64_t size = 0;
         if (link->in_start == link->in.size) return ERR_MORE;
@@ -107,6 +109,11 @@ enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
         peer->heard_ms = now_ms;
         peer->nospace = (frame->flags & WIRE_FLAG_NOSPACE) != 0;
         peer->received_count++;
-        return OK;
+        if (frame->type != WIRE_FRAGMENT) return OK;
+        err = fragment_take(link->parts, frame);
+        if (err == OK || err == ERR_MORE) return OK;
+        snprintf(message, MESSAGE_SIZE, "node %016llx sent a fragment that does not follow",
+                 (unsigned long long)link->from);
+        return refuse(peers, link, link->from, err, message);
     }
 }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raft/fragment.h"
 #include "raft/wire.h"
 #include "storage/base/limits.h"
 
@@ -41,7 +42,11 @@ struct peer {
     struct buf in;      /* bytes from the acceptor of our outgoing connection, incomplete frame */
     struct buf out;     /* frames not yet taken by the socket */
     uint64_t out_start; /* bytes of out already taken */
-    uint64_t dropped_count; /* frames dropped since the link was down or the queue full */
+    struct fragment_lane lanes[FRAGMENT_CLASS_COUNT]; /* frames that are not in out yet */
+    struct fragment_lane *open_lane; /* where the frame that is being made goes; NULL: out */
+    uint32_t lane_next;              /* whose turn it is */
+    uint32_t link_count;             /* grows each time our connection comes up */
+    uint64_t dropped_count;          /* frames dropped since the link was down or the queue full */
     uint64_t sent_count;
     uint64_t received_count;
 };
@@ -63,16 +68,36 @@ enum err peers_add(struct peers *peers, uint64_t node_id, const char *name,
                    const char *peer_address);
 struct peer *peers_find(struct peers *peers, uint64_t node_id); /* NULL: not one of the others */
 
-/* Begins a frame in the peer's queue and returns its out buf, or NULL when it is dropped (not
- * connected, or more than PEER_QUEUE_SIZE_MAX queued). Append the body, then peer_frame_end. */
+/* Begins a frame in the peer's queue and returns the buf to append the body to, or NULL when it is dropped (not
+ * connected, or more than PEER_QUEUE_SIZE_MAX queued). Then peer_frame_end; one frame at a time. A body that is too
+ * big to travel whole is moved to the lane of its class. */
 struct buf *peer_frame_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t *start);
-void peer_frame_end(struct peer *peer, uint64_t start);
+/* False: it was dropped after all, since another big frame of its class (not Raft's) is on its way. */
+bool peer_frame_end(struct peer *peer, uint64_t start);
 /* Instead of peer_frame_end: nothing of the frame is sent. */
 void peer_frame_cancel(struct peer *peer, uint64_t start);
-/* Bytes that wait for the socket. */
+/* Bytes that wait for the socket, without those in lanes. */
 uint64_t peer_queued(const struct peer *peer);
 /* Whole frame; false when dropped. */
 bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slice body);
+
+/* The lane of frames of @type, which must have one. */
+struct fragment_lane *peer_lane(struct peer *peer, uint8_t type);
+/* As peer_frame_begin for a body that is known to be big, so that it is made where it stays. The lane must not be
+ * busy. @token, not 0: what the frame is for, see fragment_token. */
+struct buf *peer_big_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t token,
+                           uint64_t *start);
+/* A frame whose body begins with @head; the other @rest bytes are asked for when it is their turn. False: dropped. */
+bool peer_send_asked(struct peers *peers, struct peer *peer, uint8_t type, struct slice head,
+                     uint64_t rest, uint64_t token);
+/* Gives up what is in the lane of @type. */
+void peer_lane_drop(struct peers *peers, struct peer *peer, uint8_t type);
+/* Moves what waits in lanes to the queue, in turns, while that is short. True: it is the turn of @piece, which is
+ * asked for: peer_give it (or drop the lane), then call again. */
+bool peer_pump(struct peers *peers, struct peer *peer, struct fragment_piece *piece);
+void peer_give(struct peers *peers, struct peer *peer, const struct fragment_piece *piece,
+               struct slice data);
+bool peer_lanes_busy(const struct peer *peer);
 
 /* The outgoing connection came up: queues HELLO first (allowed before is_connected). */
 void peer_up(struct peers *peers, struct peer *peer);
@@ -90,13 +115,16 @@ struct link {
     struct buf out; /* the WELCOME or REFUSE to send; the owner sends and empties it */
     uint64_t from;  /* node id, 0 until the handshake is done */
     bool refused;   /* close once out is sent */
+    struct fragment_part parts[FRAGMENT_CLASS_COUNT];
 };
 void link_init(struct link *link);
 void link_close(struct link *link);
 void link_feed(struct link *link, struct slice bytes); /* copies */
 /* The next valid frame after the handshake (which it handles itself). The frame borrows until
- * the next link_feed. ERR_MORE: none now. ERR_CORRUPT ERR_NEWER ERR_FOREIGN: send out, then
- * close; @message (256 bytes) says why. Frames whose cluster, from, to or shard do not fit the
+ * the next link_feed or link_next. A frame that comes in fragments is given when it is complete; before that each
+ * fragment is given as WIRE_FRAGMENT, with the frame's type in @part and what is here of its body: a sign of
+ * life. ERR_MORE: none now. ERR_CORRUPT ERR_NEWER ERR_FOREIGN: send out, then close;
+ * @message (256 bytes) says why. Frames whose cluster, from, to or shard do not fit the
  * link are an error too. */
 enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
                    struct wire_frame *frame, char *message);

@@ -22,6 +22,7 @@ enum err replica_create(const struct replica_config *config, struct store *store
     created->now_ms = now_ms;
     created->fired_ms = now_ms;
     created->committed = store_applied_index(store);
+    replica_drop_bigs(created); /* of the one before, which may have led */
     const enum err err = replica_start(created, message);
     if (err != OK) {
         replica_destroy(created);
@@ -39,6 +40,7 @@ void replica_destroy(struct replica *replica)
     if (replica->raft.address != NULL) raft_close(&replica->raft, NULL);
     buf_close(&replica->scratch);
     buf_close(&replica->manifest);
+    buf_close(&replica->piece);
     mem_free(replica);
 }
 

@@ -54,7 +54,8 @@ enum err replica_create(const struct replica_config *config, struct store *store
                         char *message);
 void replica_destroy(struct replica *replica);
 
-/* A frame of type 16 .. 50 from a handshaken peer. Invalid content is counted and dropped; it never harms.
+/* A frame of type 16 .. 50 from a handshaken peer, or a fragment of one. Invalid content is counted
+ * and dropped; it never harms.
  * ERR_CORRUPT: the peer sends nonsense: close its link. */
 enum err replica_receive(struct replica *replica, const struct wire_frame *frame, uint64_t now_ms);
 
@@ -73,6 +74,10 @@ enum err replica_submit(struct replica *replica, struct buf *record, uint64_t st
 enum err replica_turn(struct replica *replica, uint64_t now_ms);
 uint64_t
 replica_deadline(const struct replica *replica); /* when replica_turn wants to run at the latest */
+
+/* Moves what waits for @peer in lanes to its queue, as far as that is short, and fetches the pieces of big entries for
+ * it. Before the queue is offered to the socket. */
+void replica_fill(struct replica *replica, struct peer *peer);
 
 enum replica_role replica_role(const struct replica *replica);
 uint64_t replica_term(const struct replica *replica);

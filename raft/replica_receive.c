@@ -171,12 +171,20 @@ static enum err step_append_result(struct replica *replica, uint64_t from, const
     return blame(replica_step(replica, &event, &(struct replica_source){.message = message}));
 }
 
+/* What was on its way did not fit there: it may be sent again. */
+static void forget_big(struct replica *replica, uint64_t from)
+{
+    const struct peer *peer = peers_find(replica->peers, from);
+    if (peer != NULL) replica->bigs[peer - replica->peers->list].term = 0;
+}
+
 static enum err receive_append_result(struct replica *replica, uint64_t from, const char *address,
                                       struct message *message)
 {
     raft_index match = 0;
     const struct guard_view view = replica_view(replica);
     const bool is_ours = view.is_leader && message->term == view.term;
+    if (is_ours && message->rejected > 0) forget_big(replica, from);
     if (!is_ours || message->rejected == 0 || raft_match_index(&replica->raft, from, &match) != 0) {
         return step_append_result(replica, from, address, message);
     }
@@ -370,6 +378,33 @@ static enum err receive_raft(struct replica *replica, const struct wire_frame *f
     return err;
 }
 
+/* A piece of a leader's append or install arrived. The rest may take longer than an election timeout, and yet it leads
+ * and we hear it. What is committed here it holds too, or it could not lead: so a heartbeat that says only that is
+ * true, and it is stepped in the place of those that wait behind the big message. Its answer tells the leader that we
+ * hear it. */
+static enum err receive_part(struct replica *replica, const struct wire_frame *frame,
+                             const char *address)
+{
+    const bool is_leaders = frame->part == WIRE_APPEND || frame->part == WIRE_INSTALL;
+    if (!is_leaders || frame->body.size < MESSAGE_APPEND_SIZE) return OK;
+    if (replica->now_ms - replica->part_ms < replica->config.heartbeat_ms) return OK;
+    if (replica->is_installing) return OK; /* The log that it would speak of is not here. */
+    replica->part_ms = replica->now_ms;
+    struct message message = {
+        .type = WIRE_APPEND,
+        .term = get_u64(frame->body.data),
+        .prev_index = replica->committed,
+        .prev_term = store_term_at(replica->store, replica->committed),
+        .commit = replica->committed,
+    };
+    const struct guard_view view = replica_view(replica);
+    if (message.prev_index > 0 && message.prev_term == 0) return OK;
+    const enum err err = guard_message(&view, frame->from, &message);
+    if (err == ERR_AGAIN) return OK;
+    if (err != OK) return ERR_CORRUPT;
+    return receive_append(replica, frame->from, address, &message);
+}
+
 /* A peer asks whether we have heard of a later term. The term in memory is the right one: a vote
  * and its term are saved before they are answered. */
 static enum err receive_probe(struct replica *replica, const struct wire_frame *frame)
@@ -428,6 +463,8 @@ enum err replica_receive(struct replica *replica, const struct wire_frame *frame
     if (now_ms > replica->now_ms) replica->now_ms = now_ms;
     if (peer == NULL || frame->shard != replica->config.shard) {
         err = ERR_CORRUPT;
+    } else if (frame->type == WIRE_FRAGMENT) {
+        err = receive_part(replica, frame, peer->identity.peer_address);
     } else if (frame->type == WIRE_PROBE) {
         err = receive_probe(replica, frame);
     } else if (frame->type == WIRE_PROBE_RESULT) {

@@ -12,7 +12,7 @@ static void send_message(struct replica *replica, struct peer *peer, const struc
     struct buf *out = peer_frame_begin(replica->peers, peer, message->type, &start);
     if (out == NULL) return;
     message_encode(message, out);
-    peer_frame_end(peer, start);
+    (void)peer_frame_end(peer, start); /* Raft's messages may be lost. */
 }
 
 /* With a full window the library sends an empty append with every further proposal and answer.
@@ -55,9 +55,105 @@ static uint32_t send_some(struct replica *replica, struct peer *peer, struct mes
         return 0;
     }
     message_set_count(out, body, count);
-    peer_frame_end(peer, start);
+    (void)peer_frame_end(peer, start); /* Small, or in a lane that takes more than one. */
     remember(replica, peer, message, first + count - 1);
     return count;
+}
+
+static void send_empty(struct replica *replica, struct peer *peer, const struct message *message)
+{
+    if (is_redundant(replica, peer, message)) return;
+    send_message(replica, peer, message);
+    remember(replica, peer, message, message->prev_index);
+}
+
+/* ---- big entries ---------------------------------------------------------------------------------- */
+
+/* Is the entry at @index already with the peer, or on its way to it? It has four election timeouts to say so. */
+static bool is_on_its_way(const struct replica *replica, const struct peer *peer, uint64_t term,
+                          uint64_t index)
+{
+    const struct replica_big *big = &replica->bigs[place_of(replica, peer)];
+    if (big->term != term || big->link != peer->link_count) return false;
+    if (index < big->first || index > big->last) return false;
+    return replica->now_ms - big->ms < 4 * replica->config.election_timeout_ms;
+}
+
+/* The entry behind @message->prev_index, which is @size bytes long, in a frame of its own whose bytes are fetched
+ * when they leave. */
+static bool send_big(struct replica *replica, struct peer *peer, struct message *message,
+                     uint64_t size)
+{
+    struct replica_big *big = &replica->bigs[place_of(replica, peer)];
+    const uint64_t index = message->prev_index + 1;
+    replica->scratch.size = 0;
+    message->count = 1;
+    message_encode(message, &replica->scratch);
+    message->count = 0;
+    if (!peer_send_asked(replica->peers, peer, WIRE_APPEND, buf_slice(&replica->scratch), size,
+                         index)) {
+        return false;
+    }
+    const bool follows = big->term == message->term && big->link == peer->link_count &&
+                         index > big->last;
+    if (!follows) big->first = index;
+    big->term = message->term;
+    big->last = index;
+    big->link = peer->link_count;
+    big->ms = replica->now_ms;
+    remember(replica, peer, message, index);
+    return true;
+}
+
+void replica_drop_bigs(struct replica *replica)
+{
+    for (uint32_t i = 0; i < replica->peers->count; i++) {
+        replica->bigs[i].term = 0;
+        peer_lane_drop(replica->peers, &replica->peers->list[i], WIRE_APPEND);
+    }
+}
+
+/* Reads @piece of a big entry, and verifies the whole with its last one. */
+static enum err read_piece(struct replica *replica, struct replica_big *big,
+                           const struct fragment_piece *piece)
+{
+    bool in_memory = false;
+    const uint64_t end = piece->rest_offset + piece->size;
+    const uint64_t size = store_entry_size(replica->store, piece->token);
+    if (size != piece->body_size - MESSAGE_APPEND_SIZE) return ERR_NOT_FOUND;
+    replica->piece.size = 0;
+    const enum err err = store_piece(replica->store, piece->token, piece->rest_offset, piece->size,
+                                     &replica->piece, &in_memory);
+    if (err != OK) return err;
+    uint64_t skip = 0;
+    if (piece->rest_offset == 0) {
+        big->is_hashed = !in_memory;
+        big->checksum = get_u64(replica->piece.data);
+        hash_stream_init(&big->hash);
+        skip = sizeof big->checksum;
+    }
+    if (!big->is_hashed) return OK; /* What this process wrote and still has in memory. */
+    hash_stream_add(&big->hash, replica->piece.data + skip, piece->size - skip);
+    return end == size && hash_stream_end(&big->hash) != big->checksum ? ERR_CORRUPT : OK;
+}
+
+void replica_fill(struct replica *replica, struct peer *peer)
+{
+    struct fragment_piece piece;
+    while (peer_pump(replica->peers, peer, &piece)) {
+        struct replica_big *big = &replica->bigs[place_of(replica, peer)];
+        enum err err = replica->raft.state == RAFT_LEADER && replica->ended == OK ? OK : ERR_AGAIN;
+        if (err == OK) err = read_piece(replica, big, &piece);
+        if (err != OK) {
+            /* As in send_some. */
+            if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
+            big->term = 0;
+            peer_lane_drop(replica->peers, peer, WIRE_APPEND);
+            continue;
+        }
+        big->ms = replica->now_ms;
+        peer_give(replica->peers, peer, &piece, buf_slice(&replica->piece));
+    }
 }
 
 /* The library bounds appends by count only. They are split by bytes, never shortened: it
@@ -75,14 +171,24 @@ static void send_append(struct replica *replica, struct peer *peer,
     };
     const uint64_t last = append->prev_log_index + append->n_entries;
     if (append->n_entries == 0) {
-        if (is_redundant(replica, peer, &message)) return;
-        send_message(replica, peer, &message);
-        remember(replica, peer, &message, last);
+        send_empty(replica, peer, &message);
         return;
     }
     while (message.prev_index < last) {
-        if (peer_queued(peer) > REPLICA_APPEND_QUEUE_SIZE_MAX) return;
-        const uint32_t count = send_some(replica, peer, &message, last);
+        uint32_t count = 1;
+        const uint64_t size = store_entry_size(replica->store, message.prev_index + 1);
+        const bool is_big = size > APPEND_SIZE_MAX;
+        if (is_big && is_on_its_way(replica, peer, message.term, message.prev_index + 1)) {
+            send_empty(replica, peer, &message);
+            return;
+        }
+        const uint64_t waiting = peer_lane(peer, WIRE_APPEND)->waiting;
+        if (peer_queued(peer) + waiting > REPLICA_APPEND_QUEUE_SIZE_MAX) return;
+        if (is_big) {
+            if (!send_big(replica, peer, &message, size)) return;
+        } else {
+            count = send_some(replica, peer, &message, last);
+        }
         if (count == 0) return;
         message.prev_index += count;
         message.prev_term = store_term_at(replica->store, message.prev_index);

@@ -16,6 +16,7 @@
 #include "raft/readgate.h"
 #include "raft/replica.h"
 #include "raft/ship.h"
+#include "storage/base/hash.h"
 
 /* Entries whose sizes the leader remembers: all that it proposed and that are not committed. */
 #define REPLICA_RING_COUNT (2u * UNCOMMITTED_ENTRIES_MAX)
@@ -51,6 +52,19 @@ struct replica_sent {
     uint64_t end;
     uint64_t commit;
     uint64_t ms;
+};
+
+/* Entries that travel to a peer by themselves, in fragments. While it has not acknowledged anything the library
+ * gives the same entry out again with every heartbeat: they are not sent twice. */
+struct replica_big {
+    uint64_t term;
+    uint64_t first; /* indexes of those that were sent, */
+    uint64_t last;
+    uint32_t link;  /* over this connection */
+    uint64_t ms;    /* when the last piece left */
+    bool is_hashed; /* the one under way comes from the disk: it is verified as it leaves */
+    struct hash_stream hash;
+    uint64_t checksum; /* as the record's header says */
 };
 
 /* A peer that was offered a base needs the entries behind it, or it is offered base after base. */
@@ -94,7 +108,10 @@ struct replica {
     uint32_t sizes[REPLICA_RING_COUNT];
     struct replica_sent sent[PEERS_MAX];  /* as in struct peers */
     struct replica_hold holds[PEERS_MAX]; /* likewise */
-    uint64_t transfer_to;                 /* 0: none */
+    struct replica_big bigs[PEERS_MAX];   /* likewise */
+    uint64_t
+        part_ms; /* last time that a piece of a leader's message was taken for a sign of life */
+    uint64_t transfer_to; /* 0: none */
     uint64_t transfer_ms;
     bool transfer_begun; /* the library knows */
 
@@ -103,6 +120,7 @@ struct replica {
     struct ship_out ship_out;
     bool ship_more;
     struct buf scratch;
+    struct buf piece;    /* of an entry that is on its way to a peer */
     struct buf manifest; /* of the install that was just received */
     struct raft_entry entries[APPEND_ENTRIES_MAX];
     struct message_entry parts[APPEND_ENTRIES_MAX];
@@ -143,6 +161,8 @@ enum err replica_submit_change(struct replica *replica,
 /* replica_send.c */
 void replica_send(struct replica *replica, const struct raft_message *message,
                   const struct replica_source *source);
+/* The entries on their way to all peers are those of a leadership that is over. */
+void replica_drop_bigs(struct replica *replica);
 void replica_send_probes(struct replica *replica);
 /* Committed and durable here: what a leader of our term has as well. */
 uint64_t replica_held(const struct replica *replica);

@@ -251,6 +251,8 @@ int replica_step(struct replica *replica, struct raft_event *event,
     /* When the disk has no room for it, appends are held back: the library repeats them. */
     const bool is_held = must_wait(replica, &update, has_change) &&
                          store_flush_wait(replica->store) != OK;
+    /* Before the messages: what is said from here on must not wait behind entries that nobody needs any more. */
+    if (before == RAFT_LEADER && raft->state != RAFT_LEADER) replica_drop_bigs(replica);
     if (update.flags & (RAFT_UPDATE_MESSAGES)) {
         for (uint32_t i = 0; i < update.messages.n; i++) {
             const struct raft_message *message = &update.messages.batch[i];

@@ -6,8 +6,8 @@
 #define CHUNK_HEADER_SIZE 24u
 #define SEND_PER_TURN_SIZE MIB /* reads from the disk hold up the loop */
 
-STATIC_CHECK(SHIP_CHUNK_SIZE + CHUNK_HEADER_SIZE + WIRE_HEADER_SIZE <= PEER_FRAME_SIZE_MAX,
-             "a chunk fits in a frame");
+STATIC_CHECK(SHIP_CHUNK_SIZE + CHUNK_HEADER_SIZE + WIRE_HEADER_SIZE <= PEER_WHOLE_SIZE_MAX,
+             "a chunk travels whole");
 
 /* ---- receiving ----------------------------------------------------------------------------------- */
 
@@ -160,7 +160,7 @@ static bool send_piece(struct store *store, struct peers *peers, struct peer *pe
     const uint64_t got = out->size - data_start;
     if (err == OK && got > 0) {
         put_u64(out->data + data_start - 8, hash64(out->data + data_start, got));
-        peer_frame_end(peer, start);
+        (void)peer_frame_end(peer, start); /* A chunk travels whole. */
         want->offset = got < size ? want->end : want->offset + got;
         return true;
     }

@@ -19,7 +19,7 @@
 #include "storage/store.h"
 
 #define SHIP_WINDOW_SIZE (4u * SHIP_CHUNK_SIZE)
-#define SHIP_QUEUE_SIZE (4u * MIB)
+#define SHIP_QUEUE_SIZE (1u * MIB)
 #define SHIP_WANTS_MAX 4u /* of one peer; more are ignored, the peer asks again */
 
 enum ship_state {

@@ -46,11 +46,16 @@ uint64_t wire_begin(struct buf *out, const struct wire_frame *frame)
     return start;
 }
 
+uint8_t wire_type(const uint8_t *frame)
+{
+    return frame[AT_TYPE];
+}
+
 void wire_end(struct buf *out, uint64_t start)
 {
     CHECK(out->size >= start + WIRE_HEADER_SIZE);
     const uint64_t body_size = out->size - start - WIRE_HEADER_SIZE;
-    CHECK(body_size <= PEER_FRAME_SIZE_MAX - WIRE_HEADER_SIZE);
+    CHECK(body_size <= PEER_WHOLE_SIZE_MAX - WIRE_HEADER_SIZE);
     uint8_t *at = out->data + start;
     put_u32(at + AT_BODY_SIZE, (uint32_t)body_size);
     put_u64(at + AT_CHECKSUM, checksum_of(at, body_size));
@@ -73,7 +78,7 @@ enum err wire_decode(struct slice bytes, struct wire_frame *frame, uint64_t *siz
 
     const uint8_t *at = bytes.data;
     const uint64_t body_size = get_u32(at + AT_BODY_SIZE);
-    if (body_size > PEER_FRAME_SIZE_MAX - WIRE_HEADER_SIZE) return ERR_CORRUPT;
+    if (body_size > PEER_WHOLE_SIZE_MAX - WIRE_HEADER_SIZE) return ERR_CORRUPT;
     if (get_u16(at + AT_ZERO) != 0) return ERR_CORRUPT;
     if (bytes.size - WIRE_HEADER_SIZE < body_size) return ERR_MORE;
     if (get_u64(at + AT_CHECKSUM) != checksum_of(at, body_size)) return ERR_CORRUPT;

@@ -2,7 +2,7 @@
  *
  * A frame is a header of 56 bytes and a body (little-endian):
  *
- *    0  u32 magic "KVP1"      4  u16 version (1)      6  u8 type       7  u8 flags
+ *    0  u32 magic "KVP1"      4  u16 version (2)      6  u8 type       7  u8 flags
  *    8  u32 body size        12  u16 shard           14  u16 zero
  *   16  u64 cluster id       24  u64 from (node id)  32  u64 to       40  u64 incarnation of the sender
  *   48  u64 checksum: XXH3-64 of the body, seeded with XXH3-64 of bytes 0 .. 48
@@ -19,7 +19,7 @@
 
 #define WIRE_HEADER_SIZE 56u
 #define WIRE_MAGIC 0x3150564Bu
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 
 enum wire_type {
     /* Handshake, see peer.h. */
@@ -45,6 +45,8 @@ enum wire_type {
     WIRE_FORWARD_REPLY = 65,
     WIRE_FORWARD_CLOSE = 66,
     WIRE_FORWARD_CREDIT = 67,
+    /* A piece of a frame that is too big to travel whole, see fragment.h. */
+    WIRE_FRAGMENT = 76,
 };
 enum wire_flag {
     WIRE_FLAG_NOSPACE =
@@ -57,6 +59,7 @@ enum wire_flag {
 struct wire_frame {
     uint8_t type;
     uint8_t flags;
+    uint8_t part; /* of a FRAGMENT: the type of the frame that is not complete yet */
     uint16_t shard;
     uint64_t cluster_id;
     uint64_t from;
@@ -67,6 +70,8 @@ struct wire_frame {
 
 /* Begins a frame at the end of @out and returns where; append the body to @out, then call wire_end. */
 uint64_t wire_begin(struct buf *out, const struct wire_frame *frame);
+/* The type of the frame that begins at @frame. */
+uint8_t wire_type(const uint8_t *frame);
 /* Completes size and checksum of the frame begun at @start. */
 void wire_end(struct buf *out, uint64_t start);
 /* Both in one, with @frame->body. */
@@ -74,7 +79,7 @@ void wire_encode(struct buf *out, const struct wire_frame *frame);
 
 /* Reads the frame at the start of @bytes; @size receives all it takes.
  *   ERR_MORE     incomplete; feed more
- *   ERR_CORRUPT  magic, size over PEER_FRAME_SIZE_MAX, or checksum: framing is lost, close the link
+ *   ERR_CORRUPT  magic, size over PEER_WHOLE_SIZE_MAX, or checksum: framing is lost, close the link
  *   ERR_NEWER    another version: close the link */
 enum err wire_decode(struct slice bytes, struct wire_frame *frame, uint64_t *size);
 

@@ -188,6 +188,12 @@ enum err log_entry(struct log *log, uint64_t index, struct place *place, struct 
  * @size_max. Errors as log_entry; @out and @count then hold what was read before it. */
 enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,
                   struct buf *out, uint32_t *count);
+/* The size of the record of entry @index; 0: it cannot be read. */
+uint64_t log_entry_size(const struct log *log, uint64_t index);
+/* Appends @size bytes from @offset on of that record to @out, from memory (@in_memory) or, not verified, from the
+ * disk. Errors as log_entry. */
+enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t size, struct buf *out,
+                   bool *in_memory);
 /* Bytes of a file that are still in memory; data is NULL when they are not. Until the
  * next flush. */
 struct slice log_memory(const struct log *log, struct place place, uint64_t size);

@@ -156,3 +156,37 @@ enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_
     }
     return OK;
 }
+
+uint64_t log_entry_size(const struct log *log, uint64_t index)
+{
+    struct log_slot slot;
+    if (index < log->first_index || index > log->last_index) return 0;
+    if (index > log_index_submitted(log)) return log_index_pending(log, index).size;
+    const struct log_segment *segment = log_index_find(log, index, &slot);
+    CHECK(segment != NULL);
+    return slot.size;
+}
+
+enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t size, struct buf *out,
+                   bool *in_memory)
+{
+    struct log_slot slot;
+    if (index < log->first_index || index > log->last_index) return ERR_NOT_FOUND;
+    CHECK(offset + size <= log_entry_size(log, index));
+    *in_memory = true;
+    if (index > log_index_submitted(log)) {
+        buf_append(out, log_index_pending(log, index).data + offset, size);
+        return OK;
+    }
+    const struct log_segment *segment = log_index_find(log, index, &slot);
+    const struct slice bytes = tail_find(&log->tail, segment->file.number, slot.offset, slot.size);
+    if (bytes.data != NULL) {
+        buf_append(out, bytes.data + offset, size);
+        return OK;
+    }
+    *in_memory = false;
+    uint8_t *at = buf_extend(out, size);
+    const enum err err = file_read(log, segment, slot.offset + offset, at, size);
+    if (err != OK) out->size -= size;
+    return err;
+}

@@ -183,6 +183,17 @@ enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t
     return log_read(&store->log, first, last, size_max, out, count);
 }
 
+uint64_t store_entry_size(const struct store *store, uint64_t index)
+{
+    return log_entry_size(&store->log, index);
+}
+
+enum err store_piece(struct store *store, uint64_t index, uint64_t offset, uint64_t size,
+                     struct buf *out, bool *in_memory)
+{
+    return log_piece(&store->log, index, offset, size, out, in_memory);
+}
+
 /* ---- state ---------------------------------------------------------------------------------------- */
 
 uint64_t store_applied_index(const struct store *store)

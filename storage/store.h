@@ -106,6 +106,12 @@ enum err store_flush_wait(struct store *store);
 enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
                     struct buf *out, uint32_t *count);
 
+/* A record too big to be read at once: its size (0: it is not here), and pieces of it. What does not come from memory
+ * is not verified: the whole has to be, by whoever reads it. Errors as store_read. */
+uint64_t store_entry_size(const struct store *store, uint64_t index);
+enum err store_piece(struct store *store, uint64_t index, uint64_t offset, uint64_t size,
+                     struct buf *out, bool *in_memory);
+
 /* ---- state --------------------------------------------------------------------------------------- */
 
 uint64_t store_applied_index(const struct store *store);

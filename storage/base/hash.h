@@ -21,4 +21,12 @@ static inline bool hash128_equal(struct hash128 a, struct hash128 b)
     return a.low == b.low && a.high == b.high;
 }
 
+/* hash64 of bytes that come in pieces. Never moved between init and end. */
+struct hash_stream {
+    uint8_t room[704];
+};
+void hash_stream_init(struct hash_stream *stream);
+void hash_stream_add(struct hash_stream *stream, const void *data, uint64_t size);
+uint64_t hash_stream_end(const struct hash_stream *stream);
+
 #endif

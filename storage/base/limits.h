@@ -31,10 +31,11 @@
 
 /* Between peers. */
 #define PEERS_MAX (15u)
-#define PEER_FRAME_SIZE_MAX (76u * MIB) /* one frame, also when it travels in fragments */
-#define PEER_QUEUE_SIZE_MAX (64u * MIB) /* beyond it frames to this peer are dropped */
+#define PEER_FRAME_SIZE_MAX (76u * MIB)  /* one frame, also when it travels in fragments */
+#define PEER_WHOLE_SIZE_MAX (288u * KIB) /* a bigger frame travels in fragments */
+#define PEER_QUEUE_SIZE_MAX (64u * MIB)  /* beyond it frames to this peer are dropped */
 #define APPEND_SIZE_MAX                                                                            \
-    (1u * MIB) /* entries in one AppendEntries frame, but for a single big one */
+    (256u * KIB) /* entries in one AppendEntries frame; a bigger one has its own */
 #define APPEND_ENTRIES_MAX (4096u)
 #define SHIP_CHUNK_SIZE (256u * KIB)
 #define FORWARD_SIZE_MAX (70u * MIB)       /* one command that travels to the leader */

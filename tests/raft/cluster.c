@@ -220,31 +220,65 @@ static uint64_t packet_due(struct cluster *cluster)
     return cluster->now + cluster->delay_min + prng_below(&cluster->prng, spread);
 }
 
+/* Bytes of the frame at the start of @queue, or of all fragments of one: they are lost together or not at all. */
+static uint64_t packet_size(struct cluster *cluster, struct slice queue, struct wire_frame *first)
+{
+    uint64_t total = 0;
+    uint64_t left = 0;
+    do {
+        struct wire_frame frame;
+        uint64_t size = 0;
+        EXPECT_EQ(wire_decode(slice_of(queue.data + total, queue.size - total), &frame, &size), OK);
+        if (total == 0) *first = frame;
+        cluster->seen[frame.type]++;
+        total += size;
+        if (frame.type != WIRE_FRAGMENT) return total;
+        const uint64_t end = get_u32(frame.body.data + 8) + frame.body.size - FRAGMENT_HEAD_SIZE;
+        left = get_u32(frame.body.data + 4) - end;
+    } while (left > 0 && total < queue.size);
+    return left > 0 ? 0 : total;
+}
+
+/* Lets everything that waits in lanes into the queue. */
+static void fill(struct cluster *cluster, uint32_t from, struct peer *peer, struct buf *all)
+{
+    all->size = 0;
+    do {
+        replica_fill(cluster->nodes[from].replica, peer);
+        buf_append(all, peer->out.data + peer->out_start, peer_queued(peer));
+        peer->out_start = peer->out.size;
+    } while (peer_lanes_busy(peer));
+}
+
 void cluster_collect(struct cluster *cluster, uint32_t from)
 {
     struct node *node = &cluster->nodes[from];
+    struct buf all = {0};
     for (uint32_t i = 0; i < node->peers.count; i++) {
         struct peer *peer = &node->peers.list[i];
         const uint32_t to = (uint32_t)peer->identity.node_id - 1;
-        while (peer_queued(peer) > 0) {
+        if (peer_queued(peer) == 0 && !peer_lanes_busy(peer)) continue;
+        fill(cluster, from, peer, &all);
+        for (uint64_t at = 0; at < all.size;) {
             struct wire_frame frame;
-            uint64_t size = 0;
-            const struct slice queue = slice_of(peer->out.data + peer->out_start,
-                                                peer_queued(peer));
-            EXPECT_EQ(wire_decode(queue, &frame, &size), OK);
-            cluster->seen[frame.type]++;
+            const struct slice rest = slice_of(all.data + at, all.size - at);
+            const uint64_t size = packet_size(cluster, rest, &frame);
+            CHECK(size > 0);
             const bool is_lost = cluster->cut[from][to] ||
                                  prng_below(&cluster->prng, 100) < cluster->drop_percent ||
                                  (cluster->filter != NULL &&
                                   !cluster->filter(cluster, from, to, &frame));
-            const struct slice bytes = slice_of(queue.data, size);
+            const struct slice bytes = slice_of(rest.data, size);
             if (!is_lost) packet_queue(cluster, from, to, bytes, packet_due(cluster));
-            if (!is_lost && prng_below(&cluster->prng, 100) < cluster->repeat_percent) {
+            /* A frame in fragments has a number: a stream does not repeat it. */
+            if (!is_lost && frame.type != WIRE_FRAGMENT &&
+                prng_below(&cluster->prng, 100) < cluster->repeat_percent) {
                 packet_queue(cluster, from, to, bytes, packet_due(cluster) + 20);
             }
-            peer->out_start += size;
+            at += size;
         }
     }
+    buf_close(&all);
 }
 
 enum err cluster_deliver(struct cluster *cluster, uint32_t from, uint32_t to, struct slice bytes)
@@ -253,13 +287,16 @@ enum err cluster_deliver(struct cluster *cluster, uint32_t from, uint32_t to, st
     struct wire_frame frame;
     char message[256];
     struct link *link = &node->links[from];
+    enum err result = OK;
     link_feed(link, bytes);
-    const enum err next = link_next(&node->peers, link, cluster->now, &frame, message);
-    if (next != OK) fail_msg("node %u: %s", to, message);
-    const enum err err = replica_receive(node->replica, &frame, cluster->now);
-    if (err != OK) cluster->last_error = err;
-    EXPECT_EQ(link_next(&node->peers, link, cluster->now, &frame, message), ERR_MORE);
-    return err;
+    for (;;) {
+        const enum err next = link_next(&node->peers, link, cluster->now, &frame, message);
+        if (next == ERR_MORE) return result;
+        if (next != OK) fail_msg("node %u: %s", to, message);
+        const enum err err = replica_receive(node->replica, &frame, cluster->now);
+        if (err != OK) cluster->last_error = err;
+        if (err != OK) result = err;
+    }
 }
 
 void cluster_turn(struct cluster *cluster, uint32_t place)

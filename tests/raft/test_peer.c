@@ -367,12 +367,12 @@ TEST(peer, the_queue_has_an_end_and_a_lost_connection_empties_it)
     link_init(&link);
     EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
     struct peer *peer = &a.list[0];
-    const uint64_t size = 16u * MIB;
+    const uint64_t size = 256u * KIB;
     uint8_t *big = test_calloc(1, size);
     uint32_t sent = 0;
-    while (sent < 100 && peer_send(&a, peer, WIRE_APPEND, slice_of(big, size))) sent++;
-    EXPECT_EQ(sent, 4); /* with their headers they are just over the limit */
-    EXPECT_TRUE(peer_queued(peer) < PEER_QUEUE_SIZE_MAX + PEER_FRAME_SIZE_MAX);
+    while (sent < 1000 && peer_send(&a, peer, WIRE_APPEND, slice_of(big, size))) sent++;
+    EXPECT_EQ(sent, 256); /* with their headers they are just over the limit */
+    EXPECT_TRUE(peer_queued(peer) < PEER_QUEUE_SIZE_MAX + PEER_WHOLE_SIZE_MAX);
     /* What the socket takes makes room again, and the front is given back. */
     peer->out_start = peer->out.size;
     EXPECT_TRUE(peer_send(&a, peer, WIRE_PROBE, slice_text("x")));
