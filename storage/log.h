@@ -159,8 +159,8 @@ bool log_starved(const struct log *log);
 /* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once
  * a turn. */
 void log_turn(struct log *log, uint64_t now_ms);
-uint64_t
-log_deadline(const struct log *log); /* now_ms at which log_turn wants to run; UINT64_MAX: not */
+/* now_ms at which log_turn wants to run; UINT64_MAX: not */
+uint64_t log_deadline(const struct log *log);
 /* The next group goes to a new segment: the active one becomes full and can be sealed, at once or,
  * while a write is under way, before the next one. */
 void log_roll(struct log *log);
@@ -190,8 +190,7 @@ enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_
                   struct buf *out, uint32_t *count);
 /* The size of the record of entry @index; 0: it cannot be read. */
 uint64_t log_entry_size(const struct log *log, uint64_t index);
-/* Appends @size bytes from @offset on of that record to @out, from memory (@in_memory) or, not verified, from the
- * disk. Errors as log_entry. */
+/* Appends @size of its bytes from @offset on to @out, from memory (@in_memory) or, not verified, from the disk. */
 enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t size, struct buf *out,
                    bool *in_memory);
 /* Bytes of a file that are still in memory; data is NULL when they are not. Until the

@@ -73,12 +73,11 @@ void store_save_ballot(struct store *store, uint64_t term, uint64_t voted_for);
 
 /* ---- log ----------------------------------------------------------------------------------------- */
 
-uint64_t
-store_first_index(const struct store *store); /* oldest entry that can be read; last + 1: none */
-uint64_t
-store_last_index(const struct store *store); /* base index when the log is empty; 0 when blank */
-uint64_t store_persisted_index(
-    const struct store *store); /* all entries up to it are durable as they now are */
+/* The oldest entry that can be read, last + 1: none; the last one, the base index when the log is empty, 0 when
+ * blank; that up to which all entries are durable as they now are. */
+uint64_t store_first_index(const struct store *store);
+uint64_t store_last_index(const struct store *store);
+uint64_t store_persisted_index(const struct store *store);
 /* The term of entry @index; also of the base index. 0 when unknown. */
 uint64_t store_term_at(const struct store *store, uint64_t index);
 /* The newest RECORD_CHANGE at or before @index: its payload (borrowed until the next append, cut or
@@ -105,9 +104,7 @@ enum err store_flush_wait(struct store *store);
  *   ERR_CORRUPT, ERR_IO  the disk no longer gives what was written */
 enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
                     struct buf *out, uint32_t *count);
-
-/* A record too big to be read at once: its size (0: it is not here), and pieces of it. What does not come from memory
- * is not verified: the whole has to be, by whoever reads it. Errors as store_read. */
+/* A record too big to be read at once: its size (0: it is not here), and pieces, not verified unless @in_memory. */
 uint64_t store_entry_size(const struct store *store, uint64_t index);
 enum err store_piece(struct store *store, uint64_t index, uint64_t offset, uint64_t size,
                      struct buf *out, bool *in_memory);
@@ -130,8 +127,8 @@ void store_warm(struct store *store, const struct slice *keys, const bool *value
 /* Applies retention, seals what can be sealed, makes the next segment ahead, writes a durable mark when
  * idle, retries what a full disk refused. Call once a turn. */
 void store_turn(struct store *store, uint64_t now_ms);
-uint64_t store_deadline(
-    const struct store *store); /* now_ms at which store_turn wants to run; UINT64_MAX: not */
+/* now_ms at which store_turn wants to run; UINT64_MAX: not */
+uint64_t store_deadline(const struct store *store);
 
 /* True while the next segment cannot be made because the disk is full, or the reserve had to be given
  * up: the caller refuses writes that are not deletes. Clears by itself when there is space. */
@@ -150,8 +147,7 @@ struct store_base {
     uint64_t index; /* 0: none yet */
     uint64_t term;
     uint64_t change_index; /* Raft index of the configuration below */
-    struct slice
-        change; /* encoded configuration as committed at index; borrowed until the next turn */
+    struct slice change;   /* the configuration committed at index; borrowed until the next turn */
 };
 struct store_base store_base(const struct store *store);
 /* Wants the base to reach the entry @index, which is applied: the segment that holds it is closed early and
