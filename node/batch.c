@@ -123,6 +123,7 @@ struct batch_hit batches_find(const struct batches *batches, struct slice key)
         }
         if (effect.kind != EFFECT_EXPIRE_AT) {
             hit.value = effect.value;
+            hit.is_packed = (effect.flags & EFFECT_FLAG_LZ4) != 0;
             hit.is_expiry_only = false;
             return hit;
         }

@@ -50,6 +50,7 @@ struct batch_hit {
     bool exists;
     bool
         is_expiry_only; /* The newest effects only change the expiry: the value is in the keydir. */
+    bool is_packed;     /* The value is as stored: packed. */
     struct slice value; /* Borrows until the next batch_add. */
     uint64_t expiry_ms;
     uint64_t number; /* Batch to wait for: also set when hidden. */

@@ -62,7 +62,7 @@ static bool range_options(struct eval *eval, struct range *range)
 static bool range_add(struct range *range, const struct keydir_entry *entry)
 {
     const struct keydir_info info = keydir_info(entry);
-    struct slice value = info.inline_value;
+    struct slice value;
     if (info.expiry_ms != 0 && info.expiry_ms <= range->eval->now_ms) {
         eval_note_expired(range->eval, &info);
         return true;
@@ -72,16 +72,8 @@ static bool range_add(struct range *range, const struct keydir_entry *entry)
         resp_put_bulk(&range->out, info.key);
         return true;
     }
-    if (!info.is_inline) {
-        const enum err err = store_value(range->eval->shard->store, entry, &value);
-        if (err != OK) {
-            eval_error(
-                range->eval,
-                "ERR a value could not be read from the disk of this node: it is damaged; see the "
-                "node's log");
-            return false;
-        }
-    }
+    if (!eval_entry_value(range->eval, entry, &value)) return eval_wants_more(range->eval);
+    if (range->eval->waits) return true; /* It goes on only to ask for what else is missing. */
     resp_put_array(&range->out, 3);
     resp_put_bulk(&range->out, info.key);
     resp_put_bulk(&range->out, value);

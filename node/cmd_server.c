@@ -38,6 +38,19 @@ static void info_memory(struct core *core, struct buf *out)
                mem_used(), keydir_memory(keys));
 }
 
+static void info_values(const struct shard *shard, struct buf *out)
+{
+    /* In thousandths, as there are no fractions here: 1000 when nothing is saved. */
+    const uint64_t stored = shard->value_stored_size > 0 ? shard->value_stored_size : 1;
+    const uint64_t ratio = shard->value_raw_size > 0 ? shard->value_raw_size * 1000 / stored : 1000;
+    buf_printf(out,
+               "values_bytes_raw:%" PRIu64 "\r\nvalues_bytes_stored:%" PRIu64
+               "\r\nvalues_compressed:%" PRIu64 "\r\nvalues_compression_ratio:%" PRIu64
+               ".%02u\r\nvalue_reads_background:%" PRIu64 "\r\n",
+               shard->value_raw_size, shard->value_stored_size, shard->packed_count, ratio / 1000,
+               (unsigned)(ratio % 1000 / 10), shard->fetches.count);
+}
+
 static void info_persistence(struct core *core, struct buf *out)
 {
     struct store *store = core->shard.store;
@@ -56,6 +69,7 @@ static void info_persistence(struct core *core, struct buf *out)
         "\r\nvalue_reads_memory:%" PRIu64 "\r\nvalue_reads_disk:%" PRIu64 "\r\nnospace:%d\r\n",
         stats.segments, stats.disk_size, stats.bytes_written, stats.groups_written, stats.syncs,
         stats.seals, stats.tail_hits, stats.tail_misses, store_nospace(store) ? 1 : 0);
+    info_values(&core->shard, out);
 }
 
 static void info_stats(struct core *core, struct buf *out)

@@ -17,7 +17,7 @@ static bool reply_value(struct eval *eval, struct item *item)
         return true;
     }
     if (!eval_value(eval, item, &value)) return false;
-    resp_put_bulk(eval->out, value);
+    if (!eval->waits) resp_put_bulk(eval->out, value);
     return true;
 }
 
@@ -169,7 +169,8 @@ void cmd_mget(struct eval *eval)
     for (uint32_t i = 1; i < eval->count; i++) {
         const uint64_t before = eval->out->size;
         struct item item = eval_find(eval, eval->args[i]);
-        const bool ok = reply_value(eval, &item);
+        const bool ok = reply_value(eval, &item) || eval->waits;
+        if (!eval_wants_more(eval)) return;
         if (ok && eval->out->size - begin <= eval->shard->config->output_limit_size) continue;
         if (ok) {
             eval->out->size = begin;
@@ -220,14 +221,10 @@ void cmd_append(struct eval *eval)
 
 void cmd_strlen(struct eval *eval)
 {
-    struct slice value = {0};
+    uint64_t size = 0;
     struct item item = eval_find(eval, eval->args[1]);
-    if (item.exists && !item.has_value) {
-        resp_put_int(eval->out, keydir_info(item.entry).value_size);
-        return;
-    }
-    if (item.exists && !eval_value(eval, &item, &value)) return;
-    resp_put_int(eval->out, (int64_t)value.size);
+    if (item.exists && !eval_value_size(eval, &item, &size)) return;
+    resp_put_int(eval->out, (int64_t)size);
 }
 
 /* ---- counters ----------------------------------------------------------------------------------------- */

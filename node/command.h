@@ -48,6 +48,7 @@ struct eval {
     bool
         is_later; /* Local commands: no answer yet and nothing was written; asked again in a later turn. */
     bool damaged; /* A value could not be read from the disk. */
+    bool waits; /* A value is not here yet: nothing was changed or replied, evaluate again later. */
 };
 
 struct command {
@@ -77,8 +78,10 @@ struct item {
     bool exists;
     uint64_t expiry_ms; /* 0: never */
     uint64_t revision;  /* Of the applied state; 0 when only in flight or absent. */
-    struct slice value; /* Valid when has_value; else fetched by eval_value. */
+    struct slice value; /* As stored; valid when has_value, else eval_value finds it. */
     bool has_value;
+    bool is_packed; /* As stored it is packed: eval_value unpacks it. */
+    uint64_t batch; /* In which it is on its way; 0: the keydir has it. */
     const struct keydir_entry *entry;
 };
 
@@ -86,8 +89,16 @@ struct item {
 struct item eval_find(struct eval *eval, struct slice key);
 /* A walk over the applied keys met one that the clock says is gone: notes it, so that it stays gone. */
 void eval_note_expired(struct eval *eval, const struct keydir_info *info);
-/* The item's value; false when the disk gives damaged bytes (an error was replied). Borrowed until the next eval_*. */
+/* The item's value. False: the disk gives damaged bytes (an error was replied), or it is not here yet (eval.waits; more
+ * values may be asked for, so that all of them are fetched together, but nothing may be replied or changed). Borrowed
+ * until the next eval_*. */
 bool eval_value(struct eval *eval, struct item *item, struct slice *value);
+/* Whether a command that waits may ask for more values. */
+bool eval_wants_more(const struct eval *eval);
+/* Its size. Otherwise the same. */
+bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size);
+/* The value of an entry that a walk over the applied keys met. Otherwise the same. */
+bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struct slice *value);
 
 /* Room for effects: false when one command may not make so many bytes or effects (an error was replied). */
 bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);

@@ -396,7 +396,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
 uint64_t core_deadline(const struct core *core)
 {
     if (core->failed != 0 || core->stage == CORE_STOPPED) return UINT64_MAX;
-    if (core->more) return core->now_ms;
+    if (core->more || core->shard.fetches.more) return core->now_ms;
     uint64_t deadline = shard_deadline(&core->shard, core->now_ms);
     const bool ticking = core->session_count > 0 || core->proxy_count > 0 || core->link_count > 0 ||
                          core->stage != CORE_RUNNING || saver_active(&core->saver);

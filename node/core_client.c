@@ -258,6 +258,21 @@ static enum dispatch send_back(struct session *proxy)
     return DISPATCH_DONE;
 }
 
+/* Large values of a write are packed before it is evaluated. False: more of that in the next turn. */
+static bool prepare(struct core *core, struct session *session, const struct command *command,
+                    const struct slice *args, uint32_t count)
+{
+    const struct config *config = core->config;
+    if ((command->flags & CMD_WRITE) == 0 || config->compress_above_size == 0) return true;
+    if (command->function == cmd_append) return true; /* Its argument is not what is stored. */
+    for (uint32_t i = 1; i < count; i++) {
+        if (args[i].size > config->max_value_size) return true; /* It is refused anyway. */
+    }
+    if (prepare_values(&session->prepare, args, count, &core->shard.prepare_left)) return true;
+    core->more = true;
+    return false;
+}
+
 static enum dispatch dispatch(struct core *core, struct session *session, const struct slice *args,
                               uint32_t count, struct slice request)
 {
@@ -298,8 +313,8 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
                             !replica_installing(shard->replica);
     if (local_read && !shard_ready(shard)) {
         if (session->forward_count > 0) return DISPATCH_LATER;
-        shard_evaluate_local(shard, session, command, args, count);
-        return DISPATCH_DONE;
+        const bool is_done = shard_evaluate_local(shard, session, command, args, count);
+        return is_done ? DISPATCH_DONE : DISPATCH_LATER;
     }
     if (!shard_ready(shard)) {
         if (session_is_proxy(session)) return send_back(session);
@@ -307,6 +322,7 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
         return go_remote(core, session, command, args, count, request);
     }
     if (session->forward_count > 0) return DISPATCH_LATER;
+    if (!prepare(core, session, command, args, count)) return DISPATCH_LATER;
     if ((command->flags & CMD_WRITE) != 0 && shard_is_full(shard)) return DISPATCH_LATER;
     if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
     session->parked_ms = 0;
@@ -407,6 +423,10 @@ static bool run_session(struct core *core, struct session *session, const struct
 {
     const struct resp_limits limits = limits_of(core);
     struct resp_parser *parser = &session->parser;
+    if (fetch_waits(session->fetch)) {
+        core_mark_ready(core, session);
+        return false;
+    }
     for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
         if (session_input(session) == 0) session->begun_ms = 0;
         if (!may_run(session) || session_input(session) == 0) return false;

@@ -7,6 +7,8 @@
 #include "node/shard.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
+#include "storage/compress.h"
+#include "storage/store_value.h"
 
 #define COMMAND_EFFECTS_MAX 32768u
 #define EXPIRED_EFFECTS_MAX 32768u /* Expired keys that reads may still delete in one batch. */
@@ -54,6 +56,7 @@ static struct item from_keydir(struct eval *eval, struct slice key)
                          .revision = info.revision,
                          .value = info.inline_value,
                          .has_value = info.is_inline,
+                         .is_packed = info.is_compressed,
                          .entry = entry};
 }
 
@@ -75,7 +78,11 @@ struct item eval_find(struct eval *eval, struct slice key)
             CHECK(item.exists);
             item.revision = 0; /* It has a newer one, not known before the entry has its index. */
         } else {
-            item = (struct item){.exists = true, .value = hit.value, .has_value = true};
+            item = (struct item){.exists = true,
+                                 .value = hit.value,
+                                 .has_value = true,
+                                 .is_packed = hit.is_packed,
+                                 .batch = hit.number};
         }
         item.expiry_ms = hit.expiry_ms;
     }
@@ -91,21 +98,107 @@ struct item eval_find(struct eval *eval, struct slice key)
     return item;
 }
 
+/* ---- values ------------------------------------------------------------------------------------------ */
+
+/* False in any case: what a command does that did not get a value. */
+static bool no_value(struct eval *eval, enum err err)
+{
+    if (err == ERR_AGAIN) {
+        eval->waits = true;
+    } else if (err == ERR_TOO_BIG) {
+        eval_error(eval,
+                   "TOOBIG the reply would be longer than output-limit: ask for less at once");
+    } else {
+        eval->damaged = true;
+        eval_error(eval, "ERR the value could not be read from the disk of this node: it is "
+                         "damaged; see the node's log");
+    }
+    return false;
+}
+
+/* From the disk, or in slices, while the session waits. */
+static enum err fetch(struct eval *eval, const struct keydir_entry *entry, struct slice *value)
+{
+    struct shard *shard = eval->shard;
+    return fetch_value(&shard->fetches, &eval->session->fetch, shard->store, entry,
+                       shard->config->output_limit_size, value);
+}
+
+/* The value of @entry; @stored is it as stored, if it is here. */
+static enum err entry_value(struct eval *eval, const struct keydir_entry *entry, bool is_packed,
+                            const struct slice *stored, struct slice *value)
+{
+    struct shard *shard = eval->shard;
+    enum err err = OK;
+    if (stored != NULL) {
+        *value = *stored;
+    } else if (fetch_has(&shard->fetches, eval->session->fetch, entry, value)) {
+        return OK;
+    } else {
+        err = store_value_now(shard->store, entry, value);
+        if (err == ERR_AGAIN) return fetch(eval, entry, value);
+    }
+    if (err != OK || !is_packed) return err;
+    if (compress_raw_size(*value) > FETCH_UNPACK_NOW_MAX) return fetch(eval, entry, value);
+    shard->unpacked.size = 0;
+    err = compress_unpack(*value, &shard->unpacked);
+    *value = buf_slice(&shard->unpacked);
+    return err;
+}
+
+bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struct slice *value)
+{
+    const struct keydir_info info = keydir_info(entry);
+    const enum err err = entry_value(eval, entry, info.is_compressed,
+                                     info.is_inline ? &info.inline_value : NULL, value);
+    return err == OK ? true : no_value(eval, err);
+}
+
 bool eval_value(struct eval *eval, struct item *item, struct slice *value)
 {
     CHECK(item->exists);
-    if (!item->has_value) {
-        const enum err err = store_value(eval->shard->store, item->entry, &item->value);
-        if (err != OK) {
-            eval->damaged = true;
-            eval_error(eval, "ERR the value could not be read from the disk of this node: it is "
-                             "damaged; see the "
-                             "node's log");
-            return false;
-        }
-        item->has_value = true;
+    const bool is_large = item->has_value && item->is_packed &&
+                          compress_raw_size(item->value) > FETCH_UNPACK_NOW_MAX;
+    if (is_large && item->batch != 0) {
+        /* Once its entry is applied it can be fetched by its place. */
+        eval->session->applied_batch = item->batch;
+        return no_value(eval, ERR_AGAIN);
     }
-    *value = item->value;
+    if (item->has_value && !item->is_packed) {
+        *value = item->value;
+        return true;
+    }
+    const enum err err = entry_value(eval, item->entry, item->is_packed,
+                                     item->has_value ? &item->value : NULL, value);
+    if (err != OK) return no_value(eval, err);
+    item->value = *value;
+    item->has_value = true;
+    item->is_packed = false;
+    return true;
+}
+
+bool eval_wants_more(const struct eval *eval)
+{
+    return !eval->waits || !fetch_is_full(eval->session->fetch);
+}
+
+bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size)
+{
+    struct slice value = item->value;
+    CHECK(item->exists);
+    enum err err = OK;
+    if (!item->has_value && !item->is_packed) {
+        *size = keydir_info(item->entry).value_size;
+        return true;
+    }
+    if (!item->has_value) err = store_value_now(eval->shard->store, item->entry, &value);
+    if (err == OK) {
+        *size = item->is_packed ? compress_raw_size(value) : value.size;
+        return true;
+    }
+    if (err != ERR_AGAIN) return no_value(eval, err);
+    if (!eval_value(eval, item, &value)) return false;
+    *size = value.size;
     return true;
 }
 
@@ -127,19 +220,43 @@ static void add(struct eval *eval, const struct effect *effect)
 {
     CHECK(!eval->is_local);
     CHECK((eval->command->flags & CMD_WRITE) != 0);
+    CHECK(!eval->waits);
     batches_add(&eval->shard->batches, effect);
     saw(eval, eval->shard->batches.open->number);
     eval->wrote = true;
 }
 
+/* What is stored of @value: decided here, once for all nodes. */
+static struct slice pack(struct eval *eval, struct slice value, uint8_t *flags)
+{
+    struct shard *shard = eval->shard;
+    const uint64_t above = shard->config->compress_above_size;
+    struct slice packed = {0};
+    shard->value_raw_size += value.size;
+    if (above == 0 || value.size <= above) return value;
+    if (!prepare_find(eval->session->prepare, eval->args, value, &packed)) {
+        /* A large value that is not an argument was put together in this turn: that is enough work for it. */
+        if (value.size > PREPARE_ABOVE) return value;
+        shard->packed.size = 0;
+        shard->pack_left -= value.size < shard->pack_left ? value.size : shard->pack_left;
+        if (compress_pack(value, &shard->packed)) packed = buf_slice(&shard->packed);
+    }
+    if (packed.size == 0) return value;
+    *flags |= EFFECT_FLAG_LZ4;
+    shard->packed_count++;
+    return packed;
+}
+
 void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
               const struct item *before)
 {
-    add(eval, &(struct effect){.kind = EFFECT_PUT,
-                               .expiry_ms = expiry_ms,
-                               .previous_revision = before->revision,
-                               .key = key,
-                               .value = value});
+    struct effect effect = {.kind = EFFECT_PUT,
+                            .expiry_ms = expiry_ms,
+                            .previous_revision = before->revision,
+                            .key = key};
+    effect.value = pack(eval, value, &effect.flags);
+    eval->shard->value_stored_size += effect.value.size;
+    add(eval, &effect);
 }
 
 void eval_delete(struct eval *eval, struct slice key, const struct item *before)

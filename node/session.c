@@ -1,5 +1,7 @@
 #include "node/session.h"
 
+#include "node/fetch.h"
+#include "node/prepare.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
@@ -30,6 +32,8 @@ void session_destroy(struct session *session)
     list_remove(&session->dirty);
     list_remove(&session->waiting);
     resp_parser_close(&session->parser);
+    fetch_end(session->fetch);
+    prepare_end(session->prepare);
     buf_close(&session->in);
     buf_close(&session->out);
     buf_close(&session->forwarded);
@@ -186,6 +190,10 @@ void session_drop_forward(struct session *session)
 
 void session_consume(struct session *session, uint64_t size)
 {
+    fetch_end(session->fetch);
+    prepare_end(session->prepare);
+    session->fetch = NULL;
+    session->prepare = NULL;
     session->in_start += size;
     CHECK(session->in_start <= session->in.size);
     if (session->in_start == session->in.size) {

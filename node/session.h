@@ -82,7 +82,9 @@ struct session {
     uint32_t wait_count;
     uint64_t
         applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
-    uint64_t parked_ms; /* Since when the head command waits for a leader; 0: not. */
+    struct fetch *fetch;     /* Values that the head command needs (node/fetch.h); NULL: none. */
+    struct prepare *prepare; /* Its own values, being packed (node/prepare.h); NULL: none. */
+    uint64_t parked_ms;      /* Since when the head command waits for a leader; 0: not. */
 
     /* Forwarding, the origin's side. */
     struct buf forwarded;             /* Bytes of the requests not answered yet, in order, */
@@ -153,7 +155,7 @@ void session_add_forward(struct session *session, struct slice request, bool is_
                          enum session_answer answer);
 struct session_forward *session_first_forward(struct session *session);
 void session_drop_forward(struct session *session); /* the first */
-/* Consumes @size bytes of input. */
+/* Consumes @size bytes of input: the head command, whose values are not needed any more. */
 void session_consume(struct session *session, uint64_t size);
 /* The host took @size more bytes of what is released. */
 void session_sent(struct session *session, uint64_t size);

@@ -7,6 +7,7 @@
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
 
+#define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
 #define SWEEP_INTERVAL_MS 100u
 #define SWEEP_EFFECTS_MAX 1000u
 #define FULL_RETRY_MS 5000u /* between attempts to hand over because of a full disk */
@@ -78,6 +79,7 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
         }
     }
     batches_init(&shard->batches);
+    fetches_init(&shard->fetches);
     shard->leaderless_ms = now_ms;
     return replica_start(shard, now_ms, message);
 }
@@ -86,7 +88,12 @@ void shard_close(struct shard *shard)
 {
     if (shard->replica != NULL) replica_destroy(shard->replica);
     if (shard->store != NULL) store_close(shard->store);
-    if (shard->batches.open != NULL) batches_close(&shard->batches);
+    if (shard->batches.open != NULL) {
+        batches_close(&shard->batches);
+        fetches_close(&shard->fetches);
+    }
+    buf_close(&shard->packed);
+    buf_close(&shard->unpacked);
     shard->replica = NULL;
     shard->store = NULL;
 }
@@ -100,6 +107,7 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     shard->replica = NULL;
     store_close(shard->store);
     shard->store = NULL;
+    fetches_void(&shard->fetches);
     enum err err = store_start(shard, message);
     if (err != OK) return err;
     message[0] = 0;
@@ -171,6 +179,9 @@ enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, cha
     if (err != OK) return err;
     follow_role(shard, now_ms, wall_ms);
     if (!shard->lost) (void)batches_retire(&shard->batches, store_applied_index(shard->store));
+    shard->pack_left = PACK_TURN_SIZE;
+    shard->prepare_left = PREPARE_SLICE_SIZE;
+    fetches_turn(&shard->fetches);
     return OK;
 }
 
@@ -183,7 +194,7 @@ bool shard_ready(const struct shard *shard)
 bool shard_is_full(const struct shard *shard)
 {
     const struct batches *batches = &shard->batches;
-    if (batches_open_size(batches) >= BATCH_SIZE_SOFT) return true;
+    if (batches_open_size(batches) >= BATCH_SIZE_SOFT || shard->pack_left == 0) return true;
     if (batches->open->effect_count >= BATCH_EFFECTS_SOFT) return true;
     return batches->flying_size + batches_open_size(batches) >= shard->config->max_inflight_size;
 }
@@ -235,17 +246,22 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
                     const struct slice *args, uint32_t count)
 {
     struct batches *batches = &shard->batches;
-    if ((command->flags & CMD_APPLIED) != 0) {
-        if (session->applied_batch == 0) {
-            session->applied_batch = batches->open->number - (batches_open_empty(batches) ? 1 : 0);
-        }
-        if (batches->retired_number < session->applied_batch) return false;
-        session->applied_batch = 0;
+    /* A command that comes back with its values has waited for this already. */
+    if ((command->flags & CMD_APPLIED) != 0 && session->applied_batch == 0 &&
+        session->fetch == NULL) {
+        session->applied_batch = batches->open->number - (batches_open_empty(batches) ? 1 : 0);
     }
+    if (batches->retired_number < session->applied_batch) return false;
+    session->applied_batch = 0;
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_applied = (command->flags & CMD_APPLIED) != 0;
     const uint64_t begin = session->out.size;
     if (keys_fit(&eval) && disk_has_room(&eval)) command->function(&eval);
+    if (eval.waits) {
+        CHECK(!eval.wrote);
+        session->out.size = begin;
+        return false;
+    }
     if (session_is_proxy(session) && session->out.size - begin > FORWARD_REPLY_SIZE_MAX) {
         CHECK(!eval.wrote); /* What a write answers is at most one value. */
         session->out.size = begin;
@@ -263,14 +279,20 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     return true;
 }
 
-void shard_evaluate_local(struct shard *shard, struct session *session,
+bool shard_evaluate_local(struct shard *shard, struct session *session,
                           const struct command *command, const struct slice *args, uint32_t count)
 {
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_local = true;
+    const uint64_t begin = session->out.size;
     if (keys_fit(&eval)) command->function(&eval);
+    if (eval.waits) {
+        session->out.size = begin;
+        return false;
+    }
     shard->read_count++;
     session_add_wait(session, (struct session_wait){0});
+    return true;
 }
 
 void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms)

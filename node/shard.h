@@ -11,6 +11,8 @@
 #include "node/batch.h"
 #include "node/command.h"
 #include "node/config.h"
+#include "node/fetch.h"
+#include "node/prepare.h"
 #include "raft/peer.h"
 #include "raft/replica.h"
 #include "storage/disk.h"
@@ -26,6 +28,11 @@ struct shard {
     struct store *store; /* NULL while being opened again */
     struct replica *replica;
     struct batches batches;
+    struct fetches fetches;
+    struct buf packed;     /* The value that was packed last, */
+    struct buf unpacked;   /* and the one that was unpacked last. */
+    uint64_t pack_left;    /* Bytes of values that may still be packed in this turn, */
+    uint64_t prepare_left; /* and of those that sessions prepare. */
 
     bool was_ready; /* Evaluated commands in term. */
     uint64_t term;
@@ -43,6 +50,8 @@ struct shard {
     uint64_t retired_seen; /* What sessions were last released for. */
     uint64_t confirmed_seen;
 
+    uint64_t value_raw_size, value_stored_size,
+        packed_count; /* Of values put by this node as leader. */
     uint64_t expired_count, write_count, read_count, uncertain_count, batch_count, effect_count;
 };
 
@@ -58,11 +67,12 @@ enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, cha
 bool shard_ready(const struct shard *shard);
 /* The open batch or what is in flight is at its limit: no more writes this turn. */
 bool shard_is_full(const struct shard *shard);
-/* Evaluates one request for @session: its reply and wait are added. False: not now (see session.applied_batch). */
+/* Evaluates one request for @session: its reply and wait are added. False: not now (see session.applied_batch
+ * and session.fetch). */
 bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,
                     const struct slice *args, uint32_t count);
-/* The same for a read of this node's own state, whoever leads: no wait, possibly old. */
-void shard_evaluate_local(struct shard *shard, struct session *session,
+/* The same for a read of this node's own state, whoever leads: it waits for values only, possibly old. */
+bool shard_evaluate_local(struct shard *shard, struct session *session,
                           const struct command *command, const struct slice *args, uint32_t count);
 /* Asks to hand leadership over (to @target, 0: any) as soon as nothing is in flight; evaluation stops until then. */
 void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms);

@@ -74,6 +74,20 @@ static void metrics_state(struct core *core, struct buf *body)
            core->shard.batches.flying_size);
 }
 
+static void metrics_values(const struct shard *shard, struct buf *body)
+{
+    metric(body, "value_bytes_raw_total", "counter", "Bytes of the values set through this node.",
+           shard->value_raw_size);
+    metric(body, "value_bytes_stored_total", "counter",
+           "What of them is stored: less when they are compressed.", shard->value_stored_size);
+    metric(body, "values_compressed_total", "counter", "Values that were compressed.",
+           shard->packed_count);
+    metric(body, "value_reads_background_total", "counter",
+           "Values read from the disk while their client waited.", shard->fetches.count);
+    metric(body, "value_fetch_bytes", "gauge", "Bytes of values that clients wait for.",
+           shard->fetches.size);
+}
+
 static void metrics_counters(struct core *core, struct buf *body)
 {
     const struct core_stats *stats = &core->stats;
@@ -166,6 +180,7 @@ int status_http(struct core *core, const char *path, struct buf *body, const cha
         *type = "text/plain; version=0.0.4; charset=utf-8";
         metrics_state(core, body);
         metrics_counters(core, body);
+        metrics_values(&core->shard, body);
         return 200;
     }
     status_of(core, &status);

@@ -156,6 +156,7 @@ static void configure(struct sim *sim, struct sim_node *node)
     config->park_ms = 800;
     config->drain_ms = 200;
     config->max_value_size = 16 * 1024;
+    config->compress_above_size = 100;
     config->segment_size = 64 * 1024;
     config->retention_size = 64 * 1024;
     config->log_level = CONFIG_INFO;
@@ -468,6 +469,7 @@ struct sim *sim_create(const struct sim_options *options)
         sim_disk_init(&node->disk, sim_below(sim, ~0ull));
         node->disk.latency_min = 50;
         node->disk.latency_max = 1500;
+        node->disk.cold_percent = 30;
         configure(sim, node);
         /* No promise may rest on clocks that run alike. */
         if (sim_chance(sim, 500)) node->mono_drift_ppm = (int64_t)sim_below(sim, 500001) - 250000;

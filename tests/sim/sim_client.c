@@ -8,6 +8,7 @@
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
+#include "storage/compress.h"
 #include "tests/sim/sim.h"
 
 #define NONE UINT32_MAX
@@ -586,7 +587,14 @@ void sim_client_effect(struct sim *sim, const struct effect *effect)
     struct sim_clients *clients = &sim->clients;
     const char *letter = strchr(letters, (char)effect->key.data[0]);
     if (effect->kind != EFFECT_PUT || letter == NULL) return;
-    const uint64_t id = id_written((enum sim_key_kind)(letter - letters), effect->value);
+    struct buf raw = {0};
+    struct slice value = effect->value;
+    if ((effect->flags & EFFECT_FLAG_LZ4) != 0) {
+        CHECK(compress_unpack(value, &raw) == OK);
+        value = buf_slice(&raw);
+    }
+    const uint64_t id = id_written((enum sim_key_kind)(letter - letters), value);
+    buf_close(&raw);
     if (id == 0 || id >= clients->next_value) return;
     if (id >= clients->written_capacity) {
         const uint64_t capacity = id * 2 + 256;
