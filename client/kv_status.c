@@ -14,7 +14,7 @@ struct node_texts {
     char client[KV_ADDRESS_SIZE];
     char role[16];
     char version[40];
-    char health[128];
+    char health[512];
 };
 
 struct kv_overview {

@@ -18,6 +18,7 @@ enum kind {
     KIND_MS,
     KIND_COUNT,
     KIND_SIZE,
+    KIND_FLAG,
     KIND_READS,
     KIND_LOG_LEVEL,
     KIND_LOG_FORMAT,
@@ -94,6 +95,14 @@ static const struct row rows[] = {
         "sealed log kept readable for lagging nodes", "0 to 1024gb", 0, 1024ull * 1024 * MIB),
     ROW(segment_size, KIND_SIZE, "segment-size", "32mb", "size of one file of the log",
         "64kb to 1gb, in steps of 4kb", 64ull * KIB, 1024ull * MIB),
+    ROW(scrub_rate, KIND_SIZE, "scrub-rate", "5mb",
+        "bytes of sealed files that are read and verified each second; 0: none", "0 to 1gb", 0,
+        1024ull * MIB),
+    ROW(check_interval_ms, KIND_MS, "check-interval", "60000",
+        "milliseconds between comparisons of the nodes' states; 0: none", "0 to 86400000", 0,
+        86400000),
+    ROW(keep_damaged, KIND_FLAG, "keep-damaged", "no",
+        "keep what was set aside after the state was restored from the others", "yes or no", 0, 0),
     ROW(idle_timeout_ms, KIND_MS, "idle-timeout", "0",
         "milliseconds until a client that neither asks nor waits is closed; 0: never",
         "0 to 86400000", 0, 86400000),
@@ -107,6 +116,7 @@ static const struct row rows[] = {
 };
 #define ROW_COUNT ((uint32_t)(sizeof rows / sizeof rows[0]))
 
+static const char *const flag_words[] = {"no", "yes", NULL};
 static const char *const reads_words[] = {"quorum", "local", NULL};
 static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
@@ -326,6 +336,10 @@ static bool set_value(struct config *config, const struct row *row, struct slice
     case KIND_MS:
     case KIND_COUNT:
     case KIND_SIZE: return set_number(row, field, text);
+    case KIND_FLAG:
+        if (!find_word(flag_words, text, &at)) return false;
+        *(bool *)field = at == 1;
+        return true;
     case KIND_READS:
         if (!find_word(reads_words, text, &at)) return false;
         config->reads = (enum config_reads)at;
@@ -645,6 +659,7 @@ void config_get(const struct config *config, const char *option, struct buf *out
     case KIND_MS:
     case KIND_COUNT: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field); return;
     case KIND_SIZE: get_size(out, *(const uint64_t *)field); return;
+    case KIND_FLAG: buf_text(out, flag_words[*(const bool *)field ? 1 : 0]); return;
     case KIND_READS: buf_text(out, reads_words[config->reads]); return;
     case KIND_LOG_LEVEL: buf_text(out, level_words[config->log_level]); return;
     case KIND_LOG_FORMAT: buf_text(out, format_words[config->log_json ? 1 : 0]); return;

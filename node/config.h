@@ -61,6 +61,9 @@ struct config {
     uint64_t
         handshake_timeout_ms; /* handshake-timeout: for a peer's HELLO, and the rest of a begun command */
     enum config_log_level log_level;
+    uint64_t scrub_rate;
+    uint64_t check_interval_ms;
+    bool keep_damaged;
     bool log_json;
 };
 

@@ -205,6 +205,8 @@ bool core_serving(const struct core *core, char *reason)
     const char *text = "";
     if (core->failed != 0 || shard->replica == NULL) {
         text = "not started";
+    } else if (recovery_quarantined(&shard->recovery)) {
+        text = "quarantined: it recovers what it lost";
     } else if (replica_installing(shard->replica)) {
         text = "installing a snapshot";
     } else if (core->stage != CORE_RUNNING) {
@@ -429,6 +431,11 @@ int core_http(struct core *core, const char *path, struct buf *body, const char 
 int core_failed(const struct core *core)
 {
     return core->failed;
+}
+
+bool core_quarantined(const struct core *core)
+{
+    return recovery_quarantined(&core->shard.recovery);
 }
 
 struct store *core_store(struct core *core)

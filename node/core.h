@@ -86,6 +86,8 @@ struct store *core_store(struct core *core);     /* NULL before start and while 
 struct replica *core_replica(struct core *core); /* likewise */
 /* True while linearizable commands are served here or by a leader we can reach; else @reason (64 bytes). */
 bool core_serving(const struct core *core, char *reason);
+/* This node has lost something and recovers it from the others. */
+bool core_quarantined(const struct core *core);
 /* Answers GET @path of the HTTP port: appends the body, names its type, returns the status. */
 int core_http(struct core *core, const char *path, struct buf *body, const char **type);
 void core_check(const struct core *core);

@@ -310,7 +310,8 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
     const bool local_read = core->config->reads == CONFIG_READS_LOCAL &&
                             (command->flags & CMD_READ) != 0 && !session_is_proxy(session) &&
-                            !replica_installing(shard->replica);
+                            !replica_installing(shard->replica) &&
+                            !recovery_quarantined(&shard->recovery);
     if (local_read && !shard_ready(shard)) {
         if (session->forward_count > 0) return DISPATCH_LATER;
         const bool is_done = shard_evaluate_local(shard, session, command, args, count);

@@ -28,13 +28,15 @@ static enum err replica_start(struct shard *shard, uint64_t now_ms, char *messag
         .heartbeat_ms = config->heartbeat_ms,
         .random_seed = (uint32_t)next_random(shard),
         .guards = GUARD_ALL,
+        .has_lost = recovery_quarantined(&shard->recovery),
+        .is_pair = shard->member_count == 2,
         .shard = 0,
     };
     return replica_create(&replica_config, shard->store, shard->peers, now_ms, &shard->replica,
                           message);
 }
 
-static enum err store_start(struct shard *shard, char *message)
+enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char *message)
 {
     const struct config *config = shard->config;
     const struct store_config store_config = {
@@ -49,6 +51,7 @@ static enum err store_start(struct shard *shard, char *message)
         .retention_size = config->retention_size,
         .tail_size = config->segment_size * 2,
         .reserve_size = config->segment_size * 2,
+        .fault = fault,
     };
     return store_open(&store_config, &shard->store, message, 512);
 }
@@ -56,9 +59,12 @@ static enum err store_start(struct shard *shard, char *message)
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
                     bool is_begun, uint64_t now_ms, char *message)
 {
-    enum err err = store_start(shard, message);
+    shard->member_count = count;
+    enum err err = recovery_load(shard, message);
+    if (err == OK) err = recovery_open_store(shard, is_begun && count > 1, message);
     if (err != OK) return err;
-    if (is_begun && store_blank(shard->store)) {
+    const bool is_quarantined = recovery_quarantined(&shard->recovery);
+    if (is_begun && (is_quarantined ? store_term(shard->store) == 0 : store_blank(shard->store))) {
         (void)snprintf(message, 512,
                        "folder shard-0000: the log and the vote of this node are gone; nothing was "
                        "changed: put the "
@@ -67,7 +73,7 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
     }
     if (message[0] != 0) core_log(shard->core, CONFIG_WARN, "%s", message);
     message[0] = 0;
-    if (store_blank(shard->store) && count > 0) {
+    if (store_blank(shard->store) && count > 0 && !is_quarantined) {
         struct buf record = {0};
         replica_encode_bootstrap(members, count, 0, &record);
         err = store_bootstrap(shard->store, buf_slice(&record));
@@ -108,7 +114,7 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     store_close(shard->store);
     shard->store = NULL;
     fetches_void(&shard->fetches);
-    enum err err = store_start(shard, message);
+    enum err err = recovery_open_store(shard, shard->member_count > 1, message);
     if (err != OK) return err;
     message[0] = 0;
     err = replica_start(shard, now_ms, message);
@@ -385,6 +391,7 @@ enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
     }
     const enum err err = turn(shard, now_ms, message);
     if (err != OK) return err;
+    recovery_turn(shard, now_ms);
     if (shard->was_ready && !shard->lost && replica_ready(shard->replica) &&
         replica_term(shard->replica) == shard->term) {
         (void)batches_retire(&shard->batches, store_applied_index(shard->store));
@@ -397,6 +404,8 @@ uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms)
     uint64_t deadline = replica_deadline(shard->replica);
     const uint64_t store = store_deadline(shard->store);
     if (store < deadline) deadline = store;
+    const uint64_t recovery = recovery_deadline(shard);
+    if (recovery < deadline) deadline = recovery;
     /* As in shard_end(): while leadership is being handed over nothing is swept. */
     if (shard_ready(shard) && keydir_expiring(store_keys(shard->store)) > 0) {
         const uint64_t first = keydir_expiry_first(store_keys(shard->store));

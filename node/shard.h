@@ -13,6 +13,7 @@
 #include "node/config.h"
 #include "node/fetch.h"
 #include "node/prepare.h"
+#include "node/recovery.h"
 #include "raft/peer.h"
 #include "raft/replica.h"
 #include "storage/disk.h"
@@ -25,7 +26,9 @@ struct shard {
     struct peers *peers;
     uint64_t storage_id; /* What the files of the log carry, see identity.h. */
     uint64_t random;     /* For the seeds of store and replica: grows with each use. */
-    struct store *store; /* NULL while being opened again */
+    struct recovery recovery;
+    uint32_t member_count; /* first members, ourselves included */
+    struct store *store;   /* NULL while being opened again */
     struct replica *replica;
     struct batches batches;
     struct fetches fetches;
@@ -59,6 +62,8 @@ struct shard {
  * promised would be forgotten (ERR_CORRUPT). */
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
                     bool is_begun, uint64_t now_ms, char *message);
+/* The store as it is on the disk, for recovery.c; @fault as in store_config. */
+enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char *message);
 void shard_close(struct shard *shard);
 
 /* The beginning of a turn: completions, timers, applying. Sets what changed; handles a reopened store. */

@@ -28,9 +28,11 @@ void status_of(struct core *core, struct status *status)
     };
     (void)snprintf(status->id, sizeof status->id, "%016" PRIx64, core->identity.node_id);
     const bool serving = core_serving(core, reason);
+    recovery_describe(&core->shard, status->health, sizeof status->health);
+    if (recovery_quarantined(&core->shard.recovery)) return;
     if (!serving) {
         (void)snprintf(status->health, sizeof status->health, "%s", reason);
-    } else {
+    } else if (status->health[0] == 0) {
         (void)snprintf(status->health, sizeof status->health, "%s",
                        store_nospace(store) ? "nospace" : "ok");
     }
@@ -67,6 +69,14 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "disk_bytes", "gauge", "Bytes of the data files.", stats.disk_size);
     metric(body, "disk_full", "gauge", "1 while writes are refused for want of space.",
            replica_nospace(replica));
+    const struct damage *damage = store_damage(store);
+    metric(body, "quarantined", "gauge", "1 while this node recovers what it had acknowledged.",
+           recovery_quarantined(&core->shard.recovery));
+    metric(body, "damaged_ranges", "gauge", "Ranges of files that cannot be read or verified.",
+           damage->count);
+    metric(body, "damage_found_total", "counter", "Damaged ranges found.", damage->found_count);
+    metric(body, "damage_repaired_total", "counter", "Damaged ranges repaired.",
+           damage->repaired_count);
     metric(body, "log_bytes_written_total", "counter", "Bytes written to segments.",
            stats.bytes_written);
     metric(body, "log_syncs_total", "counter", "Completed log syncs.", stats.syncs);

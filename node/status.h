@@ -11,7 +11,7 @@ struct status {
     const char *leader; /* name; empty when unknown */
     uint64_t term, committed, applied, last, keys, disk_size;
     const char *version;
-    char health[64]; /* ok, or the reason why not */
+    char health[400]; /* ok, or the reason why not */
     const char *client;
     const char *peer;
     const char *cluster;

@@ -179,7 +179,9 @@ enum err guard_message(const struct guard_view *view, uint64_t from, const struc
         /* W9: a second install while one is under way leaks its configuration and data (B17). */
         if (guard_on(view, 9) && view->is_installing) return ERR_AGAIN;
         return OK;
-    case WIRE_VOTE: return message->candidate == from ? OK : ERR_CORRUPT;
+    case WIRE_VOTE:
+        if (message->candidate != from) return ERR_CORRUPT;
+        return guard_loss_elects(view) || view->is_pair ? OK : ERR_AGAIN;
     case WIRE_VOTE_RESULT:
         /* W20: the library reads whether it is in the pre-vote phase from a union that holds that
          * only while it is a candidate (B15). */
@@ -188,6 +190,7 @@ enum err guard_message(const struct guard_view *view, uint64_t from, const struc
     case WIRE_TIMEOUT_NOW:
         /* W12: it would make a sole voter leader without a new term (B1), see
          * guard_w12_new_term. */
+        if (!guard_loss_elects(view)) return ERR_AGAIN;
         return guard_on(view, 12) && view->is_sole_voter ? ERR_AGAIN : OK;
     default: return OK;
     }
@@ -296,6 +299,14 @@ bool guard_w16_disrupts(const struct guard_view *view, uint64_t silent_ms, uint6
 {
     if (!guard_on(view, 16) || view->is_leader || view->is_candidate) return false;
     return silent_ms >= election_ms;
+}
+
+/* A replica that acknowledged entries and then lost them would help to elect a leader that does not have
+ * them either, and so undo what is committed. What it acknowledges now is true, so it may follow. Of two
+ * voters the other one holds everything that was ever committed: it may be voted for. */
+bool guard_loss_elects(const struct guard_view *view)
+{
+    return !guard_on(view, GUARD_LOSS) || !view->has_lost;
 }
 
 /* W13: a server that was made a voter but does not know it yet would never vote, and the cluster

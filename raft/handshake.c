@@ -8,13 +8,22 @@ struct wire_frame handshake_frame(const struct peers *peers, uint64_t to, uint8_
 {
     return (struct wire_frame){
         .type = type,
-        .flags = peers->self_nospace ? WIRE_FLAG_NOSPACE : 0,
+        .flags = (uint8_t)((peers->self_nospace ? WIRE_FLAG_NOSPACE : 0) |
+                           (peers->self_recovering ? WIRE_FLAG_RECOVERING : 0) |
+                           (peers->self_damaged ? WIRE_FLAG_DAMAGED : 0)),
         .shard = 0,
         .cluster_id = peers->cluster_id,
         .from = peers->self.node_id,
         .to = to,
         .incarnation = peers->self.incarnation,
     };
+}
+
+void handshake_flags(struct peer *peer, uint8_t flags)
+{
+    peer->nospace = (flags & WIRE_FLAG_NOSPACE) != 0;
+    peer->recovering = (flags & WIRE_FLAG_RECOVERING) != 0;
+    peer->damaged = (flags & WIRE_FLAG_DAMAGED) != 0;
 }
 
 void handshake_write(const struct peers *peers, uint64_t to, uint8_t type, struct buf *out)
@@ -108,6 +117,7 @@ enum err handshake_read(struct peers *peers, const struct wire_frame *frame, cha
     }
     peer->identity = identity;
     peer->is_known = true;
+    handshake_flags(peer, frame->flags);
     return OK;
 }
 

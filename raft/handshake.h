@@ -15,6 +15,8 @@
 
 /* A frame of @type from ourselves to node @to, without a body. */
 struct wire_frame handshake_frame(const struct peers *peers, uint64_t to, uint8_t type);
+/* Takes over what the flags of a frame say about its sender. */
+void handshake_flags(struct peer *peer, uint8_t flags);
 /* Appends our HELLO or WELCOME to @out. */
 void handshake_write(const struct peers *peers, uint64_t to, uint8_t type, struct buf *out);
 /* Checks a HELLO or WELCOME and takes over what it says about its sender.

@@ -107,7 +107,7 @@ enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
             return refuse(peers, link, link->from, ERR_FOREIGN, message);
         }
         peer->heard_ms = now_ms;
-        peer->nospace = (frame->flags & WIRE_FLAG_NOSPACE) != 0;
+        handshake_flags(peer, frame->flags);
         peer->received_count++;
         if (frame->type != WIRE_FRAGMENT) return OK;
         err = fragment_take(link->parts, frame);

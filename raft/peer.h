@@ -37,7 +37,9 @@ struct peer {
         identity; /* id, name, peer address from the membership; the rest from its HELLO or WELCOME */
     bool is_known;      /* it has introduced itself since our start */
     bool is_connected;  /* our outgoing connection is up and welcomed */
-    bool nospace;       /* as its last frame said */
+    bool nospace;       /* as its last frame said, likewise: */
+    bool recovering;    /* it has lost entries that it may have acknowledged */
+    bool damaged;       /* it cannot read parts of its files */
     uint64_t heard_ms;  /* monotonic time of its last valid frame; 0 never */
     struct buf in;      /* bytes from the acceptor of our outgoing connection, incomplete frame */
     struct buf out;     /* frames not yet taken by the socket */
@@ -55,7 +57,9 @@ struct peers {
     struct peer_identity self;
     uint64_t cluster_id;
     uint64_t token_hash;
-    bool self_nospace; /* goes into the flags of every frame */
+    bool self_nospace; /* goes into the flags of every frame, and so do */
+    bool self_recovering;
+    bool self_damaged;
     struct peer list[PEERS_MAX];
     uint32_t count;
 };

@@ -21,6 +21,7 @@ enum err replica_create(const struct replica_config *config, struct store *store
     created->peers = peers;
     created->now_ms = now_ms;
     created->fired_ms = now_ms;
+    created->start_ms = now_ms;
     created->committed = store_applied_index(store);
     replica_drop_bigs(created); /* of the one before, which may have led */
     const enum err err = replica_start(created, message);
@@ -118,6 +119,19 @@ enum err replica_submit_change(struct replica *replica,
 
 /* ---- leadership transfer ------------------------------------------------------------------------- */
 
+/* Is there a voter beside us that could lead and reads all its files? */
+static bool has_sound_voter(const struct replica *replica,
+                            const struct guard_configuration *members)
+{
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct guard_member *member = &members->members[i];
+        if (member->role != GUARD_VOTER || member->id == replica->config.id) continue;
+        const struct peer *peer = peers_find(replica->peers, member->id);
+        if (peer != NULL && peer->is_connected && !peer->recovering && !peer->damaged) return true;
+    }
+    return false;
+}
+
 enum err replica_transfer(struct replica *replica, uint64_t id, uint64_t now_ms)
 {
     struct guard_configuration members;
@@ -131,6 +145,10 @@ enum err replica_transfer(struct replica *replica, uint64_t id, uint64_t now_ms)
         const struct guard_member *member = &members.members[i];
         if (member->role != GUARD_VOTER || member->id == replica->config.id) continue;
         if (id != 0 && member->id != id) continue;
+        const struct peer *peer = peers_find(replica->peers, member->id);
+        if (peer != NULL && peer->recovering) continue;
+        if (peer != NULL && peer->damaged && id == 0 && has_sound_voter(replica, &members))
+            continue;
         const uint64_t match = replica_match(replica, member->id);
         if (target != 0 && match <= best) continue;
         target = member->id;
@@ -419,6 +437,21 @@ uint64_t replica_match(const struct replica *replica, uint64_t id)
     if (id == replica->config.id) return store_persisted_index(replica->store);
     if (raft_match_index(&replica->raft, id, &match) != 0) return 0;
     return match;
+}
+
+void replica_recovered(struct replica *replica)
+{
+    replica->config.has_lost = false;
+}
+
+bool replica_has_regressed(const struct replica *replica)
+{
+    return is_leader(replica) && replica->regressed_term == raft_current_term(&replica->raft);
+}
+
+void replica_restart(struct replica *replica)
+{
+    if (replica->ended == OK) replica->ended = ERR_AGAIN;
 }
 
 uint64_t replica_read_request(struct replica *replica)

@@ -27,6 +27,9 @@ struct replica_config {
     uint64_t election_timeout_ms; /* at least twice the heartbeat: CHECK */
     uint64_t heartbeat_ms;
     uint32_t random_seed;
+    bool
+        has_lost; /* entries that it may have acknowledged: it elects nobody until replica_recovered() */
+    bool is_pair;    /* the group has two voters */
     uint32_t guards; /* GUARD_ALL; a test switches one bit (1u << n for Wn) off to see the fault */
     uint16_t shard;
 };
@@ -101,6 +104,14 @@ uint64_t replica_match(const struct replica *replica,
  * change of leadership or term voids all waiting numbers: compare the term. */
 uint64_t replica_read_request(struct replica *replica);
 uint64_t replica_read_confirmed(const struct replica *replica);
+
+/* What was lost is here again, see replica_config.has_lost. */
+void replica_recovered(struct replica *replica);
+/* Leader: a voter holds less than it acknowledged, so that the library ignores what it says. Only another term
+ * brings it back in: hand leadership over, or start this replica again with replica_restart(). */
+bool replica_has_regressed(const struct replica *replica);
+/* replica_turn() will ask for a new start from the disk. */
+void replica_restart(struct replica *replica);
 
 /* Hands leadership to @id (0: the voter that is furthest). Proposals are refused with ERR_NOT_LEADER while
  * replica_transferring(). The caller watches role and gives up by itself after an election timeout.

@@ -188,6 +188,10 @@ static enum err receive_append_result(struct replica *replica, uint64_t from, co
     if (!is_ours || message->rejected == 0 || raft_match_index(&replica->raft, from, &match) != 0) {
         return step_append_result(replica, from, address, message);
     }
+    const struct peer *peer = peers_find(replica->peers, from);
+    if (peer != NULL && peer->recovering && message->last_index < match) {
+        replica->regressed_term = view.term;
+    }
     if (guard_held_counts(&view, match, message)) {
         struct message held = *message;
         held.rejected = 0;

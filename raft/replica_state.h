@@ -36,6 +36,9 @@
 
 STATIC_CHECK(UNCOMMITTED_ENTRIES_MAX + 2 <= REPLICA_RING_COUNT, "the ring holds what is proposed");
 
+/* Election timeouts that a node with damaged files lets pass before it stands for election itself. */
+#define REPLICA_RELUCTANT_FACTOR 5u
+
 /* What an event was made of, for the update that comes back. */
 struct replica_source {
     const struct message *message;     /* received, or NULL */
@@ -97,6 +100,8 @@ struct replica {
     uint64_t told_term;
     uint64_t told_held;
     bool barrier_wanted;
+    uint64_t regressed_term; /* leader of this term: a voter holds less than it acknowledged */
+    uint64_t start_ms;
 
     bool is_writing;         /* a group write is under way, */
     uint64_t writing_ms;     /* for so long, */

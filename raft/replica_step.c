@@ -16,6 +16,8 @@ struct guard_view replica_view(const struct replica *replica)
         .is_candidate = raft->state == RAFT_CANDIDATE,
         .is_installing = replica->is_installing,
         .is_sole_voter = replica->is_sole_voter,
+        .has_lost = replica->config.has_lost,
+        .is_pair = replica->config.is_pair,
     };
 }
 
@@ -379,6 +381,15 @@ void replica_report_persisted(struct replica *replica)
     replica_settle(replica);
 }
 
+/* A node that cannot read all of its values leaves it to the others to stand for election, for a while. */
+static bool is_reluctant(const struct replica *replica)
+{
+    const uint64_t wait_ms = REPLICA_RELUCTANT_FACTOR * replica->config.election_timeout_ms;
+    const uint64_t since_ms = replica->has_contact ? replica->contact_ms : replica->start_ms;
+    return replica->peers->self_damaged && replica->raft.state == RAFT_FOLLOWER &&
+           !replica->is_sole_voter && replica->now_ms - since_ms < wait_ms;
+}
+
 void replica_fire_timer(struct replica *replica)
 {
     struct raft *raft = &replica->raft;
@@ -388,6 +399,10 @@ void replica_fire_timer(struct replica *replica)
     replica->fired_ms = replica->now_ms;
     if (replica_is_stalled(replica) && !view.is_leader) {
         /* P7: who cannot write would win an election and then serve nobody. */
+        replica->timer_ms = replica->now_ms + replica->config.heartbeat_ms;
+        return;
+    }
+    if (!view.is_leader && (!guard_loss_elects(&view) || is_reluctant(replica))) {
         replica->timer_ms = replica->now_ms + replica->config.heartbeat_ms;
         return;
     }

@@ -80,6 +80,7 @@ struct sim_counts {
         cuts, seals;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
+    uint64_t quarantines;
     uint64_t torn_writes, lost_sectors, turned_away, expired;
 };
 

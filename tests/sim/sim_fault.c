@@ -221,6 +221,10 @@ static void choose_file(struct sim *sim, const struct sim_disk *disk, bool newes
 static void rot_one(struct sim *sim)
 {
     struct sim_node *node = &sim->nodes[any_node(sim)];
+    /* What was acknowledged is only ever on a majority: one node at a time may lose it. */
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (sim_disk_exists(&sim->nodes[i].disk, "shard-0000/QUARANTINE")) return;
+    }
     struct buf name = {0};
     struct buf rotten = {0};
     sim_crash(sim, node->number, sim_chance(sim, 500));
@@ -242,7 +246,9 @@ static void rot_one(struct sim *sim)
         const uint64_t changes = node->disk.change_count;
         node->may_refuse = true;
         node->disk.capacity = UINT64_MAX; /* A refusal must be about the bit. */
-        if (!sim_start(sim, node->number)) {
+        if (sim_start(sim, node->number)) {
+            sim->counts.quarantines += core_quarantined(node->core) ? 1 : 0;
+        } else {
             sim->counts.refusals++;
             if (node->disk.change_count != changes) {
                 sim_fail(sim, "n%u refused to start and yet changed its disk", node->number + 1);

@@ -1,0 +1,241 @@
+#include "node/recovery.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "node/core_parts.h"
+#include "raft/replica.h"
+#include "storage/ballot.h"
+#include "storage/base/check.h"
+
+#define FOLDER "shard-0000"
+#define PRESENT_RETRY_MS 5000u
+
+static void announce(struct shard *shard)
+{
+    shard->peers->self_recovering = recovery_quarantined(&shard->recovery);
+}
+
+enum err recovery_load(struct shard *shard, char *message)
+{
+    struct recovery *recovery = &shard->recovery;
+    const enum err err = quarantine_load(&recovery->quarantine, shard->disk, FOLDER,
+                                         shard->storage_id, shard->peers->self.node_id,
+                                         shard->peers->self.incarnation, message);
+    announce(shard);
+    return err;
+}
+
+/* Without its vote a node could vote twice in one term, whatever else is restored. */
+static bool vote_is_sound(struct shard *shard)
+{
+    struct ballot_file ballot;
+    struct buf unheard = {0};
+    const enum err err = ballot_open(&ballot, shard->disk, FOLDER, shard->storage_id,
+                                     shard->peers->self.node_id, &unheard);
+    const bool is_sound = err == OK && ballot.ballot.term > 0;
+    if (err == OK) ballot_close(&ballot);
+    buf_close(&unheard);
+    return is_sound;
+}
+
+static enum err save(struct shard *shard)
+{
+    return quarantine_save(&shard->recovery.quarantine, shard->disk, FOLDER, shard->storage_id,
+                           shard->peers->self.node_id);
+}
+
+/* Sets everything but the vote aside; goes on where a crash interrupted it. */
+static enum err make_empty(struct shard *shard)
+{
+    struct quarantine *quarantine = &shard->recovery.quarantine;
+    enum err err = quarantine_empty(quarantine, shard->disk, FOLDER);
+    if (err != OK) return err;
+    quarantine->stage = QUARANTINE_RECOVERING;
+    return save(shard);
+}
+
+static enum err enter(struct shard *shard, const struct damage_fault *fault)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct quarantine *quarantine = &recovery->quarantine;
+    *quarantine = (struct quarantine){.stage = QUARANTINE_EMPTYING,
+                                      .incarnation = shard->peers->self.incarnation,
+                                      .since_ms = shard->core->wall_ms,
+                                      .fault = *fault};
+    recovery->is_lifted = false;
+    recovery->entered_count++;
+    enum err err = quarantine_choose(quarantine, shard->disk, FOLDER);
+    /* The file first: from here on no crash can make this node forget that it lost something. */
+    if (err == OK) err = save(shard);
+    if (err == OK) err = make_empty(shard);
+    announce(shard);
+    if (err != OK) return err;
+    core_log(shard->core, CONFIG_ERROR,
+             "QUARANTINE: %s: offset %" PRIu64
+             ": %s; this node neither votes nor serves until it has the state of the others; its "
+             "files were set aside in " FOLDER "/aside-%u",
+             fault->file, fault->offset, fault->what, quarantine->aside);
+    return OK;
+}
+
+enum err recovery_open_store(struct shard *shard, bool may_recover, char *message)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct damage_fault fault = {0};
+    enum err err = OK;
+    if (recovery->quarantine.stage == QUARANTINE_EMPTYING) err = make_empty(shard);
+    if (err == OK) err = shard_open_store(shard, &fault, message);
+    const bool is_loss = (err == ERR_CORRUPT || err == ERR_IO) &&
+                         (fault.kind == DAMAGE_STATE || fault.kind == DAMAGE_LOG);
+    if (!is_loss || !may_recover || !vote_is_sound(shard)) return err;
+    err = enter(shard, &fault);
+    if (err == OK) err = shard_open_store(shard, &fault, message);
+    return err;
+}
+
+/* ---- the end of a quarantine ------------------------------------------------------------------------- */
+
+static void lift(struct shard *shard)
+{
+    struct recovery *recovery = &shard->recovery;
+    recovery->is_lifted = true;
+    announce(shard);
+    replica_recovered(shard->replica);
+    core_log(shard->core, CONFIG_INFO,
+             "the quarantine is over: the state of the others is here up to index %" PRIu64,
+             store_applied_index(shard->store));
+}
+
+/* What was set aside is removed file by file, and the note about the loss last: a crash before repeats the end. */
+static void tidy(struct shard *shard)
+{
+    struct quarantine *quarantine = &shard->recovery.quarantine;
+    const uint32_t at_once = 1;
+    if (!shard->config->keep_damaged &&
+        !quarantine_discard(quarantine, shard->disk, FOLDER, at_once)) {
+        return;
+    }
+    const enum err err = quarantine_lift(quarantine, shard->disk, FOLDER);
+    if (err != OK) fatal(EXIT_DISK, FOLDER "/QUARANTINE: cannot be removed: %s", err_name(err));
+    shard->recovery.is_lifted = false;
+}
+
+static void advance_own(struct shard *shard)
+{
+    struct recovery *recovery = &shard->recovery;
+    if (recovery->is_lifted) {
+        tidy(shard);
+        return;
+    }
+    if (!recovery_quarantined(recovery) || replica_installing(shard->replica)) return;
+    const uint64_t known = store_present(shard->store, shard->peers->self.node_id);
+    if (known >= recovery->quarantine.incarnation) lift(shard);
+}
+
+/* ---- what a leader does for others ------------------------------------------------------------------- */
+
+static void propose_present(struct shard *shard, const struct peer *peer, uint64_t now_ms)
+{
+    struct buf record = {0};
+    uint64_t index = 0;
+    (void)buf_extend(&record, RECORD_HEADER_SIZE);
+    effect_encode_numbers(EFFECT_PRESENT, peer->identity.node_id, peer->identity.incarnation,
+                          &record);
+    const enum err err = replica_submit(shard->replica, &record, shard->clock_ms, now_ms, &index);
+    buf_close(&record);
+    if (err != OK) return; /* Again in a later turn. */
+    const uint64_t place = (uint64_t)(peer - shard->peers->list);
+    shard->recovery.present[place].term = replica_term(shard->replica);
+    shard->recovery.present[place].incarnation = peer->identity.incarnation;
+    shard->recovery.present[place].ms = now_ms;
+    core_log(shard->core, CONFIG_WARN,
+             "node %s has lost part of its state and recovers: entry %" PRIu64 " will end that",
+             peer->identity.name, index);
+}
+
+static void advance_others(struct shard *shard, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        const struct peer *peer = &shard->peers->list[i];
+        if (!peer->recovering || !peer->is_connected) continue;
+        const bool is_said = shard->recovery.present[i].term == replica_term(shard->replica) &&
+                             shard->recovery.present[i].incarnation == peer->identity.incarnation &&
+                             now_ms - shard->recovery.present[i].ms < PRESENT_RETRY_MS;
+        if (!is_said) propose_present(shard, peer, now_ms);
+    }
+}
+
+/* Is there somebody to hand leadership to? @sound: who has nothing to repair. */
+static bool has_heir(const struct shard *shard, bool sound)
+{
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        const struct peer *peer = &shard->peers->list[i];
+        if (peer->is_connected && !peer->recovering && !(sound && peer->damaged)) return true;
+    }
+    return false;
+}
+
+static bool any_recovers(const struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        if (shard->peers->list[i].recovering && shard->peers->list[i].is_connected) return true;
+    }
+    return false;
+}
+
+/* A leader that should not lead lets another one do it. */
+static void give_way(struct shard *shard, uint64_t now_ms)
+{
+    struct recovery *recovery = &shard->recovery;
+    const bool is_deaf = replica_has_regressed(shard->replica) && any_recovers(shard);
+    const bool is_damaged = shard->peers->self_damaged;
+    if (now_ms < recovery->handover_ms || (!is_deaf && !is_damaged)) return;
+    recovery->handover_ms = now_ms + 5 * shard->config->election_timeout_ms;
+    if (is_deaf && has_heir(shard, false)) {
+        core_log(shard->core, CONFIG_INFO,
+                 "leadership is handed over, so that a node that lost its state is heard again");
+        shard_want_transfer(shard, 0, now_ms);
+    } else if (is_deaf && shard->peers->count == 1) {
+        /* Of two voters the other one may be voted for, so there will be a leader: this node, in a new term. */
+        replica_restart(shard->replica);
+    } else if (is_damaged && has_heir(shard, true)) {
+        shard_want_transfer(shard, 0, now_ms);
+    }
+}
+
+/* ---- the turn ---------------------------------------------------------------------------------------- */
+
+void recovery_turn(struct shard *shard, uint64_t now_ms)
+{
+    shard->peers->self_damaged = store_damage(shard->store)->count > 0;
+    advance_own(shard);
+    if (!shard_ready(shard)) return;
+    advance_others(shard, now_ms);
+    give_way(shard, now_ms);
+}
+
+uint64_t recovery_deadline(const struct shard *shard)
+{
+    return shard->recovery.is_lifted ? 0 : UINT64_MAX;
+}
+
+void recovery_describe(const struct shard *shard, char *text, uint64_t size)
+{
+    const struct quarantine *quarantine = &shard->recovery.quarantine;
+    const struct damage *damage = store_damage(shard->store);
+    text[0] = 0;
+    if (recovery_quarantined(&shard->recovery)) {
+        (void)snprintf(text, size,
+                       "quarantined: %s: offset %" PRIu64 ": %s; since %" PRIu64
+                       "; recovered up to index %" PRIu64 "; its files are in " FOLDER "/aside-%u",
+                       quarantine->fault.file, quarantine->fault.offset, quarantine->fault.what,
+                       quarantine->since_ms / 1000, store_applied_index(shard->store),
+                       quarantine->aside);
+    } else if (damage->count > 0) {
+        const struct damage_spot *first = &damage->spots[0];
+        (void)snprintf(text, size,
+                       "damaged: file %08u: offset %" PRIu64 ": %" PRIu64 " bytes; ranges: %u",
+                       first->file, first->offset, first->size, damage->count);
+    }
+}

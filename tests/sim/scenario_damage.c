@@ -1,0 +1,226 @@
+/* Disks that change or lose what was acknowledged: the node recovers from the others, and nothing is undone. */
+#include "tests/sim/scenario.h"
+
+#include "raft/replica.h"
+#include "storage/store.h"
+
+#define NOTE "shard-0000/QUARANTINE"
+
+static uint32_t patient;
+
+static bool is_whole(struct sim *sim)
+{
+    const struct sim_node *node = &sim->nodes[patient];
+    return node->core != NULL && !core_quarantined(node->core) &&
+           !sim_disk_exists(&node->disk, NOTE) && core_serving(node->core, NULL);
+}
+
+/* The newest segment with more than a header; the text is valid until the next call. */
+static const char *newest_log(struct sim_disk *disk)
+{
+    static char name[64];
+    struct buf names = {0};
+    sim_disk_names(disk, &names);
+    for (const uint8_t *at = names.data; at < names.data + names.size;
+         at += strlen((const char *)at) + 1) {
+        const uint64_t size = strlen((const char *)at);
+        if (size < 4 || memcmp(at + size - 4, ".log", 4) != 0) continue;
+        const struct slice file = sim_disk_file(disk, (const char *)at);
+        if (file.size > 4200 && file.data[4096] != 0) memcpy(name, at, size + 1);
+    }
+    buf_close(&names);
+    return name;
+}
+
+/* Takes a follower down, lets @spoil loose on its disk, and expects it back, whole, with the others' state. */
+static void spoil_follower(uint64_t seed, uint32_t nodes, void (*spoil)(struct sim_disk *disk))
+{
+    struct sim *sim = scenario_begin(nodes, nodes, seed);
+    scenario_fill(sim, 40);
+    scenario_set(sim, NOBODY, "k", seed);
+    patient = (sim_leader(sim) + 1) % nodes;
+    struct sim_node *node = &sim->nodes[patient];
+    sim_crash(sim, patient, false);
+    spoil(&node->disk);
+    EXPECT_TRUE(sim_start(sim, patient));
+    EXPECT_TRUE(core_quarantined(node->core));
+    EXPECT_TRUE(sim_disk_exists(&node->disk, NOTE));
+    EXPECT_FALSE(core_serving(node->core, NULL));
+    EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+    EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
+    sim_run_converge(sim);
+    /* It counts again: the cluster lives without one of the others. */
+    if (nodes > 2) {
+        const uint32_t other = (patient + 1) % nodes;
+        sim_crash(sim, other, true);
+        EXPECT_TRUE(sim_wait_leader(sim, 5000));
+        EXPECT_EQ(scenario_get(sim, other, "k"), seed);
+    }
+    scenario_end(sim);
+}
+
+static void spoil_manifest(struct sim_disk *disk)
+{
+    sim_disk_flip(disk, "shard-0000/MANIFEST", 333);
+}
+static void spoil_log(struct sim_disk *disk)
+{
+    sim_disk_flip(disk, newest_log(disk), (4096 + 70) * 8);
+}
+static void lose_log(struct sim_disk *disk)
+{
+    EXPECT_TRUE(sim_disk_drop(disk, newest_log(disk)));
+}
+
+TEST(damage, f07_a_rotten_manifest_is_restored_from_the_others)
+{
+    for (uint64_t seed = 1; seed <= 5; seed++) spoil_follower(seed, 3, spoil_manifest);
+    spoil_follower(6, 5, spoil_manifest);
+}
+
+TEST(damage, f07_a_rotten_log_is_restored_from_the_others)
+{
+    for (uint64_t seed = 21; seed <= 25; seed++) spoil_follower(seed, 3, spoil_log);
+}
+
+/* Of two nodes the other one holds everything that was ever committed, so the lost one may elect it. */
+TEST(damage, a_pair_recovers_as_well)
+{
+    for (uint64_t seed = 31; seed <= 33; seed++) spoil_follower(seed, 2, spoil_manifest);
+}
+
+/* F06: a group that was synced is gone from a minority: what it acknowledged must not be undone by an election that
+ * this node helps to win. The only other node that has it is down meanwhile. */
+TEST(damage, f06_who_has_lost_entries_elects_nobody_without_them)
+{
+    for (uint64_t seed = 41; seed <= 45; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 10);
+        const uint32_t leader = sim_leader(sim);
+        const uint32_t behind = (leader + 1) % 3;
+        patient = (leader + 2) % 3;
+        sim_crash(sim, behind, false);
+        scenario_set(sim, behind, "k", seed); /* on the leader and on the patient only */
+        sim_crash(sim, leader, false);
+        sim_crash(sim, patient, false);
+        spoil_log(&sim->nodes[patient].disk);
+        EXPECT_TRUE(sim_start(sim, patient));
+        EXPECT_TRUE(core_quarantined(sim->nodes[patient].core));
+        EXPECT_TRUE(sim_start(sim, behind));
+        EXPECT_FALSE(sim_wait_leader(sim, 8000));
+        EXPECT_TRUE(core_quarantined(sim->nodes[patient].core));
+        EXPECT_TRUE(sim_start(sim, leader));
+        EXPECT_TRUE(sim_wait_leader(sim, 8000));
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        scenario_end(sim);
+    }
+}
+
+/* The leader that the lost one had acknowledged to stays in office: its library would not hear it. */
+TEST(damage, a_leader_that_remembers_void_acknowledgements_gives_way)
+{
+    for (uint64_t seed = 51; seed <= 55; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 20);
+        const uint32_t leader = sim_leader(sim);
+        const uint64_t term = replica_term(core_replica(sim->nodes[leader].core));
+        patient = (leader + 1) % 3;
+        sim_crash(sim, patient, false);
+        lose_log(&sim->nodes[patient].disk);
+        spoil_manifest(&sim->nodes[patient].disk);
+        EXPECT_TRUE(sim_start(sim, patient));
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        EXPECT_TRUE(replica_term(core_replica(sim->nodes[patient].core)) > term);
+        scenario_end(sim);
+    }
+}
+
+/* Power goes at each change of the disk while the node recovers; it goes on from where it was, and never forgets. */
+TEST(damage, f53_a_crash_during_recovery_is_recovered_from)
+{
+    uint32_t interrupted = 0;
+    for (uint64_t change = 1; change < 200; change += 1 + change / 8) {
+        struct sim *sim = scenario_begin(3, 3, 61);
+        scenario_fill(sim, 40);
+        scenario_set(sim, NOBODY, "k", change);
+        patient = (sim_leader(sim) + 1) % 3;
+        struct sim_node *node = &sim->nodes[patient];
+        sim_crash(sim, patient, false);
+        spoil_manifest(&node->disk);
+        sim_disk_stop_after(&node->disk, change);
+        node->may_refuse = true;
+        (void)sim_start(sim, patient);
+        for (uint32_t i = 0; i < 5000 && !sim_disk_stopped(&node->disk) && !is_whole(sim); i++) {
+            sim_run_for(sim, 1);
+        }
+        const bool was_stopped = sim_disk_stopped(&node->disk);
+        interrupted += was_stopped;
+        sim_crash(sim, patient, true);
+        node->durable.has_promises =
+            false; /* What it promised after the stop it promised upon a ghost. */
+        node->may_refuse = false;
+        EXPECT_TRUE(sim_start(sim, patient));
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), change);
+        scenario_end(sim);
+        if (!was_stopped) break;
+    }
+    EXPECT_TRUE(interrupted > 10);
+}
+
+/* F05: a block of one place lies in another. */
+TEST(damage, f05_a_misdirected_block_is_found_and_the_node_recovers)
+{
+    for (uint64_t seed = 71; seed <= 73; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 25);
+        patient = (sim_leader(sim) + 1) % 3;
+        struct sim_node *node = &sim->nodes[patient];
+        sim_crash(sim, patient, false);
+        const char *name = newest_log(&node->disk);
+        struct buf copy = {0};
+        const struct slice file = sim_disk_file(&node->disk, name);
+        buf_append(&copy, file.data, file.size);
+        memmove(copy.data + 8192, copy.data + 4096, 4096);
+        sim_disk_put(&node->disk, name, buf_slice(&copy));
+        buf_close(&copy);
+        node->may_refuse = true;
+        EXPECT_TRUE(sim_start(sim, patient));
+        node->may_refuse = false;
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        scenario_end(sim);
+    }
+}
+
+/* Without its vote a node could vote twice; alone it has nobody to ask. Both refuse, as they always did. */
+TEST(damage, f07_a_lost_vote_and_a_single_node_refuse)
+{
+    struct sim *sim = scenario_begin(3, 3, 81);
+    scenario_fill(sim, 30);
+    struct sim_node *node = &sim->nodes[(sim_leader(sim) + 1) % 3];
+    sim_crash(sim, node->number, false);
+    struct sim_image image;
+    sim_disk_save(&node->disk, &image);
+    spoil_manifest(&node->disk);
+    sim_disk_flip(&node->disk, "shard-0000/vote", 200);
+    sim_disk_flip(&node->disk, "shard-0000/vote", 4096 * 8 + 200);
+    node->may_refuse = true;
+    EXPECT_FALSE(sim_start(sim, node->number));
+    EXPECT_FALSE(sim_disk_exists(&node->disk, NOTE));
+    sim_disk_restore(&node->disk, &image);
+    sim_image_close(&image);
+    EXPECT_TRUE(sim_start(sim, node->number));
+    scenario_end(sim);
+
+    sim = scenario_begin(1, 1, 82);
+    scenario_fill(sim, 30);
+    sim_crash(sim, 0, false);
+    spoil_manifest(&sim->nodes[0].disk);
+    sim->nodes[0].may_refuse = true;
+    EXPECT_FALSE(sim_start(sim, 0));
+    EXPECT_FALSE(sim_disk_exists(&sim->nodes[0].disk, NOTE));
+    spoil_manifest(&sim->nodes[0].disk);
+    EXPECT_TRUE(sim_start(sim, 0));
+    scenario_end(sim);
+}
