@@ -40,7 +40,8 @@ static inline bool recovery_quarantined(const struct recovery *recovery)
 
 /* Reads whether a quarantine is under way. Errors of the disk; @message (512 bytes): one line. */
 enum err recovery_load(struct shard *shard, char *message);
-/* Opens the store; what is damaged beyond doing without it begins a quarantine, if @may_recover. Errors as store_open(). */
+/* Opens the store; what is damaged beyond doing without it begins a quarantine, if @may_recover. Errors as
+ * store_open(). */
 enum err recovery_open_store(struct shard *shard, bool may_recover, char *message);
 /* Once a turn, when the replica had its own. */
 void recovery_turn(struct shard *shard, uint64_t now_ms);

@@ -103,8 +103,12 @@ TEST(guard, an_install_must_agree_with_its_manifest)
 {
     struct lone lone;
     struct guard_configuration three;
-    struct manifest manifest = {
-        .cluster_id = CLUSTER_ID, .number = 1, .base_index = 40, .base_term = 2, .change_index = 1};
+    struct manifest manifest = {.cluster_id = CLUSTER_ID,
+                                .number = 1,
+                                .base_index = 40,
+                                .base_term = 2,
+                                .change_index = 1,
+                                .has_state_hash = true};
     struct buf bytes = {0};
     lone_configuration(&three, all_voters, 3);
     guard_encode_configuration(&three, &manifest.change);
