@@ -34,6 +34,17 @@ count_ctest() {
     return "$status"
 }
 
+# The tests that usually try a sample of very many cases, with all of them.
+every_case() {
+    local program ok=0 bad=0
+    for program in "$1"/bin/test_every_*; do
+        echo "$program"
+        if KV_TEST_LONG=1 "$program"; then ok=$((ok + 1)); else bad=$((bad + 1)); fi
+    done
+    printf '%d passed, %d failed\n' "$ok" "$bad"
+    [ "$bad" = 0 ] && [ "$ok" -gt 0 ]
+}
+
 sources() { git ls-files --cached --others --exclude-standard -- '*.c' '*.h'; }
 
 check_format() {

@@ -46,6 +46,10 @@ kv_test(storage ${test_libraries})
 add_executable(golden_make tests/storage/golden/golden_make.c tests/storage/golden_pack.c
   tests/storage/crash_world.c)
 target_link_libraries(golden_make PRIVATE ${test_libraries} PkgConfig::CMOCKA)
+# The real store on the real disk: tests/power/ cuts the power under it.
+add_executable(power_writer tests/power/power_writer.c tests/storage/golden_pack.c
+  tests/storage/crash_world.c)
+target_link_libraries(power_writer PRIVATE ${test_libraries} PkgConfig::CMOCKA)
 kv_test(raft ${test_libraries})
 kv_test(node ${test_libraries})
 kv_test(sim ${test_libraries})

@@ -483,7 +483,7 @@ def run_quiet(*arguments):
 
 
 class Mount:
-    """A file system of its own, unmounted at the end. `kind` is tmpfs or ext4 (on a loop device)."""
+    """A file system of its own, unmounted at the end. `kind` is tmpfs, ext4 or xfs (on a loop device)."""
 
     def __init__(self, path, kind, size):
         self.path, self.kind, self.size = path, kind, size
@@ -499,7 +499,8 @@ class Mount:
         else:
             with open(self.image, "wb") as image:
                 image.truncate(self.size)
-            self.mounted = (run_quiet(f"mkfs.{self.kind}", "-q", "-F", self.image) and self.mount())
+            force = "-f" if self.kind == "xfs" else "-F"
+            self.mounted = (run_quiet(f"mkfs.{self.kind}", "-q", force, self.image) and self.mount())
         if not self.mounted:
             raise unittest.SkipTest(f"cannot mount {self.kind} here")
         return self

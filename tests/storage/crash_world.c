@@ -1,6 +1,7 @@
 #include "tests/storage/crash_world.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
@@ -27,6 +28,21 @@ const char *world_verdict_name(enum world_verdict verdict)
     return names[verdict];
 }
 
+bool world_long(void)
+{
+    return getenv("KV_TEST_LONG") != NULL;
+}
+
+uint64_t world_stride(uint64_t usual)
+{
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    const uint64_t slow = 11;
+#else
+    const uint64_t slow = 1;
+#endif
+    return world_long() ? 1 : usual * slow;
+}
+
 /* ---- entries --------------------------------------------------------------------------------------- */
 
 static void key_name(uint64_t i, char name[32])
@@ -46,7 +62,11 @@ static uint64_t value_size(const struct world *world, struct prng *prng)
 /* No sector of it is zeros, so that nothing written looks as if it had not been. */
 static void random_bytes(struct prng *prng, uint8_t *at, uint64_t size)
 {
-    for (uint64_t i = 0; i < size; i++) at[i] = (uint8_t)(1 + prng_below(prng, 255));
+    for (uint64_t i = 0; i < size; i += 8) {
+        uint8_t eight[8];
+        put_u64(eight, prng_next(prng) | UINT64_C(0x0101010101010101));
+        memcpy(at + i, eight, size - i < 8 ? size - i : 8);
+    }
 }
 
 static void add_effect(const struct world *world, struct prng *prng, struct buf *body)

@@ -21,7 +21,7 @@
 
 #define WORLD_FOLDER "shard-0000"
 #define WORLD_KEYS 12u
-#define WORLD_ENTRIES_MAX 600u
+#define WORLD_ENTRIES_MAX 6000u
 #define WORLD_SEGMENT_SIZE (16u * 1024u)
 #define WORLD_CLUSTER 0xc1u
 #define WORLD_NODE 0x101u
@@ -55,6 +55,11 @@ struct world {
 
 enum world_verdict { WORLD_RIGHT, WORLD_REFUSED, WORLD_DAMAGED, WORLD_WRONG };
 const char *world_verdict_name(enum world_verdict verdict);
+
+/* Of very many cases of one kind every so many is tried: @usual, more with sanitizers, and 1, which is all of
+ * them, when KV_TEST_LONG is set in the environment. */
+uint64_t world_stride(uint64_t usual);
+bool world_long(void);
 
 /* ---- life ------------------------------------------------------------------------------------------ */
 

@@ -4,7 +4,6 @@
 #include "tests/storage/crash_world.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
@@ -16,11 +15,6 @@ static struct world world; /* too big for the stack */
 static struct sim_image image;
 static struct world_history now;
 static uint64_t durable;
-
-static bool is_long(void)
-{
-    return getenv("KV_TEST_LONG") != NULL;
-}
 
 /* What happened to the disk and what was adopted is undone. */
 static void undo(void)
@@ -107,7 +101,7 @@ static struct outcome cut_everywhere(const char *name)
     for (uint64_t cut = 0; cut < size; cut++) {
         const struct slice whole = sim_disk_file(&world.disk, name);
         const bool plain = cut > 0 && whole.data[cut] == 0 && whole.data[cut - 1] == 0;
-        if (plain && cut % 512 != 0 && cut % 19 != 0 && !is_long()) continue;
+        if (cut % 512 != 0 && cut % world_stride(plain ? 19 : 1) != 0) continue;
         sim_disk_truncate(&world.disk, name, cut);
         struct outcome one = {0};
         judge_cut(name, cut, &one);
@@ -301,7 +295,7 @@ TEST(every_cut, u3_every_subset_of_sectors_of_the_last_group_is_torn_or_whole)
 TEST(every_cut, u4_residue_of_a_torn_group_never_joins_the_log)
 {
     uint32_t torn = 0;
-    for (uint64_t seed = 1; seed <= (is_long() ? 4000 : 300); seed++) {
+    for (uint64_t seed = 1; seed <= (world_long() ? 4000 : 300); seed++) {
         world_init(&world, seed);
         EXPECT_EQ(world_open(&world), OK);
         EXPECT_TRUE(world_bootstrap(&world));

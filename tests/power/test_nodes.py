@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The power fails: what was not synced is gone, on a real ext4. What was acknowledged is not.
+"""F02: the power fails under real nodes: what was not synced is gone, on a real ext4. What was acknowledged is not.
 
 FS_IOC_GOINGDOWN stops a file system as a power cut does: its journal is not written out, nothing reaches the device
 any more. The nodes are killed then, and the file system is mounted again."""
@@ -7,12 +7,15 @@ any more. The nodes are killed then, and the file system is mounted again."""
 import fcntl
 import os
 import struct
+import sys
 import time
 import unittest
 
-import harness
-from harness import SMALL, Cluster, Mount
-from history import Load
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster"))
+
+import harness  # noqa: E402
+from harness import SMALL, Cluster, Mount  # noqa: E402
+from history import Load  # noqa: E402
 
 FS_IOC_GOINGDOWN = 0x8004587D
 GOING_DOWN_NO_LOG_FLUSH = 2
@@ -49,7 +52,7 @@ class Power(unittest.TestCase):
         self.assertTrue(mount.unmount(), "the file system is still in use")
         self.assertTrue(mount.mount(), "the file system cannot be mounted again")
 
-    def test_all_nodes_lose_power_at_once(self):
+    def test_f02_all_nodes_lose_power_at_once(self):
         folder = harness.work_directory("-power")
         with Mount(folder, "ext4", 512 << 20) as mount:
             roots = [os.path.join(mount.path, f"n{number}") for number in range(3)]
@@ -66,7 +69,7 @@ class Power(unittest.TestCase):
                 load.wait_ok(100)
                 load.check(cluster.nodes, ok_min=800)
 
-    def test_single_node_loses_power(self):
+    def test_f02_single_node_loses_power(self):
         folder = harness.work_directory("-power")
         with Mount(folder, "ext4", 512 << 20) as mount, \
                 Cluster(1, data_root=[mount.path], election_timeout=150, heartbeat=30, **SMALL) as cluster, \
@@ -79,7 +82,7 @@ class Power(unittest.TestCase):
             load.wait_ok(100)
             load.check(cluster.nodes, ok_min=1500)
 
-    def test_leader_loses_power_and_others_go_on(self):
+    def test_f02_leader_loses_power_and_others_go_on(self):
         folder = harness.work_directory("-power")
         others = harness.work_directory("-others")
         with Mount(folder, "ext4", 256 << 20) as mount:
