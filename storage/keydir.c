@@ -11,12 +11,14 @@
 #include "storage/effect.h"
 #include "storage/hashdir.h"
 #include "storage/keydir_entry.h"
+#include "storage/keysort.h"
 #include "storage/slab.h"
 
 /* An update leaves at most this much of an allocation unused before it makes a smaller one. */
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
 #define PLACE_UNIT 8u
+#define BULK_AHEAD 16u /* Entries that are on their way from memory at a time. */
 
 struct keydir {
     struct hashdir dir;
@@ -373,6 +375,23 @@ void keydir_bulk_end(struct keydir *keydir)
 {
     CHECK(keydir->is_loading);
     keydir->is_loading = false;
+    const uint64_t count = keydir_count(keydir);
+    uint32_t *refs = mem_alloc((count + 1) * sizeof *refs);
+    hashdir_list(&keydir->dir, refs);
+    keysort_run(&keydir->slab, BTREE_BY_KEY, refs, count);
+    btree_build(&keydir->by_key, refs, count);
+
+    uint64_t expiring = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (i + BULK_AHEAD < count) {
+            __builtin_prefetch(slab_at(&keydir->slab, refs[i + BULK_AHEAD]));
+        }
+        const struct keydir_entry *entry = slab_at(&keydir->slab, refs[i]);
+        if (entry->has_expiry) refs[expiring++] = refs[i];
+    }
+    keysort_run(&keydir->slab, BTREE_BY_EXPIRY, refs, expiring);
+    btree_build(&keydir->by_expiry, refs, expiring);
+    mem_free(refs);
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
@@ -380,6 +399,7 @@ void keydir_bulk_end(struct keydir *keydir)
 const struct keydir_entry *keydir_seek(const struct keydir *keydir, struct slice from,
                                        struct keydir_cursor *cursor)
 {
+    CHECK(!keydir->is_loading);
     if (from.size == 0) return btree_first(&keydir->by_key, cursor);
     return btree_seek(&keydir->by_key, from, cursor);
 }
@@ -392,6 +412,7 @@ const struct keydir_entry *keydir_next(struct keydir_cursor *cursor)
 const struct keydir_entry *keydir_seek_last(const struct keydir *keydir, struct slice before,
                                             struct keydir_cursor *cursor)
 {
+    CHECK(!keydir->is_loading);
     if (before.size == 0) return btree_last(&keydir->by_key, cursor);
     return btree_seek_before(&keydir->by_key, before, cursor);
 }
