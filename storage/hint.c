@@ -252,3 +252,16 @@ enum err hint_reader_next(struct hint_reader *reader, struct hint_entry *entry)
     if (reader->chunk_count == 0 && at->at != at->end) return ERR_CORRUPT;
     return OK;
 }
+
+enum err hint_reader_some(struct hint_reader *reader, struct hint_entry *entries, uint32_t max,
+                          uint32_t *count)
+{
+    CHECK(max > 0);
+    *count = 0;
+    do {
+        const enum err err = hint_reader_next(reader, &entries[*count]);
+        if (err != OK) return err;
+        ++*count;
+    } while (*count < max && reader->chunk_count > 0); /* They borrow from one chunk. */
+    return OK;
+}

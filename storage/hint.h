@@ -105,5 +105,9 @@ void hint_reader_close(struct hint_reader *reader);
 /* The next entry, borrowed until the next call. ERR_NOT_FOUND: that was all, and it was complete.
  * ERR_CORRUPT, ERR_IO: go back to the segment. */
 enum err hint_reader_next(struct hint_reader *reader, struct hint_entry *entry);
+/* The next entries, at least one and at most @max, with the same results; @count tells how many. All of them are
+ * borrowed until the next call. */
+enum err hint_reader_some(struct hint_reader *reader, struct hint_entry *entries, uint32_t max,
+                          uint32_t *count);
 
 #endif

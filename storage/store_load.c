@@ -99,10 +99,14 @@ static enum err load_file(struct load *load, const struct log_file *file)
 static enum err apply_hint(struct store *store, struct hint_reader *reader, uint32_t number)
 {
     struct shelf_file *file = shelf_find(&store->shelf, number);
-    struct hint_entry entry;
+    struct hint_entry entries[KEYDIR_WARM_MAX];
+    struct slice keys[KEYDIR_WARM_MAX];
+    uint32_t count = 0;
     enum err err;
-    while ((err = hint_reader_next(reader, &entry)) == OK) {
-        store_apply_entry(store, file, &entry);
+    while ((err = hint_reader_some(reader, entries, KEYDIR_WARM_MAX, &count)) == OK) {
+        for (uint32_t i = 0; i < count; i++) keys[i] = entries[i].key;
+        keydir_warm(store->keys, keys, count);
+        for (uint32_t i = 0; i < count; i++) store_apply_entry(store, file, &entries[i]);
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
@@ -259,9 +263,11 @@ static enum err load_all(struct load *load)
     for (uint32_t i = 0; err == OK && i < store->manifest.file_count; i++) {
         err = load_file(load, &store->manifest.files[i]);
     }
+    keydir_bulk_begin(store->keys);
     for (uint32_t i = 0; err == OK && i < store->manifest.file_count; i++) {
         err = load_keys_of(load, i);
     }
+    keydir_bulk_end(store->keys);
     if (err == OK) err = check_hash(load);
     if (err != OK) return err;
     store->applied_index = store->manifest.base_index;

@@ -111,6 +111,36 @@ TEST(hint, what_was_added_is_read_in_order)
     mem_free(bytes);
 }
 
+TEST(hint, several_at_a_time_are_the_same)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
+    struct sim_disk disk;
+    struct hint_reader reader;
+    sim_disk_init(&disk, 1);
+    struct buf file = make(5000, bytes);
+    sim_disk_put(&disk, "1.idx", buf_slice(&file));
+    buf_close(&file);
+    for (uint32_t max = 1; max <= 17; max += 8) {
+        struct hint_entry entries[17];
+        uint32_t count = 0;
+        uint32_t sum = 0;
+        enum err err;
+        EXPECT_EQ(hint_reader_open(&reader, &disk.disk, "1.idx", &segment), OK);
+        while ((err = hint_reader_some(&reader, entries, max, &count)) == OK) {
+            EXPECT_TRUE(count > 0 && count <= max);
+            for (uint32_t i = 0; i < count; i++) {
+                const struct hint_entry wanted = entry_of(sum++, bytes);
+                expect_entry(&entries[i], &wanted);
+            }
+        }
+        hint_reader_close(&reader);
+        EXPECT_EQ(err, ERR_NOT_FOUND);
+        EXPECT_EQ(sum, 5000);
+    }
+    sim_disk_close(&disk);
+    mem_free(bytes);
+}
+
 TEST(hint, of_another_segment_is_not_used)
 {
     uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);
