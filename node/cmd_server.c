@@ -7,6 +7,7 @@
 #include "node/glob.h"
 #include "node/version.h"
 #include "storage/base/mem.h"
+#include "storage/store_disk.h"
 
 /* ---- INFO ------------------------------------------------------------------------------------------------- */
 
@@ -70,6 +71,9 @@ static void info_persistence(struct core *core, struct buf *out)
         stats.segments, stats.disk_size, stats.bytes_written, stats.groups_written, stats.syncs,
         stats.seals, stats.tail_hits, stats.tail_misses, store_nospace(store) ? 1 : 0);
     info_values(&core->shard, out);
+    buf_printf(out,
+               "disk_room_bytes:%" PRIu64 "\r\ndisk_hangs:%d\r\nlog_write_max_us:%" PRIu64 "\r\n",
+               store_room(store), core->shard.stalled_ms > 0, store_write_latency(store)->max_us);
 }
 
 static void info_stats(struct core *core, struct buf *out)

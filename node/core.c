@@ -11,6 +11,7 @@
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
+#include "storage/store_disk.h"
 
 #define TICK_MS 50u
 #define CLOSING_MS 2000u
@@ -211,6 +212,8 @@ bool core_serving(const struct core *core, char *reason)
         text = "installing a snapshot";
     } else if (core->stage != CORE_RUNNING) {
         text = "stopping";
+    } else if (shard->stalled_ms > 0 && replica_role(shard->replica) == REPLICA_LEADER) {
+        text = "the disk hangs";
     } else if (!shard_ready(shard)) {
         const uint64_t leader = core_leader_id(core);
         const struct peer *peer = NULL;

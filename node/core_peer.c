@@ -6,6 +6,7 @@
 #include "node/router.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/store_disk.h"
 
 #define LINKS_MAX (4u * PEERS_MAX)
 

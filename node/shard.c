@@ -6,6 +6,7 @@
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
+#include "storage/store_disk.h"
 
 #define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
 #define SWEEP_INTERVAL_MS 100u
@@ -168,13 +169,42 @@ static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
     (void)clock_now(shard, now_ms);
 }
 
+/* Says once that the disk hangs, and once that it works again. */
+static void watch_disk(struct shard *shard)
+{
+    const uint64_t stalled_ms = replica_stalled_ms(shard->replica);
+    if (stalled_ms > REPLICA_STALL_SILENT_MS) {
+        if (shard->stalled_ms == 0) {
+            core_log(shard->core, CONFIG_WARN,
+                     "the disk has not completed a write of the log for %u ms: this node neither "
+                     "leads nor votes until it does, and ends after %u seconds; look at the disk",
+                     REPLICA_STALL_SILENT_MS, REPLICA_STALL_FATAL_MS / 1000);
+            shard->stall_count++;
+        }
+        shard->stalled_ms = stalled_ms;
+    } else if (shard->stalled_ms > 0) {
+        core_log(shard->core, CONFIG_WARN, "the disk works again after %llu ms",
+                 (unsigned long long)shard->stalled_ms);
+        shard->stalled_ms = 0;
+    }
+}
+
 static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
 {
     enum err err = replica_turn(shard->replica, now_ms);
     if (err == ERR_AGAIN) err = reopen(shard, now_ms, message);
+    if (err == OK) watch_disk(shard);
     if (err != OK && message[0] == 0) {
-        (void)snprintf(message, 512, "the log cannot be read back from the disk: %s",
-                       err_name(err));
+        const uint64_t stalled_ms = replica_stalled_ms(shard->replica);
+        if (stalled_ms > REPLICA_STALL_FATAL_MS) {
+            (void)snprintf(message, 512,
+                           "the disk has not completed a write of the log for %u seconds: it "
+                           "counts as lost; look at the disk, then start this node again",
+                           REPLICA_STALL_FATAL_MS / 1000);
+        } else {
+            (void)snprintf(message, 512, "the log cannot be read back from the disk: %s",
+                           err_name(err));
+        }
     }
     return err;
 }

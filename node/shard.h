@@ -43,8 +43,10 @@ struct shard {
     uint64_t
         clock_base_ms; /* The replicated clock: base + (now - at), kept above the log's stamps. */
     uint64_t clock_at_ms;
-    uint64_t clock_ms;    /* Last value given out. */
-    uint64_t sweep_ms;    /* Next run of the expiry sweeper. */
+    uint64_t clock_ms;   /* Last value given out. */
+    uint64_t sweep_ms;   /* Next run of the expiry sweeper. */
+    uint64_t stalled_ms; /* How long the disk has hung, as last seen; 0: it does not. */
+    uint64_t stall_count;
     uint64_t full_ms;     /* Not before: the next attempt to hand over because of a full disk. */
     bool transfer_wanted; /* Evaluation stopped; hand over once nothing is in flight. */
     uint64_t transfer_target;

@@ -5,6 +5,7 @@
 
 #include "node/version.h"
 #include "storage/base/mem.h"
+#include "storage/store_disk.h"
 
 void status_of(struct core *core, struct status *status)
 {
@@ -33,8 +34,9 @@ void status_of(struct core *core, struct status *status)
     if (!serving) {
         (void)snprintf(status->health, sizeof status->health, "%s", reason);
     } else if (status->health[0] == 0) {
-        (void)snprintf(status->health, sizeof status->health, "%s",
-                       store_nospace(store) ? "nospace" : "ok");
+        const char *health = core->shard.stalled_ms > 0 ? "the disk hangs" : "ok";
+        if (store_nospace(store)) health = "nospace";
+        (void)snprintf(status->health, sizeof status->health, "%s", health);
     }
 }
 
@@ -45,6 +47,49 @@ static void metric(struct buf *body, const char *name, const char *type, const c
 {
     buf_printf(body, "# HELP flashkv_%s %s\n# TYPE flashkv_%s %s\nflashkv_%s %" PRIu64 "\n", name,
                help, name, type, name, value);
+}
+
+static void metric_latency(struct buf *body, const char *name, const char *help,
+                           const struct latency *latency)
+{
+    uint64_t below = 0;
+    buf_printf(body, "# HELP flashkv_%s %s\n# TYPE flashkv_%s histogram\n", name, help, name);
+    for (uint32_t i = 0; i < LATENCY_BUCKETS; i++) {
+        const uint64_t bound = latency_bound_us(i);
+        below += latency->counts[i];
+        buf_printf(body, "flashkv_%s_bucket{le=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n", name,
+                   bound / 1000000, bound % 1000000, below);
+    }
+    buf_printf(body,
+               "flashkv_%s_bucket{le=\"+Inf\"} %" PRIu64 "\nflashkv_%s_sum %" PRIu64 ".%06" PRIu64
+               "\nflashkv_%s_count %" PRIu64 "\n",
+               name, latency->count, name, latency->sum_us / 1000000, latency->sum_us % 1000000,
+               name, latency->count);
+}
+
+static void metrics_disk(struct core *core, struct buf *body)
+{
+    struct store *store = core->shard.store;
+    const struct latency *writes = store_write_latency(store);
+    uint64_t available = 0;
+    if (core->disk->space(core->disk->context, &available) == OK) {
+        metric(body, "disk_free_bytes", "gauge", "Bytes that can still be written.", available);
+    }
+    metric(body, "disk_room_bytes", "gauge", "Bytes of log that fit without new space.",
+           store_room(store));
+    metric(body, "disk_full", "gauge", "1 while writes are refused for want of space.",
+           replica_nospace(core->shard.replica));
+    metric(body, "disk_full_here", "gauge", "1 while the disk of this node is full.",
+           store_nospace(store));
+    metric(body, "disk_hangs", "gauge", "1 while a write of the log takes longer than a second.",
+           core->shard.stalled_ms > 0);
+    metric(body, "disk_hangs_total", "counter", "Times the disk began to hang.",
+           core->shard.stall_count);
+    metric(body, "log_write_pending_ms", "gauge", "Age of the log write under way.",
+           replica_stalled_ms(core->shard.replica));
+    metric(body, "log_write_max_us", "gauge", "Longest log write, with its sync, since the start.",
+           writes->max_us);
+    metric_latency(body, "log_write_seconds", "Log writes, each with its sync.", writes);
 }
 
 static void metrics_state(struct core *core, struct buf *body)
@@ -67,8 +112,6 @@ static void metrics_state(struct core *core, struct buf *body)
            keydir_memory(store_keys(store)));
     metric(body, "memory_bytes", "gauge", "Memory allocated by the node.", mem_used());
     metric(body, "disk_bytes", "gauge", "Bytes of the data files.", stats.disk_size);
-    metric(body, "disk_full", "gauge", "1 while writes are refused for want of space.",
-           replica_nospace(replica));
     const struct damage *damage = store_damage(store);
     metric(body, "quarantined", "gauge", "1 while this node recovers what it had acknowledged.",
            recovery_quarantined(&core->shard.recovery));
@@ -189,6 +232,7 @@ int status_http(struct core *core, const char *path, struct buf *body, const cha
     if (strcmp(path, "/metrics") == 0) {
         *type = "text/plain; version=0.0.4; charset=utf-8";
         metrics_state(core, body);
+        metrics_disk(core, body);
         metrics_counters(core, body);
         metrics_values(&core->shard, body);
         return 200;

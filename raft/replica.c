@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "storage/base/mem.h"
+#include "storage/store_disk.h"
 
 enum err replica_create(const struct replica_config *config, struct store *store,
                         struct peers *peers, uint64_t now_ms, struct replica **replica,
@@ -192,24 +193,21 @@ bool replica_transferring(const struct replica *replica)
 
 /* ---- the turn ------------------------------------------------------------------------------------ */
 
-/* P7: how long the log's disk has been busy with one group. */
+/* P7: how long the log's disk has been busy with one group, or owes it the next segment. */
 static void watch_disk(struct replica *replica)
 {
     const uint64_t persisted = store_persisted_index(replica->store);
     const uint64_t passed_ms = replica->now_ms - replica->write_watch_ms;
     const bool is_same = replica->is_writing && persisted == replica->write_from;
     replica->write_watch_ms = replica->now_ms;
-    replica->is_writing = store_flushing(replica->store);
+    replica->is_writing = store_flushing(replica->store) || store_starved(replica->store);
     replica->write_from = persisted;
     if (!replica->is_writing || !is_same) {
         replica->writing_ms = 0;
         return;
     }
     replica->writing_ms += passed_ms < REPLICA_STALL_STEP_MS ? passed_ms : REPLICA_STALL_STEP_MS;
-    if (replica->writing_ms > REPLICA_STALL_FATAL_MS) {
-        fatal(EXIT_DISK, "the disk has not completed a write of the log for %u seconds",
-              REPLICA_STALL_FATAL_MS / 1000);
-    }
+    if (replica->writing_ms > REPLICA_STALL_FATAL_MS) replica->ended = ERR_IO;
 }
 
 static void apply(struct replica *replica)
@@ -303,7 +301,7 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
     if (replica->ended != OK) return replica->ended;
     replica->peers->self_nospace = store_nospace(store);
     watch_disk(replica);
-    replica_report_persisted(replica);
+    if (replica->ended == OK) replica_report_persisted(replica);
     if (replica->ended == OK && replica->now_ms >= replica->timer_ms) replica_fire_timer(replica);
     if (replica->ended == OK) advance_transfer(replica);
     /* A step above may have waited for the disk: the library must know what is applied as stored. */
@@ -377,6 +375,11 @@ bool replica_ready(const struct replica *replica)
 bool replica_installing(const struct replica *replica)
 {
     return replica->is_installing;
+}
+
+uint64_t replica_stalled_ms(const struct replica *replica)
+{
+    return replica->is_writing ? replica->writing_ms : 0;
 }
 
 bool replica_nospace(const struct replica *replica)

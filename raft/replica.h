@@ -19,6 +19,9 @@ struct replica;
 
 enum replica_role { REPLICA_FOLLOWER, REPLICA_CANDIDATE, REPLICA_LEADER };
 
+#define REPLICA_STALL_SILENT_MS 1000u
+#define REPLICA_STALL_FATAL_MS 20000u
+
 #define GUARD_ALL (~(uint32_t)0)
 
 struct replica_config {
@@ -92,6 +95,10 @@ bool replica_ready(const struct replica *replica);
 bool replica_installing(const struct replica *replica); /* receiving a snapshot: serves nobody */
 /* A majority of voters said that their disk is full, or ours is. */
 bool replica_nospace(const struct replica *replica);
+/* How long the disk has been at one write of the log, or has owed it the next segment; 0: it is not. From
+ * REPLICA_STALL_SILENT_MS on a leader says nothing more, so that another one takes over, and nobody campaigns
+ * or votes. After REPLICA_STALL_FATAL_MS the disk counts as gone: replica_turn() returns ERR_IO. */
+uint64_t replica_stalled_ms(const struct replica *replica);
 /* The voter to hand over to when only our disk is full: a majority, without us, has room. 0: none. */
 uint64_t replica_roomier(const struct replica *replica);
 uint32_t replica_members(const struct replica *replica, struct replica_member *members,

@@ -351,6 +351,15 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
 
 /* ---- everything ---------------------------------------------------------------------------------- */
 
+/* P7: a vote or a new term must be saved before it counts, and that would wait for the disk that hangs, with
+ * everything else that this process does. Such a message is lost instead: whoever sent it goes on without us. */
+static bool needs_ballot(const struct replica *replica, const struct message *message)
+{
+    if (!replica_is_stalled(replica)) return false;
+    return message->term > raft_current_term(&replica->raft) ||
+           (message->type == WIRE_VOTE && !message->pre_vote);
+}
+
 static enum err receive_raft(struct replica *replica, const struct wire_frame *frame,
                              const char *address)
 {
@@ -363,6 +372,7 @@ static enum err receive_raft(struct replica *replica, const struct wire_frame *f
         return OK;
     }
     if (err != OK) return ERR_CORRUPT;
+    if (needs_ballot(replica, &message)) return OK;
     switch (frame->type) {
     case WIRE_APPEND: return receive_append(replica, frame->from, address, &message);
     case WIRE_APPEND_RESULT:

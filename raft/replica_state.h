@@ -26,11 +26,7 @@
 #define REPLICA_APPEND_QUEUE_SIZE_MAX (8u * MIB)
 #define REPLICA_HOLD_MS 60000u
 #define REPLICA_HOLD_ENTRIES_MAX (16u * 1024u * 1024u)
-/* One group write under way for longer: a leader goes silent and nobody campaigns. */
-#define REPLICA_STALL_SILENT_MS 1000u
-/* For longer than this: the disk is gone. */
-#define REPLICA_STALL_FATAL_MS 20000u
-/* Of the time between two turns only so much counts for these: a process that was stopped, or a machine
+/* Of the time between two turns only so much counts as a stall: a process that was stopped, or a machine
  * that slept, finds old writes complete a moment later. */
 #define REPLICA_STALL_STEP_MS 500u
 

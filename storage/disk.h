@@ -54,7 +54,8 @@ struct disk_op {
     uint64_t size;
     struct slice data;
     void *into;
-    enum err result;                  /* Valid when done is called. */
+    enum err result;                  /* Valid when done is called, and so is: */
+    uint64_t elapsed_us;              /* how long the disk took, without what waited before it. */
     void (*done)(struct disk_op *op); /* Only records; on the loop's thread, between turns. */
     void *owner;                      /* The submitter's. */
     struct disk_op *next;             /* The disk's while the operation is under way. */
@@ -71,6 +72,10 @@ struct disk {
     enum err (*read)(void *context, disk_file file, uint64_t offset, void *data, uint64_t size);
     /* The same if it need not wait for the disk, because the bytes are cached: else ERR_AGAIN. */
     enum err (*read_now)(void *context, disk_file file, uint64_t offset, void *data, uint64_t size);
+    /* As read, but what the disk itself holds and not what a cache says: after a failed sync they
+     * differ. Where a file system cannot do that, as near as it gets. */
+    enum err (*read_medium)(void *context, disk_file file, uint64_t offset, void *data,
+                            uint64_t size);
     /* Writes and syncs before it returns. */
     enum err (*write_sync)(void *context, disk_file file, uint64_t offset, struct slice data);
     /* As DISK_CREATE and DISK_REPLACE, at once. */

@@ -227,6 +227,7 @@ static void log_write_done(struct disk_op *op)
     log->persisted_index = log->write_index;
     log->groups_written++;
     log->bytes_written += op->data.size;
+    latency_add(&log->writes, op->elapsed_us);
     log->unmarked = !log->write_mark;
     log->mark_ms = UINT64_MAX;
 }

@@ -21,6 +21,7 @@
 #include "storage/base/prng.h"
 #include "storage/disk.h"
 #include "storage/keydir.h" /* struct place */
+#include "storage/latency.h"
 #include "storage/record.h"
 #include "storage/reserve.h"
 #include "storage/segment.h"
@@ -95,6 +96,7 @@ struct log {
     bool stopped;            /* log_stop() was called */
     uint64_t groups_written; /* completed, marks included */
     uint64_t bytes_written;  /* completed */
+    struct latency writes;   /* of groups: write and sync */
 
     struct log_segment **segments; /* ordered by number */
     uint32_t segments_count;

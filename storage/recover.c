@@ -196,8 +196,9 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
     }
     struct buf *bytes = &recover->bytes;
     bytes->size = 0;
-    err = disk->read(disk->context, file->handle, 0, buf_extend(bytes, SEGMENT_BLOCK_SIZE),
-                     SEGMENT_BLOCK_SIZE);
+    /* After a failed sync the cache may say what the disk does not hold. */
+    err = disk->read_medium(disk->context, file->handle, 0, buf_extend(bytes, SEGMENT_BLOCK_SIZE),
+                            SEGMENT_BLOCK_SIZE);
     if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
     err = check_header(recover, number, buf_slice(bytes), &file->header);
     if (err != OK) return err;
@@ -212,8 +213,8 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
         return refuse(recover, ERR_CORRUPT, number, size, "the file was cut off");
     }
     const uint64_t more = file->header.size - SEGMENT_BLOCK_SIZE;
-    err = disk->read(disk->context, file->handle, SEGMENT_BLOCK_SIZE, buf_extend(bytes, more),
-                     more);
+    err = disk->read_medium(disk->context, file->handle, SEGMENT_BLOCK_SIZE,
+                            buf_extend(bytes, more), more);
     if (err != OK) return refuse(recover, err, number, SEGMENT_BLOCK_SIZE, "cannot be read");
     walk(file, buf_slice(bytes));
     return OK;
@@ -566,8 +567,8 @@ static enum err rewrite_mark(struct recover *recover)
     CHECK(segment != NULL);
     struct disk *disk = recover->disk;
     uint8_t block[SEGMENT_BLOCK_SIZE];
-    enum err err = disk->read(disk->context, segment->handle, last->last_offset, block,
-                              sizeof block);
+    enum err err = disk->read_medium(disk->context, segment->handle, last->last_offset, block,
+                                     sizeof block);
     if (err == OK) {
         err = disk->write_sync(disk->context, segment->handle, last->last_offset,
                                slice_of(block, sizeof block));

@@ -227,21 +227,6 @@ bool store_nospace(const struct store *store)
     return log_nospace(&store->log);
 }
 
-uint64_t store_room(const struct store *store)
-{
-    return log_room(&store->log);
-}
-
-bool store_starved(const struct store *store)
-{
-    return log_starved(&store->log);
-}
-
-bool store_spend_reserve(struct store *store)
-{
-    return reserve_spend(&store->log.reserve);
-}
-
 void store_hold(struct store *store, uint64_t index)
 {
     store->hold_index = index;

@@ -131,15 +131,9 @@ void store_turn(struct store *store, uint64_t now_ms);
 uint64_t store_deadline(const struct store *store);
 
 /* True while the next segment cannot be made because the disk is full, or the reserve had to be given
- * up: the caller refuses writes that are not deletes. Clears by itself when there is space. */
+ * up: the caller refuses writes that are not deletes. Clears by itself when there is space.
+ * More of the disk's state: store_disk.h. */
 bool store_nospace(const struct store *store);
-/* Bytes of log that can still be written without new space. */
-uint64_t store_room(const struct store *store);
-/* The disk owes us the next segment: entries wait for it, and it does not say that it is full. */
-bool store_starved(const struct store *store);
-/* Gives back a little of the reserve, for a small file that found the disk full. False: there is
- * none. Waits for the disk. */
-bool store_spend_reserve(struct store *store);
 
 /* ---- base (the Raft snapshot) -------------------------------------------------------------------- */
 

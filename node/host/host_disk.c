@@ -19,6 +19,8 @@
 
 #define PATH_SIZE 256u /* names of ours, relative to the data directory */
 #define TEMPORARY ".tmp"
+#define DIRECT_BLOCK 4096u /* the largest alignment that a disk asks for */
+#define DIRECT_PIECE 1048576u
 #define OPEN_FLAGS                                                                                 \
     (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) /* a pipe in a file's place must not block */
 
@@ -192,6 +194,61 @@ static enum err disk_read_now(void *context, disk_file file, uint64_t offset, vo
     return ERR_AGAIN;
 }
 
+/* One aligned piece past the cache; *got may be short at the end of the file. False: this file system, or
+ * this file's offset, does not know how. */
+static bool read_direct(int file, uint64_t offset, uint8_t *piece, uint64_t size, uint64_t *got)
+{
+    *got = 0;
+    while (*got < size) {
+        const ssize_t done = pread(file, piece + *got, size - *got, (off_t)(offset + *got));
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return false;
+        *got += (uint64_t)done;
+        /* A short read is the end of the file, and what follows it would not be aligned. */
+        if (done == 0 || *got % DIRECT_BLOCK != 0) break;
+    }
+    return true;
+}
+
+static enum err read_pieces(int file, uint64_t offset, uint8_t *to, uint64_t size, uint8_t *piece)
+{
+    while (size > 0) {
+        const uint64_t skip = offset % DIRECT_BLOCK;
+        const uint64_t wanted = size < DIRECT_PIECE - skip ? size : DIRECT_PIECE - skip;
+        uint64_t got = 0;
+        if (!read_direct(file, offset - skip, piece, align_up(skip + wanted, DIRECT_BLOCK), &got)) {
+            return errno == EINVAL ? ERR_INVALID : ERR_IO;
+        }
+        if (got < skip + wanted) return ERR_CORRUPT;
+        memcpy(to, piece + skip, wanted);
+        to += wanted;
+        offset += wanted;
+        size -= wanted;
+    }
+    return OK;
+}
+
+/* The open file becomes a direct one for these reads: nobody else uses it meanwhile. */
+static enum err disk_read_medium(void *context, disk_file file, uint64_t offset, void *data,
+                                 uint64_t size)
+{
+    void *piece = NULL;
+    enum err err = ERR_INVALID;
+    const int flags = fcntl(file, F_GETFL);
+    if (flags >= 0 && fcntl(file, F_SETFL, flags | O_DIRECT) == 0) {
+        if (posix_memalign(&piece, DIRECT_BLOCK, DIRECT_PIECE) == 0) {
+            err = read_pieces(file, offset, data, size, piece);
+        }
+        free(piece);
+        (void)fcntl(file, F_SETFL, flags);
+    }
+    if (err != ERR_INVALID) return err;
+    /* Only clean pages are dropped, so those that wait to be written go to the disk first. */
+    if (fdatasync(file) != 0 && errno != EINVAL && errno != EROFS) return ERR_IO;
+    (void)posix_fadvise(file, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+    return disk_read(context, file, offset, data, size);
+}
+
 static enum err disk_write_sync(void *context, disk_file file, uint64_t offset, struct slice data)
 {
     (void)context;
@@ -341,6 +398,95 @@ static enum err disk_space(void *context, uint64_t *available)
     return OK;
 }
 
+/* ---- the loop's own calls, watched ---------------------------------------------------------------------- */
+
+static void begin(void *context, const char *what)
+{
+    struct host_disk *disk = context;
+    host_watch_begin(&disk->watch, HOST_WATCH_LOOP, what);
+}
+
+static enum err end(void *context, enum err err)
+{
+    struct host_disk *disk = context;
+    host_watch_end(&disk->watch, HOST_WATCH_LOOP);
+    return err;
+}
+
+static enum err loop_open(void *context, const char *name, bool writable, disk_file *file)
+{
+    begin(context, "opening a file");
+    return end(context, disk_open(context, name, writable, file));
+}
+
+static enum err loop_size(void *context, disk_file file, uint64_t *size)
+{
+    begin(context, "a look at a file's size");
+    return end(context, disk_size(context, file, size));
+}
+
+static enum err loop_read(void *context, disk_file file, uint64_t offset, void *data, uint64_t size)
+{
+    begin(context, "a read");
+    return end(context, disk_read(context, file, offset, data, size));
+}
+
+static enum err loop_read_medium(void *context, disk_file file, uint64_t offset, void *data,
+                                 uint64_t size)
+{
+    begin(context, "a read past the cache");
+    return end(context, disk_read_medium(context, file, offset, data, size));
+}
+
+static enum err loop_write_sync(void *context, disk_file file, uint64_t offset, struct slice data)
+{
+    begin(context, "a synced write of a small file, such as term and vote");
+    return end(context, disk_write_sync(context, file, offset, data));
+}
+
+static enum err loop_create(void *context, const char *name, uint64_t size, struct slice data,
+                            disk_file *file)
+{
+    begin(context, "the making of a file");
+    return end(context, disk_create(context, name, size, data, file));
+}
+
+static enum err loop_replace(void *context, const char *name, struct slice data)
+{
+    begin(context, "the replacing of a small file");
+    return end(context, disk_replace(context, name, data));
+}
+
+static enum err loop_rename(void *context, const char *from, const char *to)
+{
+    begin(context, "the renaming of a file");
+    return end(context, disk_rename(context, from, to));
+}
+
+static enum err loop_remove(void *context, const char *name)
+{
+    begin(context, "the removal of a file");
+    return end(context, disk_remove(context, name));
+}
+
+static enum err loop_make_folder(void *context, const char *name)
+{
+    begin(context, "the making of a folder");
+    return end(context, disk_make_folder(context, name));
+}
+
+static enum err loop_list(void *context, const char *folder, struct buf *names)
+{
+    begin(context, "the listing of a folder");
+    return end(context, disk_list(context, folder, names));
+}
+
+static enum err loop_space(void *context, uint64_t *available)
+{
+    begin(context, "a look at the free space");
+    return end(context, disk_space(context, available));
+}
+
 /* ---- lanes ---------------------------------------------------------------------------------------------- */
 
 /* Cuts a file to its used size. What fallocate() reserved behind the end, where a file system may do so,
@@ -387,6 +533,7 @@ static void lane_main(void *argument)
 {
     struct host_lane *lane = argument;
     struct host_disk *disk = lane->owner;
+    const bool is_log = lane == &disk->lanes[DISK_LANE_LOG];
     if (lane == &disk->lanes[DISK_LANE_BULK]) give_way();
     uv_mutex_lock(&disk->mutex);
     for (;;) {
@@ -395,9 +542,14 @@ static void lane_main(void *argument)
         if (op == NULL) break;
         lane->first = op->next;
         uv_mutex_unlock(&disk->mutex);
+        if (is_log) host_watch_begin(&disk->watch, HOST_WATCH_LOG, "a write of the log");
+        const uint64_t started = uv_hrtime();
         const enum err err = run_op(disk, op);
+        const uint64_t elapsed = uv_hrtime() - started;
+        if (is_log) host_watch_end(&disk->watch, HOST_WATCH_LOG);
         uv_mutex_lock(&disk->mutex);
         op->result = err;
+        op->elapsed_us = elapsed / 1000;
         op->next = NULL;
         if (lane->complete == NULL) {
             lane->complete = op;
@@ -456,7 +608,9 @@ static void disk_wait(void *context, struct disk_op *op)
     while (!lane_report(lane, op)) {
         uv_mutex_lock(&disk->mutex);
         CHECK(lane->open_count > 0);
+        begin(disk, "what the loop waits for");
         while (lane->complete == NULL) uv_cond_wait(&lane->ready, &disk->mutex);
+        (void)end(disk, OK);
         uv_mutex_unlock(&disk->mutex);
     }
 }
@@ -496,23 +650,25 @@ enum err host_disk_open(struct host_disk *disk, const char *path, char *message)
         .disk =
             {
                 .context = disk,
-                .open = disk_open,
+                .open = loop_open,
                 .close = disk_close,
-                .size = disk_size,
-                .read = disk_read,
+                .size = loop_size,
+                .read = loop_read,
+                .read_medium = loop_read_medium,
                 .read_now = disk_read_now,
-                .write_sync = disk_write_sync,
-                .create = disk_create,
-                .replace = disk_replace,
-                .rename = disk_rename,
-                .remove = disk_remove,
-                .make_folder = disk_make_folder,
-                .list = disk_list,
-                .space = disk_space,
+                .write_sync = loop_write_sync,
+                .create = loop_create,
+                .replace = loop_replace,
+                .rename = loop_rename,
+                .remove = loop_remove,
+                .make_folder = loop_make_folder,
+                .list = loop_list,
+                .space = loop_space,
                 .submit = disk_submit,
                 .wait = disk_wait,
             },
     };
+    disk->path = path;
     const enum err err = host_folder_open(path, &disk->folder, &disk->lock, message);
     if (err == OK) sweep(disk);
     return err;
@@ -531,7 +687,7 @@ enum err host_disk_start(struct host_disk *disk, uv_loop_t *loop)
         if (uv_thread_create(&lane->thread, lane_main, lane) != 0) return ERR_IO;
     }
     disk->is_running = true;
-    return OK;
+    return host_watch_start(&disk->watch, disk->path) ? OK : ERR_IO;
 }
 
 static void stop_lanes(struct host_disk *disk)
@@ -554,6 +710,7 @@ static void stop_lanes(struct host_disk *disk)
 void host_disk_close(struct host_disk *disk)
 {
     if (disk->is_running) stop_lanes(disk);
+    host_watch_stop(&disk->watch); /* The last operations may hang as well. */
     if (disk->lock >= 0) (void)close(disk->lock);
     if (disk->folder >= 0) (void)close(disk->folder);
     disk->lock = -1;

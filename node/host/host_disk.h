@@ -13,6 +13,7 @@
 
 #include <uv.h>
 
+#include "node/host/host_watch.h"
 #include "storage/disk.h"
 
 struct host_lane {
@@ -29,6 +30,7 @@ struct host_lane {
 
 struct host_disk {
     struct disk disk;              /* what the core is given */
+    const char *path;              /* of the data directory; kept */
     int folder;                    /* the data directory */
     int lock;                      /* holds the lock; -1: none */
     bool is_running;               /* the threads exist */
@@ -36,6 +38,7 @@ struct host_disk {
     _Atomic bool is_sparse_warned; /* the file system cannot reserve space: said once */
     uv_mutex_t mutex;              /* guards the lanes and is_ending */
     uv_async_t async;
+    struct host_watch watch;
     struct host_lane lanes[DISK_LANE_COUNT];
 };
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,6 +18,9 @@
 #define LOCK_NAME "LOCK"
 #define IDENTITY_NAME "identity" /* what the core puts into every data directory */
 #define NFS_MAGIC 0x6969
+#define SMB_MAGIC 0x517b
+#define CIFS_MAGIC 0xff534d42u
+#define SMB2_MAGIC 0xfe534d42u
 
 #define SAY(...) (void)snprintf(message, HOST_FOLDER_MESSAGE_SIZE, __VA_ARGS__)
 
@@ -141,9 +145,17 @@ void host_folder_warn(int folder, const char *path)
     if (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC) {
         host_log_printf(
             2, "data: %s is in memory: nothing in it survives a restart of this machine", path);
-    } else if (status.f_type == NFS_MAGIC) {
+    } else if (status.f_type == NFS_MAGIC || status.f_type == SMB_MAGIC ||
+               (uint32_t)status.f_type == CIFS_MAGIC || (uint32_t)status.f_type == SMB2_MAGIC) {
         host_log_printf(
-            2, "data: %s is on NFS, whose locks and syncs may not hold: use a local disk", path);
+            2,
+            "data: %s is on a network file system, whose locks and syncs may not hold: use a local "
+            "disk",
+            path);
+    } else if (status.f_type == OVERLAYFS_SUPER_MAGIC) {
+        host_log_printf(
+            2, "data: %s is in the layers of a container and goes with it: put it on a volume",
+            path);
     }
 }
 

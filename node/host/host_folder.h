@@ -18,7 +18,8 @@
  *   ERR_READ_ONLY, ERR_NOSPACE, ERR_IO */
 enum err host_folder_open(const char *path, int *folder, int *lock, char *message);
 
-/* Logs a warning when @folder lies where data does not last: in memory, on a network file system. */
+/* Logs a warning when @folder lies where data does not last: in memory, on a network file system,
+ * in a container's own layers. */
 void host_folder_warn(int folder, const char *path);
 
 /* The meaning of @code, an errno of a file operation. */

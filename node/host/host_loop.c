@@ -403,7 +403,10 @@ int host_loop_run(struct host_options *options, struct config *config)
     /* The process ends here: what is open goes with it, without a chance to touch anything. */
     if (host->exit_code != 0) return fail_start(host->exit_code, message);
     serve(host);
-    if (host->exit_code != 0) return host->exit_code;
+    if (host->exit_code != 0) {
+        host_watch_shut_connections(); /* A hung disk may keep the process for longer. */
+        return host->exit_code;
+    }
     stop(host);
     mem_free(host);
     return 0;

@@ -38,7 +38,8 @@ TEST(disk, torn_tails_on_all_nodes_at_once_are_cut_and_nothing_is_lost)
         }
         scenario_set(sim, NOBODY, "k", seed);
         static char line[6000] = "SET torn ";
-        memset(line + 9, 'x', sizeof line - 10);
+        struct prng prng = prng_seed(seed); /* What compresses well has no sectors to lose. */
+        for (uint32_t i = 9; i < sizeof line - 1; i++) line[i] = (char)('!' + prng_below(&prng, 90));
         (void)sim_ask(sim, sim_leader(sim), 3 + seed % 5, line); /* Its write is under way. */
         cut_power_of_all(sim);
         EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
@@ -90,15 +91,59 @@ static bool another_leads(struct sim *sim)
     return leader != NOBODY && leader != stalled && core_serving(sim->nodes[leader].core, NULL);
 }
 
-TEST(disk, a_leader_whose_disk_hangs_loses_its_office)
+TEST(disk, f13_a_leader_whose_disk_hangs_loses_its_office)
 {
     struct sim *sim = scenario_begin(3, 3, 23);
     stalled = sim_leader(sim);
+    const uint64_t term = replica_term(core_replica(sim->nodes[stalled].core));
     sim->nodes[stalled].disk.stalled_until = sim->now + 10 * SIM_SECOND;
     (void)sim_ask(sim, stalled, 500, "SET k 1");
     EXPECT_TRUE(sim_run_until_true(sim, 4000, another_leads));
+    /* To learn of the new term it would have to save it, on the disk that hangs. */
+    sim_run_for(sim, 1000);
+    EXPECT_EQ(replica_term(core_replica(sim->nodes[stalled].core)), term);
+    EXPECT_TRUE(replica_stalled_ms(core_replica(sim->nodes[stalled].core)) > 2000);
+    EXPECT_FALSE(core_serving(sim->nodes[stalled].core, NULL));
+    EXPECT_EQ(strncmp(sim_ask(sim, stalled, 3000, "GET k"), "-CLUSTERDOWN", 12), 0);
     scenario_set(sim, stalled, "k", 2);
     EXPECT_EQ(scenario_get(sim, stalled, "k"), 2);
+    sim_run_for(sim, 8000);
+    EXPECT_EQ(replica_stalled_ms(core_replica(sim->nodes[stalled].core)), 0);
+    scenario_end(sim);
+}
+
+TEST(disk, f13_a_disk_that_never_comes_back_ends_the_node)
+{
+    struct sim *sim = scenario_begin(3, 3, 27);
+    stalled = sim_leader(sim);
+    struct sim_node *node = &sim->nodes[stalled];
+    node->disk.stalled_until = UINT64_MAX - 1;
+    (void)sim_ask(sim, stalled, 500, "SET k 1");
+    sim_run_for(sim, 19000);
+    EXPECT_TRUE(node->core != NULL);
+    sim_run_for(sim, 2500);
+    EXPECT_TRUE(node->core == NULL);
+    node->disk.stalled_until = 0;
+    EXPECT_TRUE(sim_start(sim, stalled));
+    scenario_set(sim, NOBODY, "k", 2);
+    scenario_end(sim);
+}
+
+TEST(disk, f13_a_leader_whose_next_segment_never_comes_loses_its_office)
+{
+    struct sim *sim = scenario_begin(3, 3, 28);
+    stalled = sim_leader(sim);
+    struct sim_disk *disk = &sim->nodes[stalled].disk;
+    disk->log_goes_on = true;
+    disk->stalled_until = sim->now + 10 * SIM_SECOND;
+    static char line[6000] = "SET big ";
+    memset(line + 8, 'x', sizeof line - 9);
+    for (uint32_t i = 0; i < 100 && !another_leads(sim); i++) {
+        (void)sim_ask(sim, stalled, 300, line);
+    }
+    EXPECT_TRUE(another_leads(sim));
+    EXPECT_EQ(disk->full_count, 0);
+    scenario_set(sim, stalled, "k", 2);
     scenario_end(sim);
 }
 

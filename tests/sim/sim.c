@@ -293,6 +293,10 @@ static void turn(struct sim *sim, struct sim_node *node)
     sim->counts.turns++;
     (void)sim_disk_turn(&node->disk, sim->now);
     core_turn(node->core, now_ms, sim_node_wall_ms(node));
+    if (core_failed(node->core) == EXIT_DISK && node->disk.stalled_until > sim->now) {
+        sim_crash(sim, node->number, false); /* As it must on a disk that does nothing any more. */
+        return;
+    }
     if (core_failed(node->core) != 0) {
         sim_fail(sim, "n%u gave up with code %d", node->number + 1, core_failed(node->core));
         return;

@@ -496,12 +496,26 @@ static void do_wait(void *context, struct disk_op *op)
     }
 }
 
+static uint64_t lane_due(const struct sim_disk *disk, uint32_t number)
+{
+    const uint64_t due = disk->lanes[number].due;
+    if (number == DISK_LANE_LOG && disk->log_goes_on) return due;
+    return due > disk->stalled_until ? due : disk->stalled_until;
+}
+
 static struct sim_lane *lane_next(struct sim_disk *disk)
 {
     struct sim_lane *best = NULL;
+    uint64_t earliest = 0;
     for (uint32_t i = 0; i < DISK_LANE_COUNT; i++) {
         struct sim_lane *lane = &disk->lanes[i];
-        if (lane->first != NULL && (best == NULL || lane->due < best->due)) best = lane;
+        /* Of those that a stall holds back together, what would have been first stays first. */
+        if (lane->first == NULL) continue;
+        const uint64_t due = lane_due(disk, i);
+        if (best != NULL && (due > earliest || (due == earliest && lane->due >= best->due)))
+            continue;
+        best = lane;
+        earliest = due;
     }
     return best;
 }
@@ -520,7 +534,7 @@ uint64_t sim_disk_deadline(const struct sim_disk *disk)
     for (uint32_t i = 0; i < DISK_LANE_COUNT; i++) {
         const struct sim_lane *lane = &disk->lanes[i];
         if (lane->first == NULL) continue;
-        const uint64_t due = lane->due > disk->stalled_until ? lane->due : disk->stalled_until;
+        const uint64_t due = lane_due(disk, i);
         if (due < deadline) deadline = due;
     }
     return deadline;
@@ -552,6 +566,7 @@ void sim_disk_init(struct sim_disk *disk, uint64_t seed)
                                .close = do_close,
                                .size = do_size,
                                .read = do_read,
+                               .read_medium = do_read,
                                .read_now = do_read_now,
                                .write_sync = do_write_sync,
                                .create = do_create,

@@ -58,6 +58,7 @@ struct sim_disk {
     uint64_t latency_min;   /* of a submitted operation, in the unit of now */
     uint64_t latency_max;   /* not below latency_min */
     uint64_t stalled_until; /* no submitted operation completes before */
+    bool log_goes_on;       /* the stall is not one of the log's lane */
     uint32_t cold_percent;  /* reads of cached bytes that find them not cached; 0 from the start */
     char read_error[SIM_DISK_NAME_MAX + 1]; /* reads of this file give ERR_IO; empty: none */
 

@@ -270,6 +270,7 @@ static void faulty_init(void)
         .close = do_close,
         .size = do_size,
         .read = do_read,
+        .read_medium = do_read,
         .write_sync = do_write_sync,
         .create = do_create,
         .replace = do_replace,
