@@ -1,4 +1,5 @@
 #include "node/saver.h"
+#include "storage/store_ship.h"
 
 #include "storage/base/check.h"
 #include "storage/base/hash.h"

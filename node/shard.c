@@ -27,6 +27,7 @@ static enum err replica_start(struct shard *shard, uint64_t now_ms, char *messag
         .address = shard->peers->self.peer_address,
         .election_timeout_ms = config->election_timeout_ms,
         .heartbeat_ms = config->heartbeat_ms,
+        .ship_rate = config->ship_rate,
         .random_seed = (uint32_t)next_random(shard),
         .guards = GUARD_ALL,
         .has_lost = recovery_quarantined(&shard->recovery),

@@ -1,4 +1,5 @@
 #include "raft/replica_state.h"
+#include "storage/store_ship.h"
 
 #include <stdio.h>
 
@@ -25,6 +26,8 @@ enum err replica_create(const struct replica_config *config, struct store *store
     created->start_ms = now_ms;
     created->committed = store_applied_index(store);
     replica_drop_bigs(created); /* of the one before, which may have led */
+    created->ship_out.rate = config->ship_rate;
+    created->ship_out.allow_ms = now_ms;
     const enum err err = replica_start(created, message);
     if (err != OK) {
         replica_destroy(created);
@@ -39,6 +42,7 @@ enum err replica_create(const struct replica_config *config, struct store *store
 
 void replica_destroy(struct replica *replica)
 {
+    ship_send_close(&replica->ship_out, replica->store);
     if (replica->raft.address != NULL) raft_close(&replica->raft, NULL);
     buf_close(&replica->scratch);
     buf_close(&replica->manifest);
@@ -313,7 +317,7 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
         if (!replica->is_installing) replica_report_base(replica);
     }
     if (replica->ended == OK) admit_reads(replica);
-    replica->ship_more = ship_send(&replica->ship_out, store, replica->peers);
+    ship_send(&replica->ship_out, store, replica->peers, replica->now_ms);
     if (replica->ended == OK && replica->is_installing) advance_install(replica);
     if (replica->ended == OK) store_flush(store);
     return replica->ended;
@@ -326,10 +330,11 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t replica_deadline(const struct replica *replica)
 {
-    if (replica->ended != OK || replica->ship_more) return replica->now_ms;
+    if (replica->ended != OK) return replica->now_ms;
     if (readgate_wants(&replica->gate) && may_probe(replica)) return replica->now_ms;
     uint64_t deadline = earlier(replica->timer_ms, store_deadline(replica->store));
     deadline = earlier(deadline, ship_deadline(&replica->ship_in));
+    deadline = earlier(deadline, ship_send_deadline(&replica->ship_out));
     if (may_probe(replica)) deadline = earlier(deadline, readgate_deadline(&replica->gate));
     if (replica->transfer_to != 0) {
         deadline = earlier(deadline, replica->transfer_ms + replica->config.election_timeout_ms);

@@ -29,6 +29,7 @@ struct replica_config {
     const char *address;          /* our peer address; copied */
     uint64_t election_timeout_ms; /* at least twice the heartbeat: CHECK */
     uint64_t heartbeat_ms;
+    uint64_t ship_rate; /* bytes of files a second that are sent to peers; 0: no limit */
     uint32_t random_seed;
     bool
         has_lost; /* entries that it may have acknowledged: it elects nobody until replica_recovered() */

@@ -1,5 +1,6 @@
 /* Messages of the library, and our own, to the queues of the peers. */
 #include "raft/replica_state.h"
+#include "storage/store_ship.h"
 
 static uint64_t place_of(const struct replica *replica, const struct peer *peer)
 {

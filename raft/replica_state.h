@@ -119,7 +119,6 @@ struct replica {
     struct readgate gate;
     struct ship_in ship_in;
     struct ship_out ship_out;
-    bool ship_more;
     struct buf scratch;
     struct buf piece;    /* of an entry that is on its way to a peer */
     struct buf manifest; /* of the install that was just received */

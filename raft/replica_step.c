@@ -1,6 +1,7 @@
 /* One raft_step() and everything its update asks for, in the order that makes it safe:
  * ballot durable, then log, then messages, then what became committed. */
 #include "raft/replica_state.h"
+#include "storage/store_ship.h"
 
 struct guard_view replica_view(const struct replica *replica)
 {

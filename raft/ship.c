@@ -4,7 +4,6 @@
 
 #define WANT_SIZE 24u
 #define CHUNK_HEADER_SIZE 24u
-#define SEND_PER_TURN_SIZE MIB /* reads from the disk hold up the loop */
 
 STATIC_CHECK(SHIP_CHUNK_SIZE + CHUNK_HEADER_SIZE + WIRE_HEADER_SIZE <= PEER_WHOLE_SIZE_MAX,
              "a chunk travels whole");
@@ -50,8 +49,15 @@ enum ship_state ship_turn(struct ship_in *in, struct store *store, struct peers 
     uint64_t offset = 0;
     uint64_t size = 0;
     if (!in->is_active) return SHIP_IDLE;
+    if (store_install_turn(store) != OK) in->is_lost = true;
+    if (in->is_lost) return SHIP_LOST;
+    if (store_install_busy(store) || store_install_full(store)) {
+        /* Our own disk holds things up, not the source. */
+        in->progress_ms = now_ms;
+        return SHIP_BUSY;
+    }
     if (!store_install_want(store, &file_id, &offset, &size)) return SHIP_COMPLETE;
-    if (in->is_lost || now_ms >= in->progress_ms + in->give_up_ms) return SHIP_LOST;
+    if (now_ms >= in->progress_ms + in->give_up_ms) return SHIP_LOST;
 
     CHECK(size > 0);
     const uint64_t file_end = offset + size;
@@ -143,57 +149,121 @@ enum err ship_ask(struct ship_out *out, struct peers *peers, uint64_t from, stru
     return OK;
 }
 
-/* One chunk or NONE. False when it could not be queued. */
-static bool send_piece(struct store *store, struct peers *peers, struct peer *peer,
-                       struct ship_want *want)
+static void send_none(struct peers *peers, struct peer *peer, const struct ship_want *want)
+{
+    uint8_t body[16];
+    put_u64(body, want->file_id);
+    put_u64(body + 8, want->offset);
+    (void)peer_send(peers, peer, WIRE_SHIP_NONE, slice_of(body, sizeof body));
+}
+
+/* False when it could not be queued. */
+static bool send_chunk(struct peers *peers, struct peer *peer, const struct ship_want *want,
+                       struct slice data)
 {
     uint64_t start = 0;
-    const uint64_t left = want->end - want->offset;
-    const uint64_t size = left < SHIP_CHUNK_SIZE ? left : SHIP_CHUNK_SIZE;
     struct buf *out = peer_frame_begin(peers, peer, WIRE_SHIP_CHUNK, &start);
     if (out == NULL) return false;
     buf_u64(out, want->file_id);
     buf_u64(out, want->offset);
-    buf_u64(out, 0);
-    const uint64_t data_start = out->size;
-    const enum err err = store_ship_read(store, want->file_id, want->offset, size, out);
-    const uint64_t got = out->size - data_start;
-    if (err == OK && got > 0) {
-        put_u64(out->data + data_start - 8, hash64(out->data + data_start, got));
-        (void)peer_frame_end(peer, start); /* A chunk travels whole. */
-        want->offset = got < size ? want->end : want->offset + got;
-        return true;
-    }
-    uint8_t body[16];
-    peer_frame_cancel(peer, start);
-    put_u64(body, want->file_id);
-    put_u64(body + 8, want->offset);
-    want->offset = want->end;
-    return peer_send(peers, peer, WIRE_SHIP_NONE, slice_of(body, sizeof body));
+    buf_u64(out, hash64(data.data, data.size));
+    buf_append(out, data.data, data.size);
+    (void)peer_frame_end(peer, start); /* A chunk travels whole. */
+    return true;
 }
 
-static bool send_to(struct ship_out *out, uint32_t place, struct store *store, struct peers *peers)
+static void want_done(struct ship_out *out, uint32_t place)
 {
+    struct ship_want *want = &out->list[place].wants[0];
+    out->list[place].count--;
+    memmove(want, want + 1, out->list[place].count * sizeof *want);
+}
+
+/* Sends what was read for the oldest want. */
+static void send_read(struct ship_out *out, uint32_t place, struct store *store,
+                      struct peers *peers)
+{
+    struct slice data;
     struct peer *peer = &peers->list[place];
-    uint64_t sent = 0;
-    while (out->list[place].count > 0) {
-        struct ship_want *want = &out->list[place].wants[0];
-        if (peer_queued(peer) > SHIP_QUEUE_SIZE) return false;
-        if (sent >= SEND_PER_TURN_SIZE) return true;
-        sent += SHIP_CHUNK_SIZE;
-        if (!send_piece(store, peers, peer, want)) want->offset = want->end;
-        if (want->offset < want->end) continue;
-        out->list[place].count--;
-        memmove(want, want + 1, out->list[place].count * sizeof *want);
+    struct ship_want *want = &out->list[place].wants[0];
+    const uint64_t asked = out->list[place].piece.op.size;
+    const enum err err = store_piece_take(store, &out->list[place].piece, &data);
+    out->list[place].is_reading = false;
+    if (err != OK) {
+        /* The receiver turns to somebody else. */
+        send_none(peers, peer, want);
+        want_done(out, place);
+        return;
     }
-    return false;
+    const bool is_sent = send_chunk(peers, peer, want, data);
+    if (is_sent) out->sent += data.size;
+    if (is_sent) out->allowance -= data.size < out->allowance ? data.size : out->allowance;
+    want->offset += data.size;
+    if (!is_sent || data.size < asked || want->offset >= want->end) want_done(out, place);
 }
 
-bool ship_send(struct ship_out *out, struct store *store, struct peers *peers)
+/* Begins to read the next chunk for a peer. */
+static void read_next(struct ship_out *out, uint32_t place, struct store *store,
+                      struct peers *peers)
 {
-    bool has_more = false;
-    for (uint32_t i = 0; i < peers->count; i++) {
-        if (send_to(out, i, store, peers)) has_more = true;
+    while (out->list[place].count > 0) {
+        const struct ship_want *want = &out->list[place].wants[0];
+        const uint64_t left = want->end - want->offset;
+        const enum err err = store_piece_begin(store, &out->list[place].piece, want->file_id,
+                                               want->offset,
+                                               left < SHIP_CHUNK_SIZE ? left : SHIP_CHUNK_SIZE);
+        if (err == OK) {
+            out->list[place].is_reading = true;
+            return;
+        }
+        send_none(peers, &peers->list[place], want);
+        want_done(out, place);
     }
-    return has_more;
+}
+
+static bool may_send(const struct ship_out *out)
+{
+    return out->rate == 0 || out->allowance >= SHIP_CHUNK_SIZE;
+}
+
+static void allow(struct ship_out *out, uint64_t now_ms)
+{
+    const uint64_t passed = now_ms > out->allow_ms ? now_ms - out->allow_ms : 0;
+    /* A second's worth at most, and room for one chunk at any rate. */
+    const uint64_t most = out->rate > SHIP_CHUNK_SIZE ? out->rate : SHIP_CHUNK_SIZE;
+    const uint64_t more = passed > 1000 ? out->rate : out->rate * passed / 1000;
+    if (more == 0) return;
+    out->allow_ms = now_ms;
+    out->allowance = out->allowance + more < most ? out->allowance + more : most;
+}
+
+void ship_send(struct ship_out *out, struct store *store, struct peers *peers, uint64_t now_ms)
+{
+    allow(out, now_ms);
+    for (uint32_t i = 0; i < peers->count; i++) {
+        if (peer_queued(&peers->list[i]) > SHIP_QUEUE_SIZE) continue;
+        if (out->list[i].is_reading && out->list[i].piece.is_done && may_send(out)) {
+            send_read(out, i, store, peers);
+        }
+        if (!out->list[i].is_reading) read_next(out, i, store, peers);
+    }
+}
+
+uint64_t ship_send_deadline(const struct ship_out *out)
+{
+    if (may_send(out)) return UINT64_MAX; /* Reads and queues wake us. */
+    for (uint32_t i = 0; i < PEERS_MAX; i++) {
+        if (!out->list[i].is_reading || !out->list[i].piece.is_done) continue;
+        const uint64_t missing = SHIP_CHUNK_SIZE - out->allowance;
+        return out->allow_ms + 1 + missing * 1000 / out->rate;
+    }
+    return UINT64_MAX;
+}
+
+void ship_send_close(struct ship_out *out, struct store *store)
+{
+    for (uint32_t i = 0; i < PEERS_MAX; i++) {
+        store_piece_close(store, &out->list[i].piece);
+        out->list[i].is_reading = false;
+    }
 }

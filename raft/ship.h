@@ -6,9 +6,10 @@
  *   NONE   0 u64 file id    8 u64 offset: the sender has no such file (any more)
  *
  * The receiver asks for a window of SHIP_WINDOW_SIZE at a time and for the next one when half of
- * it is here; the store says what is wanted, so a transfer that was cut goes on where it
- * stopped. The sender keeps the queue to the receiver below SHIP_QUEUE_SIZE, so that Raft's
- * messages are not delayed much. */
+ * it is here, unless its disk lags behind; the store says what is wanted, so a transfer that was
+ * cut goes on where it stopped. The sender reads in the background, one chunk a peer at a time,
+ * keeps the queue to the receiver below SHIP_QUEUE_SIZE, and sends no more than a set rate to all
+ * peers together, so that neither Raft's messages nor clients are delayed much. */
 #ifndef KV_RAFT_SHIP_H
 #define KV_RAFT_SHIP_H
 
@@ -16,7 +17,7 @@
 #include <stdint.h>
 
 #include "raft/peer.h"
-#include "storage/store.h"
+#include "storage/store_ship.h"
 
 #define SHIP_WINDOW_SIZE (4u * SHIP_CHUNK_SIZE)
 #define SHIP_QUEUE_SIZE (1u * MIB)
@@ -45,7 +46,8 @@ struct ship_in {
 
 void ship_begin(struct ship_in *in, uint64_t source, uint64_t retry_ms, uint64_t give_up_ms,
                 uint64_t now_ms);
-/* Asks for what is wanted now. @leader: asked instead when the source stays silent, 0 unknown. */
+/* Lets the disk go on and asks for what is wanted now. @leader: asked instead when the source stays
+ * silent, 0 unknown. */
 enum ship_state ship_turn(struct ship_in *in, struct store *store, struct peers *peers,
                           uint64_t leader, uint64_t now_ms);
 /* A CHUNK or NONE from @from. ERR_CORRUPT: malformed: close the link.  ERR_AGAIN: not wanted,
@@ -61,15 +63,25 @@ struct ship_want {
     uint64_t end;
 };
 struct ship_out {
+    uint64_t rate;      /* bytes a second, 0: as fast as it goes */
+    uint64_t allowance; /* bytes that may be sent now, while there is a rate */
+    uint64_t allow_ms;  /* when it was last raised */
+    uint64_t sent;      /* bytes of files sent so far */
     struct {
         struct ship_want wants[SHIP_WANTS_MAX];
         uint32_t count;
+        bool is_reading; /* @piece is of wants[0] */
+        struct store_piece piece;
     } list[PEERS_MAX]; /* as in struct peers */
 };
 
 /* A WANT from @from. ERR_CORRUPT: malformed. */
 enum err ship_ask(struct ship_out *out, struct peers *peers, uint64_t from, struct slice body);
-/* Sends what was asked for, as far as the queues allow. True: there is more to send at once. */
-bool ship_send(struct ship_out *out, struct store *store, struct peers *peers);
+/* Sends what was asked for and read, as far as queues and rate allow. */
+void ship_send(struct ship_out *out, struct store *store, struct peers *peers, uint64_t now_ms);
+/* When the rate allows more; UINT64_MAX: nothing waits for that. */
+uint64_t ship_send_deadline(const struct ship_out *out);
+/* Waits for reads under way. */
+void ship_send_close(struct ship_out *out, struct store *store);
 
 #endif

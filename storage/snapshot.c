@@ -64,23 +64,21 @@ void snapshot_init(struct snapshot *snapshot, struct disk *disk, const char *fol
         .folder = folder,
         .cluster_id = cluster_id,
         .shard = shard,
-        .file = -1,
     };
 }
 
-static void file_release(struct snapshot *snapshot)
+static void plan_close(struct snapshot *snapshot)
 {
-    if (snapshot->file >= 0) snapshot->disk->close(snapshot->disk->context, snapshot->file);
-    snapshot->file = -1;
-}
-
-void snapshot_close(struct snapshot *snapshot)
-{
-    file_release(snapshot);
     manifest_close(&snapshot->manifest);
     mem_free(snapshot->received);
     snapshot->received = NULL;
     snapshot->active = false;
+}
+
+void snapshot_close(struct snapshot *snapshot)
+{
+    arrival_close(&snapshot->arrival);
+    plan_close(snapshot);
 }
 
 static void file_drop(const struct snapshot *snapshot, uint64_t file_id)
@@ -181,20 +179,35 @@ static bool file_kept(const struct snapshot *snapshot, const struct log_file *fi
     return err == OK && size >= file->used;
 }
 
+/* The first file of @manifest that is not complete; its count: all are. */
+static uint32_t wanted_first(const struct manifest *manifest, const uint64_t *received, uint32_t i)
+{
+    while (i < manifest->file_count && received[i] > manifest->files[i].used) i++;
+    return i;
+}
+
 /* How much of each file of @manifest is here already. Sealed files keep their order in later manifests, so one
  * pass over both finds what they share up to where something was compacted; files behind that are found if
- * they are complete. */
+ * they are complete. The file under way goes on if it is the next one again. */
 static uint64_t *received_before(const struct snapshot *snapshot, const struct manifest *manifest)
 {
     uint64_t *received = mem_zero(manifest->file_count * sizeof *received);
     const uint32_t old_count = snapshot->active ? snapshot->manifest.file_count : 0;
     for (uint32_t i = 0; i < manifest->file_count && i < old_count; i++) {
-        if (!file_same(&manifest->files[i], &snapshot->manifest.files[i])) break;
-        received[i] = snapshot->received[i];
+        const struct log_file *file = &manifest->files[i];
+        if (!file_same(file, &snapshot->manifest.files[i])) break;
+        if (snapshot->received[i] > file->used) received[i] = file->used + 1;
     }
+    const bool is_arriving = snapshot->arrival.state != ARRIVAL_IDLE;
+    const struct log_file *arriving = is_arriving ? &snapshot->arrival.described : NULL;
     for (uint32_t i = 0; i < manifest->file_count; i++) {
         const struct log_file *file = &manifest->files[i];
+        if (is_arriving && file->file_id == arriving->file_id) continue;
         if (received[i] == 0 && file_kept(snapshot, file)) received[i] = file->used + 1;
+    }
+    const uint32_t next = wanted_first(manifest, received, 0);
+    if (is_arriving && next < manifest->file_count && file_same(&manifest->files[next], arriving)) {
+        received[next] = snapshot->received[snapshot->next];
     }
     return received;
 }
@@ -215,11 +228,13 @@ static enum err space_check(const struct snapshot *snapshot, const struct manife
 
 static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
 {
-    snapshot_close(snapshot);
+    const uint32_t next = wanted_first(manifest, received, 0);
+    if (next == manifest->file_count || received[next] == 0) arrival_close(&snapshot->arrival);
+    plan_close(snapshot);
     snapshot->manifest = *manifest;
     *manifest = (struct manifest){0};
     snapshot->received = received;
-    snapshot->next = 0;
+    snapshot->next = next;
     snapshot->active = true;
     incoming_sweep(snapshot);
 }
@@ -256,31 +271,33 @@ cleanup:
 
 /* ---- pieces --------------------------------------------------------------------------------------- */
 
-static bool file_complete(const struct snapshot *snapshot, uint32_t i)
-{
-    return snapshot->received[i] > snapshot->manifest.files[i].used;
-}
-
 static uint32_t file_wanted(const struct snapshot *snapshot)
 {
-    uint32_t i = snapshot->next;
-    while (i < snapshot->manifest.file_count && file_complete(snapshot, i)) i++;
-    return i;
+    return wanted_first(&snapshot->manifest, snapshot->received, snapshot->next);
 }
 
 bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t *offset,
                    uint64_t *size)
 {
-    if (!snapshot->active) return false;
+    if (!snapshot->active || snapshot_busy(snapshot)) return false;
     const uint32_t i = file_wanted(snapshot);
     if (i == snapshot->manifest.file_count) return false;
     const struct log_file *file = &snapshot->manifest.files[i];
-    const uint64_t rest = file->used - snapshot->received[i];
-    CHECK(rest > 0);
+    CHECK(file->used > snapshot->received[i]);
     *file_id = file->file_id;
     *offset = snapshot->received[i];
-    *size = rest;
+    *size = file->used - snapshot->received[i];
     return true;
+}
+
+bool snapshot_busy(const struct snapshot *snapshot)
+{
+    return snapshot->arrival.is_whole;
+}
+
+bool snapshot_full(const struct snapshot *snapshot)
+{
+    return arrival_full(&snapshot->arrival);
 }
 
 bool snapshot_complete(const struct snapshot *snapshot)
@@ -288,63 +305,30 @@ bool snapshot_complete(const struct snapshot *snapshot)
     return snapshot->active && file_wanted(snapshot) == snapshot->manifest.file_count;
 }
 
-static enum err file_begin(struct snapshot *snapshot, const struct log_file *file, bool is_new)
+static void file_begin(struct snapshot *snapshot, uint32_t i)
 {
-    if (snapshot->file >= 0) return OK;
-    char name[NAME_SIZE];
-    struct disk *disk = snapshot->disk;
-    incoming_name(name, snapshot->folder, file->file_id, "log");
-    if (!is_new) return disk->open(disk->context, name, true, &snapshot->file);
-    /* What is left of an earlier attempt goes first. A hint above all: it would say that this file is
-     * complete. Making the file syncs the folder, and so makes that durable. */
-    file_drop(snapshot, file->file_id);
-    return disk->create(disk->context, name, file->used, slice_of(NULL, 0), &snapshot->file);
-}
-
-/* Verifies a file whose bytes are all here, and writes its hint. */
-static enum err file_finish(struct snapshot *snapshot, const struct log_file *file)
-{
+    char log_name[NAME_SIZE];
+    char hint[NAME_SIZE];
+    const struct log_file *file = &snapshot->manifest.files[i];
     const struct hint_source source = {
         .disk = snapshot->disk,
-        .handle = snapshot->file,
         .cluster_id = snapshot->cluster_id,
         .shard = snapshot->shard,
         .file = file,
     };
-    struct hint hint;
-    const char *wrong = NULL;
-    uint64_t offset = 0;
-    enum err err = hint_build(&hint, &source, &wrong, &offset);
-    if (err != OK) return err;
-    char name[NAME_SIZE];
-    incoming_name(name, snapshot->folder, file->file_id, "idx");
-    err = snapshot->disk->replace(snapshot->disk->context, name, buf_slice(&hint.bytes));
-    hint_close(&hint);
-    return err;
+    incoming_name(log_name, snapshot->folder, file->file_id, "log");
+    incoming_name(hint, snapshot->folder, file->file_id, "idx");
+    arrival_begin(&snapshot->arrival, &source, log_name, hint);
+    snapshot->next = i;
 }
 
-static void write_done(struct disk_op *op)
+/* The file under way is worth nothing. */
+static void file_give_up(struct snapshot *snapshot)
 {
-    (void)op; /* chunk_write() waits for it. */
-}
-
-/* Only the last piece is synced: it makes all of the file durable. */
-static enum err chunk_write(struct snapshot *snapshot, uint64_t offset, struct slice data,
-                            bool is_last)
-{
-    struct disk *disk = snapshot->disk;
-    if (is_last) return disk->write_sync(disk->context, snapshot->file, offset, data);
-    struct disk_op op = {
-        .kind = DISK_WRITE,
-        .lane = DISK_LANE_BACKGROUND,
-        .file = snapshot->file,
-        .offset = offset,
-        .data = data,
-        .done = write_done,
-    };
-    disk->submit(disk->context, &op);
-    disk->wait(disk->context, &op);
-    return op.result;
+    const uint64_t file_id = snapshot->arrival.described.file_id;
+    arrival_close(&snapshot->arrival);
+    snapshot->received[snapshot->next] = 0;
+    file_drop(snapshot, file_id);
 }
 
 enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t offset,
@@ -357,24 +341,37 @@ enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t of
     if (file_id != wanted_id || offset != wanted_offset) return ERR_INVALID;
     if (data.size == 0 || data.size > wanted_size) return ERR_INVALID;
 
-    const uint32_t i = file_wanted(snapshot);
-    const struct log_file *file = &snapshot->manifest.files[i];
-    enum err err = file_begin(snapshot, file, offset == 0);
-    if (err != OK) return err;
-    snapshot->next = i;
-    const bool is_last = offset + data.size == file->used;
-    err = chunk_write(snapshot, offset, data, is_last);
-    if (err != OK) return err;
-    if (!is_last) {
-        snapshot->received[i] = offset + data.size;
-        return OK;
+    if (snapshot->arrival.state == ARRIVAL_IDLE) file_begin(snapshot, file_wanted(snapshot));
+    const enum err err = arrival_take(&snapshot->arrival, data);
+    if (err != OK) {
+        file_give_up(snapshot);
+        return err;
     }
-    err = file_finish(snapshot, file);
-    if (err == ERR_NOSPACE || err == ERR_IO) return err;
-    file_release(snapshot);
-    snapshot->received[i] = err == OK ? file->used + 1 : 0;
-    if (err != OK) file_drop(snapshot, file_id);
-    return err;
+    snapshot->received[snapshot->next] += data.size;
+    return OK;
+}
+
+/* What the disk did with the file under way. */
+static enum err settle(struct snapshot *snapshot, enum err err)
+{
+    if (err != OK) {
+        file_give_up(snapshot);
+        return err == ERR_NOSPACE ? ERR_NOSPACE : ERR_IO;
+    }
+    if (snapshot->arrival.state != ARRIVAL_DONE) return OK;
+    arrival_close(&snapshot->arrival);
+    snapshot->received[snapshot->next]++;
+    return OK;
+}
+
+enum err snapshot_turn(struct snapshot *snapshot)
+{
+    return settle(snapshot, arrival_turn(&snapshot->arrival));
+}
+
+enum err snapshot_wait(struct snapshot *snapshot)
+{
+    return settle(snapshot, arrival_wait(&snapshot->arrival));
 }
 
 /* ---- commit --------------------------------------------------------------------------------------- */

@@ -1,10 +1,10 @@
 /* snapshot.h - receiving the base of another replica: its manifest, then its sealed files.
  *
  * The files gather in `<folder>/incoming/`, named by their file id, and do not disturb what is there.
- * Each one is verified as a whole, synced, and gets its hint as soon as its last byte is here. Then one
- * replaced MANIFEST makes them the replica's state: that is the step at which old becomes new.
- * Everything behind it (moving the files to their final names, removing the old ones) is tidying, which
- * snapshot_settle() and snapshot_clean() do at the next start; they may be interrupted at any point.
+ * Each one is verified while it arrives, synced, and then gets its hint (arrival.h). Then one replaced
+ * MANIFEST makes them the replica's state: that is the step at which old becomes new. Everything behind
+ * it (moving the files to their final names, removing the old ones) is tidying, which snapshot_settle()
+ * and snapshot_clean() do at the next start; they may be interrupted at any point.
  *
  *   begin, (want, chunk) ..., commit
  *
@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/arrival.h"
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
 #include "storage/disk.h"
@@ -33,7 +34,7 @@ struct snapshot {
     struct manifest manifest; /* As sent: the numbers of its files are the sender's. */
     uint64_t *received;       /* Bytes of each file; used + 1 when it is complete and verified. */
     uint32_t next;            /* No file before this one is wanted. */
-    disk_file file;           /* Of files[next] while it is being written; -1 else. */
+    struct arrival arrival;   /* files[next] while it is being received. */
 };
 
 void snapshot_init(struct snapshot *snapshot, struct disk *disk, const char *folder,
@@ -46,18 +47,26 @@ void snapshot_close(struct snapshot *snapshot); /* leaves the disk as it is */
  *   ERR_NOSPACE                        what is missing would not fit on the disk; nothing changed
  *   ERR_IO and others                  the folder could not be made */
 enum err snapshot_begin(struct snapshot *snapshot, struct slice manifest, uint64_t above_index);
-/* What is wanted next: a file from @offset on, @size bytes up to its end. False: everything is here, or
- * nothing was begun. */
+/* What is wanted next: a file from @offset on, @size bytes up to its end. False: nothing for now while
+ * snapshot_busy(); else everything is here, or nothing was begun. */
 bool snapshot_want(const struct snapshot *snapshot, uint64_t *file_id, uint64_t *offset,
                    uint64_t *size);
+/* The last byte of a file was taken, and the disk is not through with it. */
+bool snapshot_busy(const struct snapshot *snapshot);
+/* The disk has not kept up: what snapshot_want() names should not be asked for yet. */
+bool snapshot_full(const struct snapshot *snapshot);
 bool snapshot_complete(const struct snapshot *snapshot); /* begun, and every file is here */
-/* Takes the beginning of what snapshot_want() named, up to all of it.
- *   ERR_INVALID  another piece: ignored       ERR_NOSPACE  ask for it again later
- *   ERR_CORRUPT  and ERR_FOREIGN, ERR_NEWER: the file is complete and not what the manifest names; it
- *                was dropped and is wanted again from its start
- *   ERR_IO       the disk failed: abort */
+/* Takes the beginning of what snapshot_want() named, up to all of it. Only memory: snapshot_turn() writes.
+ *   ERR_INVALID  another piece: ignored
+ *   ERR_CORRUPT  and ERR_FOREIGN, ERR_NEWER: the file is not what the manifest names; it was dropped and
+ *                is wanted again from its start */
 enum err snapshot_chunk(struct snapshot *snapshot, uint64_t file_id, uint64_t offset,
                         struct slice data);
+/* Lets the disk go on with what was taken. ERR_NOSPACE, ERR_IO: the file under way was dropped and is wanted again from
+ * its start. Call it every turn. */
+enum err snapshot_turn(struct snapshot *snapshot);
+/* The same, waiting until everything taken so far is written. */
+enum err snapshot_wait(struct snapshot *snapshot);
 /* Ends receiving. Complete files are kept for a later begin. */
 void snapshot_abort(struct snapshot *snapshot);
 /* Removes what is kept, unless something is being received: the replica does without a base. */

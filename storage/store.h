@@ -148,35 +148,6 @@ struct store_base store_base(const struct store *store);
  * sealed. True: it does. Else call again every turn; a full disk can keep it from coming true. */
 bool store_seal_upto(struct store *store, uint64_t index);
 
-/* The manifest as bytes, which is all that a peer needs to ask for the base's files. */
-void store_ship_manifest(struct store *store, struct buf *out);
-/* Appends up to @size bytes of the sealed file @file_id from @offset to @out. ERR_NOT_FOUND: unknown. */
-enum err store_ship_read(struct store *store, uint64_t file_id, uint64_t offset, uint64_t size,
-                         struct buf *out);
-
-/* Receiving a base. The old state stays on disk and in memory until finish. One at a time; begin again
- * goes on: files that were received and that the new manifest names too are not wanted again, not even
- * after an abort or a restart; others are dropped.
- *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
- *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
-enum err store_install_begin(struct store *store, struct slice manifest);
-/* What is wanted next: a file from @offset on, @size bytes up to its end. False: everything is here. */
-bool store_install_want(const struct store *store, uint64_t *file_id, uint64_t *offset,
-                        uint64_t *size);
-/* Takes the beginning of what is wanted.
- *   ERR_INVALID  it is something else: ignored         ERR_NOSPACE  the same piece again later
- *   ERR_CORRUPT  (FOREIGN, NEWER) this completed a file that is not what the manifest names; it was
- *                dropped and is wanted again           ERR_IO       the disk failed: abort */
-enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t offset,
-                             struct slice data);
-/* Makes the received base the state on disk in one step. (Every file was verified when its last piece
- * came.) ERR_AGAIN: pieces are missing, nothing changed. Otherwise nothing is written any more and the
- * caller must close this store and open it again: on OK the base is what it then finds, on
- * ERR_NOSPACE it finds the old state and what was received is lost. */
-enum err store_install_finish(struct store *store);
-/* Ends receiving; complete files are kept until the next begin, or until this replica seals by itself. */
-void store_install_abort(struct store *store);
-
 /* Entries from @index on stay readable whatever retention says, as long as they are now: a peer that
  * installs a base needs what follows it. UINT64_MAX: no such wish. It costs memory only, no file is
  * ever kept for it. */

@@ -1,6 +1,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/store_inner.h"
+#include "storage/store_ship.h"
 
 /* ---- sending -------------------------------------------------------------------------------------- */
 
@@ -10,18 +11,62 @@ void store_ship_manifest(struct store *store, struct buf *out)
     manifest_encode(&store->manifest, out);
 }
 
-enum err store_ship_read(struct store *store, uint64_t file_id, uint64_t offset, uint64_t size,
-                         struct buf *out)
+static void store_piece_done(struct disk_op *op)
 {
+    struct store_piece *piece = op->owner;
+    piece->is_done = true;
+}
+
+enum err store_piece_begin(struct store *store, struct store_piece *piece, uint64_t file_id,
+                           uint64_t offset, uint64_t size)
+{
+    CHECK(piece->number == 0);
+    disk_file handle = -1;
+    uint64_t used = 0;
     const struct log_file *file = manifest_find(&store->manifest, file_id);
     if (file == NULL) return ERR_NOT_FOUND;
+    const enum err err = store_file_handle(store, file->number, &handle, &used);
+    if (err != OK) return err;
     if (offset >= file->used) return ERR_NOT_FOUND;
     if (size > file->used - offset) size = file->used - offset;
-    uint8_t *at = buf_reserve(out, size);
-    /* Not verified here: the receiver verifies the file as a whole and asks again. */
-    const enum err err = store_file_read(store, file->number, offset, at, size);
-    if (err == OK) out->size += size;
+    piece->number = file->number;
+    piece->is_done = false;
+    piece->bytes.size = 0;
+    piece->op = (struct disk_op){
+        .kind = DISK_READ,
+        .lane = DISK_LANE_BULK,
+        .file = handle,
+        .offset = offset,
+        .size = size,
+        .into = buf_extend(&piece->bytes, size),
+        .done = store_piece_done,
+        .owner = piece,
+    };
+    store_file_acquire(store, piece->number);
+    store->config.disk->submit(store->config.disk->context, &piece->op);
+    return OK;
+}
+
+enum err store_piece_take(struct store *store, struct store_piece *piece, struct slice *bytes)
+{
+    CHECK(piece->number > 0);
+    CHECK(piece->is_done);
+    const enum err err = piece->op.result;
+    if (err != OK) store_note_damage(store, piece->number, piece->op.offset, piece->op.size);
+    store_file_release(store, piece->number);
+    piece->number = 0;
+    *bytes = buf_slice(&piece->bytes);
     return err;
+}
+
+void store_piece_close(struct store *store, struct store_piece *piece)
+{
+    struct slice bytes;
+    if (piece->number > 0) {
+        if (!piece->is_done) store->config.disk->wait(store->config.disk->context, &piece->op);
+        (void)store_piece_take(store, piece, &bytes);
+    }
+    buf_close(&piece->bytes);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------ */
@@ -43,6 +88,26 @@ enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t off
 {
     CHECK(!store->is_replaced);
     return snapshot_chunk(&store->incoming, file_id, offset, data);
+}
+
+enum err store_install_turn(struct store *store)
+{
+    return snapshot_turn(&store->incoming);
+}
+
+bool store_install_busy(const struct store *store)
+{
+    return snapshot_busy(&store->incoming);
+}
+
+bool store_install_full(const struct store *store)
+{
+    return snapshot_full(&store->incoming);
+}
+
+enum err store_install_wait(struct store *store)
+{
+    return snapshot_wait(&store->incoming);
 }
 
 enum err store_install_finish(struct store *store)

@@ -75,6 +75,7 @@ TEST(config, every_option_reads_back_what_it_was_set_to)
     }
     EXPECT_LE(28, count);
     expect_shown(&config, "retention", "256mb");
+    expect_shown(&config, "ship-rate", "64mb");
     expect_shown(&config, "client", "127.0.0.1:6379");
     expect_shown(&config, "cluster-client", "off");
 }

@@ -1,5 +1,6 @@
 /* The receiver of a base against whatever may come; transfers as a whole are in test_replica.c. */
 #include "tests/raft/cluster.h"
+#include "storage/store_ship.h"
 
 /* Two nodes that hold a base; node 2 of three is blank and only its store and queues are used. */
 struct pair {
@@ -31,6 +32,7 @@ static void pair_open(struct pair *pair)
 
 static void pair_close(struct pair *pair)
 {
+    ship_send_close(&pair->out, pair->source->store);
     store_install_abort(pair->target->store);
     cluster_end(pair->cluster);
 }
@@ -58,6 +60,15 @@ static bool take(struct node *from, uint64_t to, uint8_t type, struct buf *body)
     return false;
 }
 
+/* The source sends what it may; its disk is quick. */
+static void send(struct pair *pair, uint64_t now)
+{
+    for (uint32_t i = 0; i < 100; i++) {
+        ship_send(&pair->out, pair->source->store, &pair->source->peers, now);
+        if (!sim_disk_step(&pair->source->disk)) return;
+    }
+}
+
 static uint64_t source_id(const struct pair *pair)
 {
     return pair->source->peers.self.node_id;
@@ -74,11 +85,12 @@ TEST(ship, a_base_arrives_in_pieces_and_whole)
         while (take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body)) {
             EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
         }
-        while (ship_send(&pair.out, pair.source->store, &pair.source->peers)) continue;
+        send(&pair, now);
         while (take(pair.source, 3, WIRE_SHIP_CHUNK, &body)) {
             EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), now), OK);
             chunks++;
         }
+        (void)sim_disk_step(&pair.target->disk);
     }
     EXPECT_EQ(turn(&pair, 0, now), SHIP_COMPLETE);
     EXPECT_LT(3, chunks);
@@ -95,7 +107,7 @@ TEST(ship, damaged_repeated_and_foreign_chunks_are_not_taken)
     EXPECT_EQ(turn(&pair, 0, 1), SHIP_BUSY);
     EXPECT_TRUE(take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body));
     EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
-    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    send(&pair, 1);
     EXPECT_TRUE(take(pair.source, 3, WIRE_SHIP_CHUNK, &body));
     for (uint64_t size = 0; size <= 24; size++) {
         EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, slice_of(body.data, size), 2),
@@ -149,7 +161,7 @@ TEST(ship, a_source_without_the_file_says_so)
     put_u64(want, 0xabcdef);
     put_u32(want + 16, 100);
     EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, slice_of(want, sizeof want)), OK);
-    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    send(&pair, 1);
     EXPECT_TRUE(take(pair.source, 3, WIRE_SHIP_NONE, &body));
     EXPECT_EQ(get_u64(body.data), 0xabcdef);
     EXPECT_EQ(ship_none(&pair.in, source_id(&pair), buf_slice(&body)), ERR_AGAIN); /* not ours */
@@ -185,11 +197,77 @@ TEST(ship, requests_are_bounded)
     /* Nothing is read from the disk for a queue that is long enough. */
     struct peer *peer = peers_find(&pair.source->peers, 3);
     memset(buf_extend(&peer->out, SHIP_QUEUE_SIZE + 1), 0, SHIP_QUEUE_SIZE + 1);
-    EXPECT_FALSE(ship_send(&pair.out, pair.source->store, &pair.source->peers));
+    send(&pair, 1);
     EXPECT_EQ(pair.out.list[place].count, SHIP_WANTS_MAX);
     peer->out_start = peer->out.size;
-    (void)ship_send(&pair.out, pair.source->store, &pair.source->peers);
+    send(&pair, 1);
     EXPECT_EQ(pair.out.list[place].count, 0);
     peer->out_start = peer->out.size;
+    pair_close(&pair);
+}
+
+TEST(ship, the_rate_bounds_what_is_sent)
+{
+    struct pair pair;
+    struct buf body = {0};
+    pair_open(&pair);
+    pair.out.rate = 2 * SHIP_CHUNK_SIZE;
+    uint64_t bytes = 0;
+    uint64_t now = 0;
+    enum ship_state state = SHIP_BUSY;
+    while ((state = turn(&pair, 0, now)) == SHIP_BUSY && now < 60000) {
+        while (take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body)) {
+            EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
+        }
+        send(&pair, now);
+        const uint64_t deadline = ship_send_deadline(&pair.out);
+        if (deadline != UINT64_MAX) EXPECT_LT(now, deadline);
+        while (take(pair.source, 3, WIRE_SHIP_CHUNK, &body)) {
+            EXPECT_EQ(ship_chunk(&pair.in, pair.target->store, buf_slice(&body), now), OK);
+            bytes += body.size - 24;
+        }
+        /* A second's worth may have gathered before. */
+        EXPECT_LE(bytes, pair.out.rate + pair.out.rate * now / 1000);
+        EXPECT_EQ(bytes, pair.out.sent);
+        (void)sim_disk_step(&pair.target->disk);
+        now += 10;
+    }
+    EXPECT_EQ(state, SHIP_COMPLETE);
+    EXPECT_LT(1000, now);
+    buf_close(&body);
+    pair_close(&pair);
+}
+
+TEST(ship, a_slow_disk_of_the_receiver_holds_up_what_it_asks_for)
+{
+    struct pair pair;
+    struct buf body = {0};
+    pair_open(&pair);
+    uint64_t wanted = 0;
+    uint64_t taken = 0;
+    for (uint64_t now = 1; now < 900; now++) {
+        EXPECT_EQ(turn(&pair, 0, now), SHIP_BUSY);
+        while (take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body)) {
+            wanted += get_u32(body.data + 16);
+            EXPECT_EQ(ship_ask(&pair.out, &pair.source->peers, 3, buf_slice(&body)), OK);
+        }
+        send(&pair, now);
+        while (take(pair.source, 3, WIRE_SHIP_CHUNK, &body)) {
+            const enum err err = ship_chunk(&pair.in, pair.target->store, buf_slice(&body), now);
+            EXPECT_TRUE(err == OK || err == ERR_AGAIN);
+            if (err == OK) taken += body.size - 24;
+        }
+    }
+    /* The disk of the receiver did nothing at all: one file waits for it, and no other was asked for. */
+    EXPECT_TRUE(store_install_busy(pair.target->store));
+    EXPECT_EQ(taken, wanted);
+    sim_disk_settle(&pair.target->disk);
+    for (uint64_t now = 900; now < 910; now++) {
+        (void)turn(&pair, 0, now);
+        sim_disk_settle(&pair.target->disk);
+    }
+    EXPECT_FALSE(store_install_busy(pair.target->store));
+    EXPECT_TRUE(take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body));
+    buf_close(&body);
     pair_close(&pair);
 }

@@ -1,4 +1,5 @@
 #include "tests/storage/crash_world.h"
+#include "storage/store_ship.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -355,12 +356,17 @@ static enum err install_piece(struct world *world, struct world *source, uint64_
     uint64_t file_id;
     uint64_t offset;
     uint64_t size;
+    enum err err = store_install_wait(world->store);
+    if (err != OK) return err;
     if (!store_install_want(world->store, &file_id, &offset, &size)) return ERR_NOT_FOUND;
-    struct buf data = {0};
+    struct store_piece data = {0};
+    struct slice bytes;
     if (size > piece) size = piece;
-    CHECK(store_ship_read(source->store, file_id, offset, size, &data) == OK);
-    const enum err err = store_install_chunk(world->store, file_id, offset, buf_slice(&data));
-    buf_close(&data);
+    CHECK(store_piece_begin(source->store, &data, file_id, offset, size) == OK);
+    source->disk.disk.wait(source->disk.disk.context, &data.op);
+    CHECK(store_piece_take(source->store, &data, &bytes) == OK);
+    err = store_install_chunk(world->store, file_id, offset, bytes);
+    store_piece_close(source->store, &data);
     return err;
 }
 

@@ -15,6 +15,7 @@
 #include "storage/compress.h"
 #include "storage/effect.h"
 #include "storage/store.h"
+#include "storage/store_ship.h"
 #include "tests/sim/sim_disk.h"
 
 #define MODEL_KEYS 48u
@@ -415,6 +416,21 @@ static inline void model_crash(struct model *model, bool power)
     model_open(model);
     model_adopt(model, durable);
     model_compare(model);
+}
+
+/* Appends up to @size bytes of the sealed file @file_id from @offset on to @out. */
+static inline enum err model_ship_read(struct model *model, uint64_t file_id, uint64_t offset,
+                                       uint64_t size, struct buf *out)
+{
+    struct slice bytes;
+    struct store_piece piece = {0};
+    enum err err = store_piece_begin(model->store, &piece, file_id, offset, size);
+    if (err != OK) return err;
+    sim_disk_settle(&model->disk);
+    err = store_piece_take(model->store, &piece, &bytes);
+    if (err == OK) buf_append(out, bytes.data, bytes.size);
+    store_piece_close(model->store, &piece);
+    return err;
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* Tests of storage/backup.c: what is written is read again, and every flipped bit and every cut is noticed. */
 #include "storage/backup.h"
+#include "storage/store_ship.h"
 
 #include "storage/base/hash.h"
 #include "tests/storage/store_model.h"
@@ -44,8 +45,7 @@ static void put_file(uint32_t at)
         struct buf data = {0};
         const uint64_t left = file->used - offset;
         EXPECT_EQ(
-            store_ship_read(model.store, file->file_id, offset, left < PIECE ? left : PIECE, &data),
-            OK);
+            model_ship_read(&model, file->file_id, offset, left < PIECE ? left : PIECE, &data), OK);
         backup_put_piece(&writer, file->file_id, offset, buf_slice(&data), &bytes);
         offset += data.size;
         buf_close(&data);
@@ -125,7 +125,7 @@ TEST(backup, a_file_reads_the_same_at_any_place_and_size)
     const disk_file handle = backup_handle(&writer, file->file_id);
     EXPECT_EQ(backup_handle(&writer, 12345), -1);
     EXPECT_EQ(backup_file_size(&writer, file->file_id), file->used);
-    EXPECT_EQ(store_ship_read(model.store, file->file_id, 0, file->used, &whole), OK);
+    EXPECT_EQ(model_ship_read(&model, file->file_id, 0, file->used, &whole), OK);
     uint8_t *got = mem_alloc(file->used);
     uint64_t at = 0;
     for (int i = 0; i < 500; i++) {

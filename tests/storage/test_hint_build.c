@@ -1,5 +1,6 @@
 /* Tests of storage/hint_build.c: a segment is what the manifest says, or it has no hint. */
 #include "tests/storage/store_model.h"
+#include "storage/store_ship.h"
 
 #include "storage/hint_build.h"
 #include "storage/manifest.h"

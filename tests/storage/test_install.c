@@ -1,5 +1,6 @@
 /* Tests of the base on its way to another replica: storage/snapshot.c and storage/store_ship.c. */
 #include "tests/storage/store_model.h"
+#include "storage/store_ship.h"
 
 #include "storage/manifest.h"
 
@@ -77,13 +78,16 @@ static enum err ship_one(uint64_t piece)
     uint64_t file_id;
     uint64_t offset;
     uint64_t size;
+    enum err err = store_install_wait(target.store);
+    if (err != OK) return err;
     if (!store_install_want(target.store, &file_id, &offset, &size)) return ERR_NOT_FOUND;
     struct buf data = {0};
     const uint64_t part = size < piece ? size : piece;
-    EXPECT_EQ(store_ship_read(source.store, file_id, offset, part, &data), OK);
+    EXPECT_EQ(model_ship_read(&source, file_id, offset, part, &data), OK);
     EXPECT_EQ(data.size, part);
-    const enum err err = store_install_chunk(target.store, file_id, offset, buf_slice(&data));
+    err = store_install_chunk(target.store, file_id, offset, buf_slice(&data));
     buf_close(&data);
+    if (err == OK) err = store_install_wait(target.store);
     return err;
 }
 
@@ -378,7 +382,7 @@ TEST(install, damaged_pieces_are_found_and_fetched_again)
     uint64_t size;
     while (store_install_want(target.store, &file_id, &offset, &size)) {
         struct buf data = {0};
-        EXPECT_EQ(store_ship_read(source.store, file_id, offset, size, &data), OK);
+        EXPECT_EQ(model_ship_read(&source, file_id, offset, size, &data), OK);
         const bool damage = damaged < 40 && prng_below(&prng, 4) > 0;
         const uint64_t bit = prng_below(&prng, 8 * data.size);
         if (damage) data.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -393,6 +397,7 @@ TEST(install, damaged_pieces_are_found_and_fetched_again)
             EXPECT_EQ(again, file_id);
             EXPECT_EQ(offset, 0);
         }
+        EXPECT_EQ(store_install_wait(target.store), OK);
     }
     EXPECT_LT(10, damaged);
     EXPECT_EQ(store_install_finish(target.store), OK);
@@ -422,8 +427,8 @@ TEST(install, pieces_that_are_not_wanted_are_ignored)
     EXPECT_EQ(ship_all(UINT64_MAX), OK);
     EXPECT_EQ(store_install_chunk(target.store, id, 1000, data), ERR_INVALID);
     struct buf out = {0};
-    EXPECT_EQ(store_ship_read(source.store, 12345, 0, 10, &out), ERR_NOT_FOUND);
-    EXPECT_EQ(store_ship_read(source.store, id, UINT64_MAX, 10, &out), ERR_NOT_FOUND);
+    EXPECT_EQ(model_ship_read(&source, 12345, 0, 10, &out), ERR_NOT_FOUND);
+    EXPECT_EQ(model_ship_read(&source, id, UINT64_MAX, 10, &out), ERR_NOT_FOUND);
     EXPECT_EQ(out.size, 0);
     EXPECT_EQ(store_install_finish(target.store), OK);
     reopen_target();
@@ -484,7 +489,9 @@ TEST(install, waits_for_space)
     enum err err;
     while ((err = ship_one(30000)) == OK) {}
     EXPECT_EQ(err, ERR_NOSPACE);
-    EXPECT_EQ(ship_one(30000), ERR_NOSPACE);
+    /* The file under way was dropped, and there is still no room for all of it. */
+    while ((err = ship_one(30000)) == OK) {}
+    EXPECT_EQ(err, ERR_NOSPACE);
     target.disk.capacity = UINT64_MAX;
     EXPECT_EQ(ship_all(30000), OK);
     target.disk.capacity = 0;
