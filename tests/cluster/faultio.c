@@ -26,7 +26,8 @@ enum action {
     ACTION_SHORT,
     ACTION_EXIT_BEFORE,
     ACTION_EXIT_AFTER,
-    ACTION_ERROR_EVER
+    ACTION_ERROR_EVER,
+    ACTION_EXIT_PART /* half of what was to be written is, then the process ends */
 };
 
 struct order {
@@ -88,7 +89,13 @@ static bool hit(enum call call)
 
 static void after(bool is_hit)
 {
-    if (is_hit && order->action == ACTION_EXIT_AFTER) _exit(113);
+    if (!is_hit) return;
+    if (order->action == ACTION_EXIT_AFTER || order->action == ACTION_EXIT_PART) _exit(113);
+}
+
+static bool is_cut(bool is_hit)
+{
+    return is_hit && (order->action == ACTION_SHORT || order->action == ACTION_EXIT_PART);
 }
 
 static bool fails(bool is_hit)
@@ -109,7 +116,7 @@ static bool fails(bool is_hit)
         NEXT(ssize_t, #name, int, const void *, size_t, off_t);                                    \
         const bool is_hit = is_ours(file) && hit(CALL_WRITE);                                      \
         if (fails(is_hit)) return -1;                                                              \
-        if (is_hit && order->action == ACTION_SHORT && size > 1) size /= 2;                        \
+        if (is_cut(is_hit) && size > 1) size /= 2;                                                 \
         const ssize_t result = next(file, data, size, offset);                                     \
         after(is_hit);                                                                             \
         return result;                                                                             \
@@ -123,7 +130,7 @@ WRAP_PWRITE(pwrite64)
         NEXT(ssize_t, #name, int, const struct iovec *, int, off_t);                               \
         const bool is_hit = is_ours(file) && hit(CALL_WRITE);                                      \
         if (fails(is_hit)) return -1;                                                              \
-        if (is_hit && order->action == ACTION_SHORT && count > 1) count /= 2;                      \
+        if (is_cut(is_hit) && count > 1) count /= 2;                                               \
         const ssize_t result = next(file, parts, count, offset);                                   \
         after(is_hit);                                                                             \
         return result;                                                                             \
@@ -136,7 +143,7 @@ ssize_t write(int file, const void *data, size_t size)
     NEXT(ssize_t, "write", int, const void *, size_t);
     const bool is_hit = is_ours(file) && hit(CALL_WRITE);
     if (fails(is_hit)) return -1;
-    if (is_hit && order->action == ACTION_SHORT && size > 1) size /= 2;
+    if (is_cut(is_hit) && size > 1) size /= 2;
     const ssize_t result = next(file, data, size);
     after(is_hit);
     return result;
@@ -197,3 +204,16 @@ int unlinkat(int folder, const char *name, int flags)
     }
 WRAP_FALLOCATE(fallocate)
 WRAP_FALLOCATE(fallocate64)
+
+#define WRAP_FTRUNCATE(name)                                                                       \
+    int name(int file, off_t size)                                                                 \
+    {                                                                                              \
+        NEXT(int, #name, int, off_t);                                                              \
+        const bool is_hit = is_ours(file) && hit(CALL_SPACE);                                      \
+        if (fails(is_hit)) return -1;                                                              \
+        const int result = next(file, size);                                                       \
+        after(is_hit);                                                                             \
+        return result;                                                                             \
+    }
+WRAP_FTRUNCATE(ftruncate)
+WRAP_FTRUNCATE(ftruncate64)

@@ -10,7 +10,7 @@ import subprocess
 import harness
 
 WRITE, SYNC, NAME, SPACE, SYNC_NEW = 1, 2, 4, 8, 16
-ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER = range(5)
+ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER, EXIT_PART = range(6)
 EXIT_CODE = 113
 
 _library = None

@@ -2,10 +2,11 @@
  *
  *   power_writer DIR HISTORY SEED
  *
- * HISTORY is what was acknowledged so far: u64 last index, u64 term, u64 vote, then a u32 term per entry. The program
- * opens DIR and judges it (tests/storage/crash_world.h): everything acknowledged must be there, nothing else than was
- * written, and all keys and values must follow from it. Then it writes on until it is killed, or until it is
- * full. With an even SEED somebody else syncs files on the same disk meanwhile. Each line of its output is something that it vouches for:
+ * HISTORY is what was acknowledged so far: u64 last index, u64 term, u64 vote, then a u32 term per entry. The
+ * program opens DIR and judges it (tests/storage/crash_world.h): everything acknowledged must be there, nothing else
+ * than was written, and all keys and values must follow from it. Then it writes on until it is killed, or until it
+ * is full. With an even SEED somebody else syncs files on the same disk meanwhile. Each line of its output is
+ * something that it vouches for:
  *
  *   open LAST MESSAGE     the start found entries up to LAST, all of them durable
  *   term INDEX TERM       one of those that were not acknowledged before
