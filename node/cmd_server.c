@@ -141,7 +141,7 @@ static void info_replication(struct core *core, const struct session *session, s
 static void info_raft(struct core *core, struct buf *out)
 {
     const struct replica *replica = core->shard.replica;
-    const struct replica_stats stats = replica_stats(replica);
+    const struct replica_stats stats = shard_stats(&core->shard);
     static const char *const roles[] = {"follower", "candidate", "leader"};
     buf_printf(out,
                "# Raft\r\nraft_role:%s\r\nraft_term:%" PRIu64

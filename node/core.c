@@ -12,6 +12,7 @@
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
 #include "storage/store_disk.h"
+#include "storage/store_ship.h"
 
 #define TICK_MS 50u
 #define CLOSING_MS 2000u
@@ -209,7 +210,14 @@ bool core_serving(const struct core *core, char *reason)
     } else if (recovery_quarantined(&shard->recovery)) {
         text = "quarantined: it recovers what it lost";
     } else if (replica_installing(shard->replica)) {
-        text = "installing a snapshot";
+        uint64_t here = 0;
+        uint64_t all = 0;
+        store_install_progress(shard->store, &here, &all);
+        if (reason != NULL) {
+            (void)snprintf(reason, 64, "installing a snapshot: %" PRIu64 " of %" PRIu64 " MiB",
+                           here / MIB, all / MIB);
+        }
+        return false;
     } else if (core->stage != CORE_RUNNING) {
         text = "stopping";
     } else if (shard->stalled_ms > 0 && replica_role(shard->replica) == REPLICA_LEADER) {

@@ -11,6 +11,7 @@
 #define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
 #define SWEEP_INTERVAL_MS 100u
 #define SWEEP_EFFECTS_MAX 1000u
+#define NO_ROOM_REPEAT_MS 60000u
 #define FULL_RETRY_MS 5000u /* between attempts to hand over because of a full disk */
 #define BATCH_EFFECTS_SOFT 16384u
 
@@ -106,11 +107,19 @@ void shard_close(struct shard *shard)
     shard->store = NULL;
 }
 
+struct replica_stats shard_stats(const struct shard *shard)
+{
+    const struct replica_stats stats = replica_stats(shard->replica);
+    return replica_stats_sum(&shard->past, &stats);
+}
+
 /* A received snapshot is the state on disk now (or its source is gone): start again from the disk. */
 static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
 {
     /* Their files are about to go. */
     saver_close(&shard->core->saver, shard->store);
+    shard->past = shard_stats(shard);
+    shard->no_room_count = 0;
     replica_destroy(shard->replica);
     shard->replica = NULL;
     store_close(shard->store);
@@ -190,11 +199,26 @@ static void watch_disk(struct shard *shard)
     }
 }
 
+/* Says at most once a minute that what the leader offers does not fit. */
+static void watch_room(struct shard *shard, uint64_t now_ms)
+{
+    const uint64_t count = replica_stats(shard->replica).snapshots_refused;
+    if (count == shard->no_room_count) return;
+    shard->no_room_count = count;
+    if (shard->no_room_ms != 0 && now_ms < shard->no_room_ms + NO_ROOM_REPEAT_MS) return;
+    shard->no_room_ms = now_ms;
+    core_log(
+        shard->core, CONFIG_WARN,
+        "this node lags so far behind that it needs the leader's whole state, and its disk has no "
+        "room for that beside its own: free space or give it a larger disk; it goes on by itself");
+}
+
 static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
 {
     enum err err = replica_turn(shard->replica, now_ms);
     if (err == ERR_AGAIN) err = reopen(shard, now_ms, message);
     if (err == OK) watch_disk(shard);
+    if (err == OK) watch_room(shard, now_ms);
     if (err != OK && message[0] == 0) {
         const uint64_t stalled_ms = replica_stalled_ms(shard->replica);
         if (stalled_ms > REPLICA_STALL_FATAL_MS) {

@@ -43,9 +43,12 @@ struct shard {
     uint64_t
         clock_base_ms; /* The replicated clock: base + (now - at), kept above the log's stamps. */
     uint64_t clock_at_ms;
-    uint64_t clock_ms;   /* Last value given out. */
-    uint64_t sweep_ms;   /* Next run of the expiry sweeper. */
-    uint64_t stalled_ms; /* How long the disk has hung, as last seen; 0: it does not. */
+    uint64_t clock_ms;         /* Last value given out. */
+    uint64_t sweep_ms;         /* Next run of the expiry sweeper. */
+    struct replica_stats past; /* Of replicas before this one. */
+    uint64_t no_room_ms;       /* When it was last said that a base has no room here; 0: never. */
+    uint64_t no_room_count;    /* Offers of a base refused for that, as last seen. */
+    uint64_t stalled_ms;       /* How long the disk has hung, as last seen; 0: it does not. */
     uint64_t stall_count;
     uint64_t full_ms;     /* Not before: the next attempt to hand over because of a full disk. */
     bool transfer_wanted; /* Evaluation stopped; hand over once nothing is in flight. */
@@ -67,6 +70,8 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
 /* The store as it is on the disk, for recovery.c; @fault as in store_config. */
 enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char *message);
 void shard_close(struct shard *shard);
+/* Counted on when the replica is started again. */
+struct replica_stats shard_stats(const struct shard *shard);
 
 /* The beginning of a turn: completions, timers, applying. Sets what changed; handles a reopened store. */
 enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, char *message);

@@ -6,6 +6,7 @@
 #include "node/version.h"
 #include "storage/base/mem.h"
 #include "storage/store_disk.h"
+#include "storage/store_ship.h"
 
 void status_of(struct core *core, struct status *status)
 {
@@ -144,7 +145,7 @@ static void metrics_values(const struct shard *shard, struct buf *body)
 static void metrics_counters(struct core *core, struct buf *body)
 {
     const struct core_stats *stats = &core->stats;
-    const struct replica_stats raft = replica_stats(core->shard.replica);
+    const struct replica_stats raft = shard_stats(&core->shard);
     metric(body, "connections", "gauge", "Client connections.", core->session_count);
     metric(body, "connections_total", "counter", "Client connections accepted.",
            stats->connections_total);
@@ -167,6 +168,19 @@ static void metrics_counters(struct core *core, struct buf *body)
     metric(body, "snapshots_sent_total", "counter", "Snapshots sent.", raft.snapshots_sent);
     metric(body, "snapshots_installed_total", "counter", "Snapshots installed.",
            raft.snapshots_installed);
+    metric(body, "snapshots_abandoned_total", "counter", "Snapshots whose transfer was given up.",
+           raft.snapshots_abandoned);
+    metric(body, "snapshots_refused_total", "counter", "Snapshots for which there was no room.",
+           raft.snapshots_refused);
+    metric(body, "snapshot_sent_bytes_total", "counter", "Bytes of files sent to nodes that lag.",
+           raft.shipped_size);
+    uint64_t here = 0;
+    uint64_t all = 0;
+    store_install_progress(core->shard.store, &here, &all);
+    metric(body, "snapshot_receiving_bytes", "gauge", "Bytes here of the snapshot being received.",
+           here);
+    metric(body, "snapshot_receiving_total_bytes", "gauge", "Size of the snapshot being received.",
+           all);
     metric(body, "peer_frames_rejected_total", "counter", "Invalid frames of peers.",
            raft.rejected_frames);
 }

@@ -474,7 +474,28 @@ uint64_t replica_read_confirmed(const struct replica *replica)
 
 struct replica_stats replica_stats(const struct replica *replica)
 {
-    return replica->stats;
+    struct replica_stats stats = replica->stats;
+    stats.shipped_size = replica->ship_out.sent;
+    return stats;
+}
+
+struct replica_stats replica_stats_sum(const struct replica_stats *past,
+                                       const struct replica_stats *stats)
+{
+    return (struct replica_stats){
+        .elections_won = past->elections_won + stats->elections_won,
+        .steps_down = past->steps_down + stats->steps_down,
+        .entries_submitted = past->entries_submitted + stats->entries_submitted,
+        .append_sent = past->append_sent + stats->append_sent,
+        .append_received = past->append_received + stats->append_received,
+        .rejected_frames = past->rejected_frames + stats->rejected_frames,
+        .read_rounds = past->read_rounds + stats->read_rounds,
+        .snapshots_sent = past->snapshots_sent + stats->snapshots_sent,
+        .snapshots_installed = past->snapshots_installed + stats->snapshots_installed,
+        .snapshots_abandoned = past->snapshots_abandoned + stats->snapshots_abandoned,
+        .snapshots_refused = past->snapshots_refused + stats->snapshots_refused,
+        .shipped_size = past->shipped_size + stats->shipped_size,
+    };
 }
 
 void replica_check(const struct replica *replica)

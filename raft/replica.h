@@ -131,8 +131,13 @@ struct replica_stats {
     uint64_t elections_won, steps_down, entries_submitted, append_sent, append_received,
         rejected_frames;
     uint64_t read_rounds, snapshots_sent, snapshots_installed, snapshots_abandoned;
+    uint64_t snapshots_refused; /* offers of a base for which there is no room */
+    uint64_t shipped_size;      /* bytes of files sent to peers */
 };
 struct replica_stats replica_stats(const struct replica *replica);
+/* @past and @stats together: a node counts on when its replica is started again. */
+struct replica_stats replica_stats_sum(const struct replica_stats *past,
+                                       const struct replica_stats *stats);
 void replica_check(
     const struct replica *replica); /* every invariant; for tests and the simulator */
 

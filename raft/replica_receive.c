@@ -313,6 +313,11 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     }
     /* The leader offers it again with the next rejected heartbeat; until then there may be room. */
     if (store_nospace(replica->store)) return OK;
+    if (!replica->is_installing &&
+        store_install_fits(replica->store, message->manifest) == ERR_NOSPACE) {
+        replica->stats.snapshots_refused++;
+        return OK;
+    }
     const struct guard_view view = replica_view(replica);
     const bool was_told = replica->told_to == from && replica->told_term == message->term;
     if (guard_held_first(&view, message, replica_held(replica),

@@ -226,6 +226,19 @@ static enum err space_check(const struct snapshot *snapshot, const struct manife
     return wanted <= available ? OK : ERR_NOSPACE;
 }
 
+enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
+{
+    struct manifest manifest = {0};
+    const char *wrong = NULL;
+    enum err err = manifest_decode(bytes, &manifest, &wrong);
+    if (err != OK) return err;
+    uint64_t *received = received_before(snapshot, &manifest);
+    err = space_check(snapshot, &manifest, received);
+    mem_free(received);
+    manifest_close(&manifest);
+    return err;
+}
+
 static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
 {
     const uint32_t next = wanted_first(manifest, received, 0);
@@ -303,6 +316,19 @@ bool snapshot_full(const struct snapshot *snapshot)
 bool snapshot_complete(const struct snapshot *snapshot)
 {
     return snapshot->active && file_wanted(snapshot) == snapshot->manifest.file_count;
+}
+
+void snapshot_progress(const struct snapshot *snapshot, uint64_t *here, uint64_t *all)
+{
+    *here = 0;
+    *all = 0;
+    if (!snapshot->active) return;
+    for (uint32_t i = 0; i < snapshot->manifest.file_count; i++) {
+        const uint64_t used = snapshot->manifest.files[i].used;
+        const uint64_t received = snapshot->received[i];
+        *here += received < used ? received : used;
+        *all += used;
+    }
 }
 
 static void file_begin(struct snapshot *snapshot, uint32_t i)

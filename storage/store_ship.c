@@ -90,6 +90,16 @@ enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t off
     return snapshot_chunk(&store->incoming, file_id, offset, data);
 }
 
+enum err store_install_fits(const struct store *store, struct slice manifest)
+{
+    return snapshot_fits(&store->incoming, manifest);
+}
+
+void store_install_progress(const struct store *store, uint64_t *here, uint64_t *all)
+{
+    snapshot_progress(&store->incoming, here, all);
+}
+
 enum err store_install_turn(struct store *store)
 {
     return snapshot_turn(&store->incoming);

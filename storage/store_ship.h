@@ -39,6 +39,10 @@ void store_piece_close(struct store *store, struct store_piece *piece);
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
  *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
+/* Is there room for it? ERR_NOSPACE: no. Other errors as begin; changes nothing. */
+enum err store_install_fits(const struct store *store, struct slice manifest);
+/* Bytes that are here, and of the whole base; zeros while nothing is being received. */
+void store_install_progress(const struct store *store, uint64_t *here, uint64_t *all);
 /* What is wanted next: a file from @offset on, @size bytes up to its end. False: nothing for now while
  * store_install_busy(), else everything is here. */
 bool store_install_want(const struct store *store, uint64_t *file_id, uint64_t *offset,

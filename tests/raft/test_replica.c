@@ -271,6 +271,26 @@ TEST(replica, an_install_without_a_source_is_given_up_and_tried_again)
     cluster_end(cluster);
 }
 
+TEST(replica, a_base_without_room_is_not_begun_until_there_is_room)
+{
+    uint32_t leader = 0;
+    struct cluster *cluster = cluster_with_base(&leader, 61);
+    struct node *node = &cluster->nodes[2];
+    cluster_up(cluster, 2);
+    node->disk.capacity = sim_disk_used(&node->disk) + 4 * 65536;
+    cluster_run(cluster, 3000);
+    const struct replica_stats stats = replica_stats(node->replica);
+    EXPECT_LE(1, stats.snapshots_refused);
+    EXPECT_EQ(stats.snapshots_abandoned, 0);
+    EXPECT_EQ(node->restarts, 0); /* Beginning in vain would mean a new start each time. */
+    EXPECT_FALSE(replica_installing(node->replica));
+    EXPECT_TRUE(cluster_has_ready(cluster));
+    node->disk.capacity = UINT64_MAX;
+    EXPECT_TRUE(cluster_converge(cluster, 20000));
+    EXPECT_EQ(cluster->installs, 1);
+    cluster_end(cluster);
+}
+
 TEST(replica, an_install_survives_the_fall_of_its_source_and_of_itself)
 {
     uint32_t leader = 0;
