@@ -56,6 +56,7 @@ struct config {
     uint64_t output_limit_size;
     uint64_t retention_size;
     uint64_t ship_rate;
+    uint64_t compaction_rate;
     uint64_t segment_size; /* segment-size, default 32mb */
     uint64_t
         idle_timeout_ms; /* idle-timeout, 0: never; a client that neither asks nor waits is closed */

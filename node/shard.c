@@ -52,6 +52,7 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .random_seed = next_random(shard),
         .segment_size = config->segment_size,
         .retention_size = config->retention_size,
+        .compaction_rate = config->compaction_rate,
         .tail_size = config->segment_size * 2,
         .reserve_size = config->segment_size * 2,
         .fault = fault,

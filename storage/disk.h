@@ -36,7 +36,8 @@ enum disk_op_kind {
                    * written beside it, synced, renamed into place, folder synced. @file receives the
                    * handle. ERR_EXISTS when the name is taken; on any error nothing of it remains. */
     DISK_REPLACE, /* @name becomes @data in one step: write new, sync, rename, sync of the folder. */
-    DISK_READ, /* @size bytes at @offset of @file into @into, as read() does and with its errors. */
+    DISK_READ, /* @size bytes at @offset of @file into @into, as read() does and with its errors. When
+                * @file is -1, of the file @name, which is opened for that: ERR_NOT_FOUND is possible. */
     DISK_REMOVE, /* The name @name goes, as remove() does; who has the file open keeps it. */
     DISK_TRIM,   /* @file ends after @size bytes; what was reserved behind is given back, synced.
                    * A file that is not longer stays as it is. */

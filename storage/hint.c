@@ -12,6 +12,7 @@
 #define ENTRY_HEADER_SIZE 32u
 #define ENTRY_SIZE_MAX (ENTRY_HEADER_SIZE + KEY_SIZE_MAX + VALUE_INLINE_MAX)
 #define CHUNK_SIZE_MAX (CHUNK_HEADER_SIZE + HINT_CHUNK_SIZE + ENTRY_SIZE_MAX)
+STATIC_CHECK(CHUNK_SIZE_MAX <= HINT_PIECE_SIZE, "a chunk fits in a piece");
 
 /* A chunk that a disk delivers from another place or another file fails its checksum. */
 static uint64_t chunk_hash(uint64_t file_id, uint64_t offset, const uint8_t *chunk, uint64_t size)
@@ -128,13 +129,9 @@ struct slice hint_finish(struct hint *hint, const struct hint_segment *segment)
     return buf_slice(&hint->bytes);
 }
 
-static enum err header_read(struct hint_reader *reader, const struct hint_segment *segment)
+static enum err header_check(struct hint_reader *reader, const uint8_t *at,
+                             const struct hint_segment *segment)
 {
-    uint8_t at[HINT_HEADER_SIZE];
-    enum err err = reader->disk->size(reader->disk->context, reader->file, &reader->file_size);
-    if (err != OK) return err;
-    err = reader->disk->read(reader->disk->context, reader->file, 0, at, sizeof at);
-    if (err != OK) return err;
     if (get_u64(at) != hash64(at + 8, HINT_HEADER_SIZE - 8)) return ERR_CORRUPT;
     if (get_u64(at + 8) != MAGIC) return ERR_CORRUPT;
     if (get_u32(at + 16) != VERSION) return ERR_NEWER;
@@ -147,6 +144,16 @@ static enum err header_read(struct hint_reader *reader, const struct hint_segmen
     if (get_u64(at + 72) != reader->file_size) return ERR_CORRUPT;
     reader->entry_count = get_u64(at + 64);
     return OK;
+}
+
+static enum err header_read(struct hint_reader *reader, const struct hint_segment *segment)
+{
+    uint8_t at[HINT_HEADER_SIZE];
+    enum err err = reader->disk->size(reader->disk->context, reader->file, &reader->file_size);
+    if (err != OK) return err;
+    err = reader->disk->read(reader->disk->context, reader->file, 0, at, sizeof at);
+    if (err != OK) return err;
+    return header_check(reader, at, segment);
 }
 
 enum err hint_reader_open(struct hint_reader *reader, struct disk *disk, const char *name,
@@ -178,6 +185,27 @@ void hint_reader_memory(struct hint_reader *reader, const struct hint *hint)
     };
 }
 
+enum err hint_reader_begin(struct hint_reader *reader, const struct hint_segment *segment,
+                           uint64_t file_size, struct slice piece)
+{
+    *reader = (struct hint_reader){
+        .memory = piece,
+        .file = -1,
+        .file_id = segment->file_id,
+        .file_size = file_size,
+        .offset = HINT_HEADER_SIZE,
+    };
+    if (piece.size < HINT_HEADER_SIZE) return ERR_CORRUPT;
+    return header_check(reader, piece.data, segment);
+}
+
+void hint_reader_feed(struct hint_reader *reader, struct slice piece)
+{
+    CHECK(reader->disk == NULL);
+    reader->memory = piece;
+    reader->memory_offset = reader->offset;
+}
+
 void hint_reader_close(struct hint_reader *reader)
 {
     if (reader->file >= 0) reader->disk->close(reader->disk->context, reader->file);
@@ -190,8 +218,10 @@ static enum err reader_get(struct hint_reader *reader, void *data, uint64_t size
     if (reader->disk != NULL) {
         return reader->disk->read(reader->disk->context, reader->file, reader->offset, data, size);
     }
-    CHECK(reader->offset + size <= reader->memory.size);
-    memcpy(data, reader->memory.data + reader->offset, size);
+    CHECK(reader->offset >= reader->memory_offset);
+    const uint64_t at = reader->offset - reader->memory_offset;
+    if (at > reader->memory.size || size > reader->memory.size - at) return ERR_AGAIN;
+    memcpy(data, reader->memory.data + at, size);
     return OK;
 }
 

@@ -30,7 +30,8 @@
 
 #define HINT_HEADER_SIZE 80u
 #define HINT_NAME_SIZE 192u
-#define HINT_CHUNK_SIZE (64u * 1024u) /* a chunk is closed when it reaches this */
+#define HINT_CHUNK_SIZE (64u * 1024u)  /* a chunk is closed when it reaches this */
+#define HINT_PIECE_SIZE (512u * 1024u) /* any chunk fits in it */
 
 /* One effect without its value, unless that is small. */
 struct hint_entry {
@@ -83,8 +84,9 @@ struct slice hint_finish(struct hint *hint, const struct hint_segment *segment);
 
 /* Reads one hint file, chunk by chunk. */
 struct hint_reader {
-    struct disk *disk;   /* NULL: from memory */
-    struct slice memory; /* Then the bytes of the file. */
+    struct disk *disk;      /* NULL: from memory */
+    struct slice memory;    /* Then the bytes of the file, or some of them, */
+    uint64_t memory_offset; /* from here on. */
     disk_file file;
     uint64_t file_id;
     uint64_t file_size;
@@ -101,6 +103,13 @@ enum err hint_reader_open(struct hint_reader *reader, struct disk *disk, const c
                           const struct hint_segment *segment);
 /* The same from the finished @hint, which is borrowed until close. */
 void hint_reader_memory(struct hint_reader *reader, const struct hint *hint);
+/* The same in pieces that the caller reads, at most HINT_PIECE_SIZE each: the first one begins at offset 0 and
+ * holds the header at least. @file_size: of the hint. hint_reader_next() gives ERR_AGAIN when it needs more: a piece
+ * that begins at reader->offset and is as large as the file allows, which hint_reader_feed() takes. Pieces
+ * are borrowed until the next one. */
+enum err hint_reader_begin(struct hint_reader *reader, const struct hint_segment *segment,
+                           uint64_t file_size, struct slice piece);
+void hint_reader_feed(struct hint_reader *reader, struct slice piece);
 void hint_reader_close(struct hint_reader *reader);
 /* The next entry, borrowed until the next call. ERR_NOT_FOUND: that was all, and it was complete.
  * ERR_CORRUPT, ERR_IO: go back to the segment. */

@@ -146,6 +146,11 @@ uint32_t log_take_number(struct log *log)
     return log->number_next++;
 }
 
+uint64_t log_take_id(struct log *log)
+{
+    return prng_next(&log->prng);
+}
+
 static void log_spare_done(struct disk_op *op)
 {
     struct log *log = op->owner;

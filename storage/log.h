@@ -171,6 +171,7 @@ void log_roll(struct log *log);
 void log_stop(struct log *log);
 /* A number for a new file, above all others. */
 uint32_t log_take_number(struct log *log);
+uint64_t log_take_id(struct log *log); /* a random file id */
 /* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
 void log_close(struct log *log);
 

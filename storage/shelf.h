@@ -27,12 +27,14 @@ struct shelf_file {
     disk_file handle;       /* of a table or a retired file; -1: the log has it */
     uint64_t size;          /* allocated bytes, of files whose handle is here */
     uint64_t hint_size;     /* 0: not known */
+    uint64_t items;         /* effects in it, as its hint says */
     uint64_t live;          /* bytes of effects that matter */
     uint64_t deletes;       /* bytes of deletes and flushes, which may matter to older files */
     bool deletes_are_exact; /* Each of them hides something in an older file, as those are now. */
-    bool is_damaged;        /* Something in it could not be read or verified. */
+    bool is_blocked;        /* Something in it could not be read or verified: not compacted. */
     bool wants_trim;        /* More is allocated than used. */
     uint32_t readers;       /* submitted reads */
+    bool was_sealed;        /* It is or was in a manifest. */
     uint64_t retired;       /* count of retirements when it was retired */
 };
 

@@ -58,6 +58,8 @@ void store_close(struct store *store)
 {
     store_seal_settle(store);
     store_reads_settle(store);
+    store_compact_abandon(store);
+    store_tidy_settle(store);
     log_close(&store->log);
     ballot_close(&store->ballot);
     destroy(store);
@@ -212,14 +214,20 @@ void store_turn(struct store *store, uint64_t now_ms)
     log_turn(&store->log, now_ms);
     if (log_nospace(&store->log)) snapshot_forget(&store->incoming);
     store_seal_turn(store, now_ms);
+    store_compact_turn(store, now_ms);
+    store_tidy_turn(store);
 }
 
-uint64_t store_deadline(const struct store *store)
+uint64_t store_deadline(struct store *store)
 {
     if (store->log.stopped) return UINT64_MAX;
     const uint64_t log = log_deadline(&store->log);
     const uint64_t seal = store_seal_deadline(store);
-    return log < seal ? log : seal;
+    const uint64_t compact = store_compact_deadline(store);
+    const uint64_t tidy = store_tidy_deadline(store);
+    const uint64_t first = log < seal ? log : seal;
+    const uint64_t second = compact < tidy ? compact : tidy;
+    return first < second ? first : second;
 }
 
 bool store_nospace(const struct store *store)
@@ -288,6 +296,11 @@ struct store_stats store_stats(const struct store *store)
         .seals = store->seal.count,
     };
     for (uint32_t i = 0; i < log->segments_count; i++) stats.disk_size += log->segments[i]->size;
+    for (uint32_t i = 0; i < store->shelf.count; i++) {
+        const struct shelf_file *file = store->shelf.files[i];
+        stats.disk_size += file->size + file->hint_size;
+        if (file->handle >= 0) stats.segments++;
+    }
     if (log->spare != NULL) {
         stats.segments++;
         stats.disk_size += log->spare->size;
@@ -300,6 +313,7 @@ void store_check(const struct store *store)
     const struct log *log = &store->log;
     const struct manifest *base = &store->manifest;
     log_check(log);
+    shelf_check(&store->shelf);
     keydir_check(store->keys);
     CHECK(store->applied_index <= log->persisted_index);
     CHECK(base->base_index <= store->applied_index);

@@ -35,7 +35,9 @@ struct store_config {
     uint64_t random_seed;    /* for the ids of new files */
     uint64_t segment_size;   /* bytes, multiple of 4096 */
     uint64_t retention_size; /* bytes of sealed log kept readable for lagging peers */
-    uint64_t tail_size;      /* bytes of newest groups kept in memory */
+    uint64_t
+        compaction_rate; /* bytes a second that compaction reads and writes at least; 0: it does not run */
+    uint64_t tail_size; /* bytes of newest groups kept in memory */
     struct damage_fault
         *fault;            /* receives what a refusal because of damage is about; may be NULL */
     uint64_t reserve_size; /* bytes kept for a full disk (reserve.h); 0: none */
@@ -128,7 +130,7 @@ void store_warm(struct store *store, const struct slice *keys, const bool *value
  * idle, retries what a full disk refused. Call once a turn. */
 void store_turn(struct store *store, uint64_t now_ms);
 /* now_ms at which store_turn wants to run; UINT64_MAX: not */
-uint64_t store_deadline(const struct store *store);
+uint64_t store_deadline(struct store *store);
 
 /* True while the next segment cannot be made because the disk is full, or the reserve had to be given
  * up: the caller refuses writes that are not deletes. Clears by itself when there is space.

@@ -94,12 +94,12 @@ static enum err next_change(struct store *store, struct effect_walk *walk, uint6
     }
 }
 
-static enum err apply_command(struct store *store, const struct record *record, struct place place)
+static enum err apply_command(struct store *store, struct shelf_file *file,
+                              const struct record *record, struct place place)
 {
     const struct log_segment *segment = log_segment_find(&store->log, place.file);
     CHECK(segment != NULL);
     struct store_growth *growth = store_growth(store, &segment->file);
-    struct shelf_file *file = store_file_growing(store, place.file, record->index);
     struct effect_walk walk;
     struct effect effect;
 
@@ -134,6 +134,7 @@ static enum err apply_command(struct store *store, const struct record *record, 
         for (uint32_t i = 0; i < count; i++) {
             store_apply_entry(store, file, &entries[i]);
             hint_add(&growth->hint, &entries[i]);
+            store->user_written += entries[i].key.size + entries[i].value_size;
         }
     } while (count == KEYDIR_WARM_MAX);
     return OK;
@@ -155,7 +156,8 @@ enum err store_apply(struct store *store, uint64_t index)
         err = record_decode_trusted(bytes, &record, &size);
         if (err != OK) return err;
         CHECK(record.index == next);
-        if (record.type == RECORD_COMMAND) err = apply_command(store, &record, place);
+        struct shelf_file *file = store_file_growing(store, place.file, next);
+        if (record.type == RECORD_COMMAND) err = apply_command(store, file, &record, place);
         if (err != OK) return err;
 
         store->applied_index = next;

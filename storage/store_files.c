@@ -1,6 +1,17 @@
 #include "storage/base/check.h"
 #include "storage/store_inner.h"
 
+const struct log_file *store_file_of_id(const struct store *store, uint64_t file_id)
+{
+    const struct log_file *listed = manifest_find(&store->manifest, file_id);
+    for (uint32_t i = 0; i < store->shelf.count && listed == NULL; i++) {
+        const struct shelf_file *file = store->shelf.files[i];
+        const bool is_kept = file->state == SHELF_RETIRED && file->was_sealed && file->handle >= 0;
+        if (is_kept && file->file.file_id == file_id) listed = &file->file;
+    }
+    return listed;
+}
+
 enum err store_file_handle(struct store *store, uint32_t number, disk_file *handle, uint64_t *used)
 {
     const struct log_segment *segment = log_segment_find(&store->log, number);
@@ -67,7 +78,11 @@ void store_file_sealed(struct store *store, const struct log_segment *segment)
     CHECK(file->state == SHELF_GROWING);
     file->file = segment->file;
     file->state = SHELF_SEALED;
+    const struct store_growth *growth = store_growth(store, &segment->file);
+    file->hint_size = growth->hint_size;
+    file->items = growth->items;
     file->wants_trim = segment->size > segment->file.used;
+    if (file->wants_trim) store->tidy.chores++;
 }
 
 void store_files_close(struct store *store)

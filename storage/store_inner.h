@@ -6,7 +6,10 @@
  *   store_value.c  values out of it (store_value.h)
  *   store_seal.c   full segments become part of the base; retention
  *   store_ship.c   the base to and from other replicas
- *   store_files.c  the files by number: reading, accounting */
+ *   store_files.c  the files by number: reading, accounting
+ *   store_compact.c store_compact_job.c  tables in the place of older files
+ *   store_tidy.c   removes what is retired, trims what is sealed
+ *   store_space.c  figures, pins */
 #ifndef KV_STORAGE_STORE_INNER_H
 #define KV_STORAGE_STORE_INNER_H
 
@@ -19,6 +22,8 @@
 #include "storage/shelf.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
+#include "storage/store_compact.h"
+#include "storage/store_space.h"
 #include "storage/store_value.h"
 #include "storage/witness.h"
 
@@ -31,6 +36,8 @@ struct store_growth {
     bool is_written;     /* The hint is on disk; its memory is given back. */
     uint64_t stamp_ms;   /* highest stamp up to the last entry applied from it */
     uint64_t state_hash; /* of the keys after that entry */
+    uint64_t hint_size;  /* valid when it is written */
+    uint64_t items;
     struct hint hint;
 };
 
@@ -51,9 +58,34 @@ struct store_seal {
     uint32_t number; /* of the segment whose hint is written */
     uint32_t begin;  /* positions in the log of the segments that the manifest adds */
     uint32_t end;
-    struct manifest next; /* that is being written */
-    struct buf bytes;     /* of it */
-    uint64_t count;       /* manifests written */
+    bool has_table;         /* It has the table of the compaction that is ready. */
+    struct manifest next;   /* that is being written */
+    struct buf bytes;       /* of it */
+    uint64_t count;         /* manifests written */
+    uint64_t bytes_written; /* hints and manifests */
+};
+
+/* Retired files are removed, sealed ones trimmed, one after the other in the background. */
+struct store_tidy {
+    bool is_busy;
+    bool is_done;
+    struct disk_op op;
+    char name[STORE_NAME_SIZE];
+    uint32_t number;   /* of the file; 0: none */
+    bool is_hint_gone; /* of the file that is being removed */
+    uint64_t retired;  /* count of retirements */
+    uint32_t chores;   /* files to be trimmed or removed */
+};
+
+/* Manifests whose files somebody reads, oldest first. */
+struct store_pin {
+    uint64_t id;
+    uint64_t retired; /* count of retirements when it was made */
+};
+struct store_pins {
+    struct store_pin list[STORE_PINS_MAX];
+    uint32_t count;
+    uint64_t last_id;
 };
 
 struct store {
@@ -70,7 +102,11 @@ struct store {
     uint32_t growth_count;
     uint32_t growth_capacity;
     struct store_seal seal;
-    struct shelf shelf;      /* all files but the spare */
+    struct shelf shelf; /* all files but the spare */
+    struct store_compact compact;
+    struct store_tidy tidy;
+    struct store_pins pins;
+    uint64_t user_written;   /* bytes of keys and values in the effects that were applied */
     uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
     uint64_t hold_index; /* See store_hold(). */
@@ -109,6 +145,8 @@ void store_reads_settle(struct store *store);
  * bytes. ERR_IO */
 enum err store_file_read(struct store *store, uint32_t number, uint64_t offset, void *data,
                          uint64_t size);
+/* A file of the manifest, or one that left it and is not gone yet; NULL: none has this id. */
+const struct log_file *store_file_of_id(const struct store *store, uint64_t file_id);
 /* ERR_NOT_FOUND: no such file. */
 enum err store_file_handle(struct store *store, uint32_t number, disk_file *handle, uint64_t *used);
 /* Between these two a file on the shelf stays open, even when it is retired. For submitted reads. */
@@ -116,6 +154,19 @@ void store_file_acquire(struct store *store, uint32_t number);
 void store_file_release(struct store *store, uint32_t number);
 /* The segment from which entry @index is being applied, which is put on the shelf when it is not there. */
 struct shelf_file *store_file_growing(struct store *store, uint32_t number, uint64_t index);
+/* The file is of no use any more: it is removed once nobody reads it. */
+void store_file_retire(struct store *store, struct shelf_file *file);
+/* ---- store_space.c ------------------------------------------------------------------------------- */
+
+bool store_file_pinned(const struct store *store, const struct shelf_file *file);
+/* Lets go of the oldest pins while they keep too much. */
+void store_pins_limit(struct store *store);
+
+/* ---- store_tidy.c -------------------------------------------------------------------------------- */
+
+void store_tidy_turn(struct store *store);
+uint64_t store_tidy_deadline(struct store *store);
+void store_tidy_settle(struct store *store);
 /* Closes what the shelf has open, and the shelf. */
 void store_files_close(struct store *store);
 /* It is in the manifest now. */

@@ -147,8 +147,10 @@ static enum err load_keys_of(struct load *load, uint32_t position)
     struct hint_reader reader;
     enum err err = hint_reader_open(&reader, store->config.disk, name, &segment);
     if (err == OK) {
+        struct shelf_file *shelved = shelf_find(&store->shelf, file->number);
+        shelved->items = reader.entry_count;
+        shelved->hint_size = reader.file_size;
         err = apply_hint(store, &reader, file->number);
-        shelf_find(&store->shelf, file->number)->hint_size = reader.file_size;
         hint_reader_close(&reader);
     }
     if (err == OK) return OK;
@@ -159,8 +161,10 @@ static enum err load_keys_of(struct load *load, uint32_t position)
     err = build_hint(load, file, &hint);
     if (err != OK) return err;
     hint_reader_memory(&reader, &hint);
+    struct shelf_file *shelved = shelf_find(&store->shelf, file->number);
+    shelved->items = reader.entry_count;
+    shelved->hint_size = reader.file_size;
     err = apply_hint(store, &reader, file->number);
-    shelf_find(&store->shelf, file->number)->hint_size = reader.file_size;
     hint_reader_close(&reader);
     hint_close(&hint);
     CHECK(err == OK); /* It was made just now. */

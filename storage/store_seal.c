@@ -68,6 +68,9 @@ static void hint_submit(struct store *store, const struct log_segment *segment)
     struct store_growth *growth = store_growth(store, &segment->file);
     const struct hint_segment bytes = hint_build_segment(store->config.cluster_id, &segment->file);
     const struct slice data = hint_finish(&growth->hint, &bytes);
+    growth->hint_size = data.size;
+    store->seal.bytes_written += data.size;
+    growth->items = growth->hint.entry_count;
     store->seal.number = segment->file.number;
     hint_name(store->seal.name, store->config.folder, segment->file.number);
     submit(store, STORE_SEAL_HINT, data);
@@ -79,8 +82,8 @@ static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
     struct store_seal *seal = &store->seal;
     seal->begin = begin;
     seal->end = end;
-    const struct log_segment *last = store->log.segments[end - 1];
-    const uint64_t index = last->file.last_index;
+    uint64_t index = store->manifest.base_index;
+    if (end > begin) index = store->log.segments[end - 1]->file.last_index;
     struct manifest *next = &seal->next;
     manifest_copy(next, &store->manifest);
     next->cluster_id = store->config.cluster_id;
@@ -98,6 +101,8 @@ static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
         }
         manifest_add(next, &segment->file);
     }
+    seal->has_table = store_compact_ready(store, index);
+    if (seal->has_table) store_compact_edit(store, next);
     struct slice change;
     const bool known = store_change_at(store, index, &next->change_index, &change);
     CHECK(known);             /* Entry 1 is a configuration, and the base carries one on. */
@@ -108,6 +113,7 @@ static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
 
     seal->bytes.size = 0;
     manifest_encode(next, &seal->bytes);
+    seal->bytes_written += seal->bytes.size;
     (void)snprintf(seal->name, sizeof seal->name, "%s/" MANIFEST_NAME, store->config.folder);
     submit(store, STORE_SEAL_MANIFEST, buf_slice(&seal->bytes));
 }
@@ -149,6 +155,10 @@ static void seal_start(struct store *store)
     const struct step step = step_next(store);
     if (step.state == STORE_SEAL_HINT) hint_submit(store, store->log.segments[step.position]);
     if (step.state == STORE_SEAL_MANIFEST) manifest_submit(store, step.begin, step.position + 1);
+    if (step.state != STORE_SEAL_IDLE) return;
+    if (store_compact_ready(store, store->manifest.base_index)) {
+        manifest_submit(store, step.begin, step.begin);
+    }
 }
 
 /* ---- results -------------------------------------------------------------------------------------- */
@@ -187,14 +197,16 @@ static void manifest_taken(struct store *store)
     for (uint32_t i = seal->begin; i < seal->end; i++) {
         const struct log_segment *segment = store->log.segments[i];
         log_seal(&store->log, segment->file.number);
-        store_growth_drop(store, segment->file.number);
         store_file_sealed(store, segment);
+        store_growth_drop(store, segment->file.number);
     }
     manifest_close(&store->manifest);
     store->manifest = seal->next;
     seal->next = (struct manifest){0};
     buf_close(&seal->bytes);
     seal->count++;
+    if (seal->has_table) store_compact_taken(store);
+    seal->has_table = false;
     /* A file whose entries were all cut seals without moving the base. Raft is told of bases only, and
      * asks for every entry that was there at the last one. */
     if (is_newer_base) retention_apply(store);
@@ -267,7 +279,8 @@ uint64_t store_seal_deadline(const struct store *store)
     const struct store_seal *seal = &store->seal;
     if (seal->is_done) return 0;
     if (seal->state != STORE_SEAL_IDLE) return UINT64_MAX; /* Its completion wakes us. */
-    if (step_next(store).state == STORE_SEAL_IDLE) return UINT64_MAX;
+    const bool is_idle = step_next(store).state == STORE_SEAL_IDLE;
+    if (is_idle && !store_compact_ready(store, store->manifest.base_index)) return UINT64_MAX;
     if (seal->is_refused) return seal->retry_ms == UINT64_MAX ? 0 : seal->retry_ms;
     return 0;
 }

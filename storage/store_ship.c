@@ -23,7 +23,7 @@ enum err store_piece_begin(struct store *store, struct store_piece *piece, uint6
     CHECK(piece->number == 0);
     disk_file handle = -1;
     uint64_t used = 0;
-    const struct log_file *file = manifest_find(&store->manifest, file_id);
+    const struct log_file *file = store_file_of_id(store, file_id);
     if (file == NULL) return ERR_NOT_FOUND;
     const enum err err = store_file_handle(store, file->number, &handle, &used);
     if (err != OK) return err;
@@ -129,6 +129,8 @@ enum err store_install_finish(struct store *store)
     /* From here on this process makes no file: one with a number above those of the received files
      * would read as the continuation of their log. */
     store_seal_settle(store);
+    store_compact_abandon(store);
+    store_tidy_settle(store);
     log_stop(&store->log);
     const uint32_t count = incoming->manifest.file_count;
     uint32_t *numbers = mem_alloc(count * sizeof *numbers);

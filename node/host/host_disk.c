@@ -503,6 +503,18 @@ static enum err trim(int file, uint64_t size)
     return code != 0 ? host_folder_error(errno) : result_of(fsync(file));
 }
 
+static enum err read_op(struct host_disk *disk, const struct disk_op *op)
+{
+    disk_file file = op->file;
+    if (file < 0) {
+        const enum err err = disk_open(disk, op->name, false, &file);
+        if (err != OK) return err;
+    }
+    const enum err err = disk_read(disk, file, op->offset, op->into, op->size);
+    if (op->file < 0) disk_close(disk, file);
+    return err;
+}
+
 static enum err run_op(struct host_disk *disk, struct disk_op *op)
 {
     enum err err = ERR_INVALID;
@@ -513,7 +525,7 @@ static enum err run_op(struct host_disk *disk, struct disk_op *op)
         return err;
     case DISK_CREATE: return disk_create(disk, op->name, op->size, op->data, &op->file);
     case DISK_REPLACE: return disk_replace(disk, op->name, op->data);
-    case DISK_READ: return disk_read(disk, op->file, op->offset, op->into, op->size);
+    case DISK_READ: return read_op(disk, op);
     case DISK_REMOVE: return disk_remove(disk, op->name);
     case DISK_TRIM: return trim(op->file, op->size);
     }

@@ -159,6 +159,7 @@ static void configure(struct sim *sim, struct sim_node *node)
     config->compress_above_size = 100;
     config->segment_size = 64 * 1024;
     config->retention_size = 64 * 1024;
+    config->compaction_rate = 64 * MIB;
     config->log_level = CONFIG_INFO;
     if (config_finish(config, message) != OK) sim_fail(sim, "configuration: %s", message);
 }

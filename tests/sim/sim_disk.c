@@ -458,13 +458,25 @@ static void do_submit(void *context, struct disk_op *op)
     lane->last = op;
 }
 
+static enum err read_op(struct sim_disk *disk, const struct disk_op *op)
+{
+    disk_file file = op->file;
+    if (file < 0) {
+        const enum err err = do_open(disk, op->name, false, &file);
+        if (err != OK) return err;
+    }
+    const enum err err = do_read(disk, file, op->offset, op->into, op->size);
+    if (op->file < 0) do_close(disk, file);
+    return err;
+}
+
 /* Completes the first operation of @lane. */
 static void lane_complete(struct sim_disk *disk, struct sim_lane *lane)
 {
     struct disk_op *op = lane->first;
     struct sim_file *made = NULL;
     if (op->kind == DISK_READ) {
-        op->result = do_read(disk, op->file, op->offset, op->into, op->size);
+        op->result = read_op(disk, op);
     } else {
         const struct change change = change_of_op(disk, op);
         op->result = change_run(disk, &change, true, &made);

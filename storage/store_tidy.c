@@ -1,0 +1,145 @@
+#include <stdio.h>
+
+#include "storage/base/check.h"
+#include "storage/store_inner.h"
+#include "storage/table.h"
+
+static void store_tidy_done(struct disk_op *op)
+{
+    struct store_tidy *tidy = op->owner;
+    CHECK(tidy->is_busy);
+    tidy->is_done = true;
+}
+
+static void submit(struct store *store, struct disk_op op)
+{
+    struct store_tidy *tidy = &store->tidy;
+    CHECK(!tidy->is_busy);
+    tidy->is_busy = true;
+    tidy->is_done = false;
+    tidy->op = op;
+    tidy->op.lane = DISK_LANE_BULK;
+    tidy->op.done = store_tidy_done;
+    tidy->op.owner = tidy;
+    store->config.disk->submit(store->config.disk->context, &tidy->op);
+}
+
+void store_file_retire(struct store *store, struct shelf_file *file)
+{
+    CHECK(file->retired == 0);
+    if (file->wants_trim) store->tidy.chores--;
+    file->wants_trim = false;
+    file->state = SHELF_RETIRED;
+    file->retired = ++store->tidy.retired;
+    store->tidy.chores++;
+    store_pins_limit(store);
+}
+
+static bool is_removable(const struct store *store, const struct shelf_file *file)
+{
+    if (file->state != SHELF_RETIRED || file->retired == 0) return false;
+    if (store_file_pinned(store, file)) return false;
+    return file->readers == 0 && !store_is_read(store, file->file.number);
+}
+
+static void remove_next(struct store *store, struct shelf_file *file)
+{
+    struct store_tidy *tidy = &store->tidy;
+    struct disk *disk = store->config.disk;
+    tidy->number = file->file.number;
+    /* Closed first: then it is the removal that frees the blocks, and that is not done by this thread. */
+    if (file->handle >= 0) disk->close(disk->context, file->handle);
+    file->handle = -1;
+    if (tidy->is_hint_gone) {
+        table_file_name(tidy->name, store->config.folder, &file->file);
+    } else {
+        hint_name(tidy->name, store->config.folder, file->file.number);
+    }
+    submit(store, (struct disk_op){.kind = DISK_REMOVE, .file = -1, .name = tidy->name});
+}
+
+static void trim_next(struct store *store, struct shelf_file *file)
+{
+    struct store_tidy *tidy = &store->tidy;
+    const struct log_segment *segment = log_segment_find(&store->log, file->file.number);
+    file->wants_trim = false;
+    tidy->chores--;
+    if (segment == NULL) return;
+    file->readers++;
+    tidy->number = file->file.number;
+    submit(store,
+           (struct disk_op){.kind = DISK_TRIM, .file = segment->handle, .size = file->file.used});
+}
+
+static void removed(struct store *store, struct shelf_file *file)
+{
+    struct store_tidy *tidy = &store->tidy;
+    /* What cannot be removed now is removed by the next start. */
+    tidy->is_hint_gone = !tidy->is_hint_gone;
+    if (tidy->is_hint_gone) return;
+    tidy->chores--;
+    shelf_drop(&store->shelf, file);
+}
+
+static void result(struct store *store)
+{
+    struct store_tidy *tidy = &store->tidy;
+    struct shelf_file *file = shelf_find(&store->shelf, tidy->number);
+    CHECK(file != NULL);
+    tidy->is_busy = false;
+    tidy->is_done = false;
+    if (tidy->op.kind == DISK_REMOVE) {
+        removed(store, file);
+        return;
+    }
+    if (tidy->op.result == ERR_IO) {
+        fatal(EXIT_DISK, "%s/%08u.log: cannot be cut to its used size", store->config.folder,
+              tidy->number);
+    }
+    file->readers--;
+    struct log_segment *segment = log_segment_find(&store->log, tidy->number);
+    if (segment != NULL && tidy->op.result == OK) segment->size = file->file.used;
+}
+
+/* The file to look after next; NULL: none. One of which the hint is gone comes first. */
+static struct shelf_file *next_file(struct store *store)
+{
+    const struct shelf *shelf = &store->shelf;
+    if (store->tidy.is_hint_gone) return shelf_find(&store->shelf, store->tidy.number);
+    if (store->tidy.chores == 0) return NULL;
+    for (uint32_t i = 0; i < shelf->count; i++) {
+        struct shelf_file *file = shelf->files[i];
+        if (file->wants_trim || is_removable(store, file)) return file;
+    }
+    return NULL;
+}
+
+void store_tidy_turn(struct store *store)
+{
+    struct store_tidy *tidy = &store->tidy;
+    if (tidy->is_busy && !tidy->is_done) return;
+    if (tidy->is_busy) result(store);
+    struct shelf_file *file = next_file(store);
+    if (file == NULL) return;
+    if (file->wants_trim) {
+        trim_next(store, file);
+    } else {
+        remove_next(store, file);
+    }
+}
+
+uint64_t store_tidy_deadline(struct store *store)
+{
+    const struct store_tidy *tidy = &store->tidy;
+    if (tidy->is_busy) return tidy->is_done ? 0 : UINT64_MAX;
+    /* A file that is being read waits for the read, whose completion makes a turn. */
+    return next_file(store) != NULL ? 0 : UINT64_MAX;
+}
+
+void store_tidy_settle(struct store *store)
+{
+    struct store_tidy *tidy = &store->tidy;
+    if (!tidy->is_busy) return;
+    if (!tidy->is_done) store->config.disk->wait(store->config.disk->context, &tidy->op);
+    result(store);
+}
