@@ -183,6 +183,14 @@ enum err identity_make(const struct config *config, uint64_t origin, uint64_t ra
     return OK;
 }
 
+static bool is_restoring(struct disk *disk)
+{
+    disk_file file = -1;
+    if (disk->open(disk->context, IDENTITY_RESTORING_FILE, false, &file) != OK) return false;
+    disk->close(disk->context, file);
+    return true;
+}
+
 /* The first start in an empty directory. */
 static enum err make(const struct config *config, struct disk *disk, uint64_t random,
                      struct identity *identity, char *message)
@@ -192,11 +200,17 @@ static enum err make(const struct config *config, struct disk *disk, uint64_t ra
     const bool is_used = err == OK && names.size > 0;
     buf_close(&names);
     if (err != OK && err != ERR_NOT_FOUND) return err;
-    if (is_used) {
+    if (is_used && !is_restoring(disk)) {
         (void)snprintf(
             message, 512,
             "file identity is missing but folder shard-0000 is not empty; put the file back from a "
             "copy; " ADVICE_DAMAGED);
+        return ERR_CORRUPT;
+    }
+    if (is_restoring(disk)) {
+        (void)snprintf(message, 512,
+                       "a backup was being restored here, and that was not finished: run kvctl "
+                       "backup restore again");
         return ERR_CORRUPT;
     }
     err = identity_make(config, 0, random, identity, message);

@@ -26,6 +26,8 @@
 
 #define IDENTITY_FILE "identity"
 #define IDENTITY_PEERS_FILE "peers"
+#define IDENTITY_RESTORING_FILE                                                                    \
+    "RESTORING" /* see restore.h: no node starts on a new directory with it */
 
 struct identity_member {
     uint64_t id;
