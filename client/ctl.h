@@ -1,6 +1,7 @@
 /* ctl.h - what the sources of kvctl share: the command table, its arguments, output as text and as JSON.
  *
- * kvctl uses libkvclient through kv.h only. Text is for people and may change; JSON is for programs and only grows. */
+ * kvctl talks to a cluster through libkvclient and kv.h only; the commands that work on files use the storage code of
+ * the server. Text is for people and may change; JSON is for programs and only grows. */
 #ifndef KV_CLIENT_CTL_H
 #define KV_CLIENT_CTL_H
 
@@ -35,6 +36,13 @@ enum ctl_option {
     CTL_KEYS,
     CTL_REVERSE,
     CTL_RAW,
+    CTL_NODE,
+    CTL_DATA,
+    CTL_NAME,
+    CTL_CLUSTER,
+    CTL_TOKEN,
+    CTL_PEER,
+    CTL_VALUES,
     CTL_OPTION_COUNT,
 };
 
@@ -57,6 +65,7 @@ struct ctl_command {
     size_t words_max;
     unsigned options; /* bit n: enum ctl_option n is known */
     enum ctl_exit (*run)(struct ctl *ctl, const struct ctl_args *args);
+    bool offline; /* needs no connection */
 };
 
 /* kvctl.c */
@@ -66,7 +75,7 @@ enum ctl_exit ctl_run_line(struct ctl *ctl, struct kv_bytes *words, size_t count
 enum ctl_exit ctl_connect(struct ctl *ctl); /* if it is not connected; complains */
 void ctl_help(const char *name);            /* of one command; NULL: of all */
 
-/* ctl_data.c, ctl_cluster.c, ctl_shell.c */
+/* ctl_data.c, ctl_cluster.c, ctl_shell.c, ctl_backup.c, ctl_restore.c */
 enum ctl_exit ctl_get(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_set(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_del(struct ctl *ctl, const struct ctl_args *args);
@@ -78,6 +87,10 @@ enum ctl_exit ctl_leader(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader_transfer(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_member_list(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_shell(struct ctl *ctl, const struct ctl_args *args);
+
+enum ctl_exit ctl_backup_save(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_backup_verify(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_backup_restore(struct ctl *ctl, const struct ctl_args *args);
 
 /* ctl_line.c */
 /* Cuts a line into words, with quotes and escapes as redis-cli knows them. Gives their number, or -1: a quote is not
@@ -95,6 +108,22 @@ enum ctl_exit ctl_failed(const struct ctl *ctl, enum kv_err err); /* what the li
 
 /* A value as it is when it is readable text, else with escapes. With @one_line line ends are escaped, too. */
 void ctl_put_text(struct kv_bytes bytes, bool one_line);
+
+/* "1.5 MiB". */
+#define CTL_SIZE_TEXT 24u
+const char *ctl_size_text(uint64_t bytes, char text[CTL_SIZE_TEXT]);
+/* How far a long work is, on standard error: on a terminal one line that changes, else a line now and then. */
+struct ctl_progress {
+    const char *what; /* "saving" */
+    int64_t begin_ms;
+    int64_t shown_ms;
+    bool is_terminal;
+    bool is_silent;
+    bool is_shown;
+};
+void ctl_progress_begin(struct ctl_progress *progress, const struct ctl *ctl, const char *what);
+void ctl_progress_show(struct ctl_progress *progress, uint64_t done, uint64_t total);
+void ctl_progress_end(struct ctl_progress *progress); /* before anything else is printed */
 
 /* A JSON object on standard output: begin, fields, end. */
 void ctl_json_begin(void);

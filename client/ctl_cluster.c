@@ -11,15 +11,8 @@ static bool is(const char *a, const char *b)
 
 static void put_size(struct ctl_table *table, size_t column, uint64_t bytes)
 {
-    static const char units[] = "KMGTPE";
-    double number = (double)bytes;
-    size_t unit = 0;
-    if (bytes < 1024) {
-        ctl_table_cell(table, column, CTL_PLAIN, "%" PRIu64 " B", bytes);
-        return;
-    }
-    for (number /= 1024; number >= 1024 && unit < 5; unit++) number /= 1024;
-    ctl_table_cell(table, column, CTL_PLAIN, "%.1f %ciB", number, units[unit]);
+    char text[CTL_SIZE_TEXT];
+    ctl_table_cell(table, column, CTL_PLAIN, "%s", ctl_size_text(bytes, text));
 }
 
 static void put_status_json(const struct kv_cluster *cluster)

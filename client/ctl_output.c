@@ -3,6 +3,9 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
@@ -93,6 +96,64 @@ void ctl_put_text(struct kv_bytes bytes, bool one_line)
     } else {
         put_escaped(bytes);
     }
+}
+
+const char *ctl_size_text(uint64_t bytes, char text[CTL_SIZE_TEXT])
+{
+    static const char units[] = "KMGTPE";
+    double number = (double)bytes;
+    size_t unit = 0;
+    if (bytes < 1024) {
+        (void)snprintf(text, CTL_SIZE_TEXT, "%" PRIu64 " B", bytes);
+        return text;
+    }
+    for (number /= 1024; number >= 1024 && unit < 5; unit++) number /= 1024;
+    (void)snprintf(text, CTL_SIZE_TEXT, "%.1f %ciB", number, units[unit]);
+    return text;
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+#define PROGRESS_TERMINAL_MS 200
+#define PROGRESS_LINE_MS 5000
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void ctl_progress_begin(struct ctl_progress *progress, const struct ctl *ctl, const char *what)
+{
+    const char *terminal = getenv("TERM");
+    *progress = (struct ctl_progress){.what = what, .begin_ms = now_ms(), .is_silent = ctl->json};
+    progress->shown_ms = progress->begin_ms;
+    progress->is_terminal = isatty(STDERR_FILENO) == 1 && terminal != NULL &&
+                            strcmp(terminal, "dumb") != 0;
+}
+
+void ctl_progress_show(struct ctl_progress *progress, uint64_t done, uint64_t total)
+{
+    char done_text[CTL_SIZE_TEXT];
+    char total_text[CTL_SIZE_TEXT];
+    char rate_text[CTL_SIZE_TEXT];
+    const int64_t now = now_ms();
+    const int64_t wait = progress->is_terminal ? PROGRESS_TERMINAL_MS : PROGRESS_LINE_MS;
+    if (progress->is_silent || now - progress->shown_ms < wait) return;
+    progress->shown_ms = now;
+    const uint64_t rate = done * 1000 / (uint64_t)(now - progress->begin_ms + 1);
+    (void)fprintf(stderr, "%s%s: %s of %s, %u %%, %s/s%s", progress->is_terminal ? "\r" : "",
+                  progress->what, ctl_size_text(done, done_text), ctl_size_text(total, total_text),
+                  total > 0 ? (unsigned)(100.0 * (double)done / (double)total) : 100u,
+                  ctl_size_text(rate, rate_text), progress->is_terminal ? "\033[K" : "\n");
+    progress->is_shown = true;
+}
+
+void ctl_progress_end(struct ctl_progress *progress)
+{
+    if (progress->is_shown && progress->is_terminal) (void)fputs("\r\033[K", stderr);
+    progress->is_shown = false;
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */

@@ -168,6 +168,23 @@ void kv_close(struct kv *kv)
     (void)allocator.resize(allocator.context, kv, 0);
 }
 
+enum kv_err kv_stay(struct kv *kv, const char *address)
+{
+    char kept[KV_ADDRESS_SIZE]; /* it may be one that the handle gave */
+    char host[KV_ADDRESS_SIZE];
+    char port[8];
+    if (!kv_address_parse(address, host, port)) {
+        return kv_say(kv, KV_ERR_INVALID, "%s is not host:port", address);
+    }
+    (void)snprintf(kept, sizeof kept, "%s", address);
+    kv_link_close(&kv->link);
+    kv->stays = true;
+    kv->node_count = 0;
+    kv->node_next = 0;
+    kv_add_node(kv, kept, strlen(kept));
+    return KV_OK;
+}
+
 /* ---- connections ----------------------------------------------------------------------------- */
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -292,6 +309,10 @@ static enum kv_link_status follow_leader(struct kv *kv, size_t at, int64_t deadl
     struct kv_link link;
     const bool knows = read_leader(kv, at, leader);
     const int64_t now = kv_now_ms();
+    if (kv->stays) {
+        kv->leader_check_ms = INT64_MAX;
+        return KV_LINK_OK;
+    }
     read_members(kv, at + 1);
     kv->leader_check_ms = now + (knows ? LEADER_CHECK_MS : LEADER_CHECK_NEVER_MS);
     if (knows && leader[0] == 0) kv->leader_check_ms = now + LEADER_CHECK_SOON_MS;
@@ -407,7 +428,7 @@ static void follow_move(struct attempt *attempt, struct slice text)
     struct kv *kv = attempt->kv;
     const uint8_t *end = text.data + text.size;
     const uint8_t *at = memchr(text.data + 6, ' ', text.size - 6);
-    if (at == NULL || ++at == end) return;
+    if (at == NULL || ++at == end || kv->stays) return;
     kv_add_node(kv, (const char *)at, (size_t)(end - at));
     for (uint32_t i = 0; i < kv->node_count; i++) {
         const bool same = strlen(kv->nodes[i]) == (size_t)(end - at) &&

@@ -119,6 +119,9 @@ KV_API void kv_close(struct kv *kv); /* NULL is allowed; pipelines and scans mus
 KV_API const char *kv_message(const struct kv *kv);
 /* The address of the node that the handle talks to, "host:port"; empty when there is none at the moment. */
 KV_API const char *kv_address(const struct kv *kv);
+/* From now on every call goes to the node at @address and to no other, whoever leads: for commands that are about this
+ * one node. KV_ERR_INVALID: malformed, or longer than an address can be. */
+KV_API enum kv_err kv_stay(struct kv *kv, const char *address);
 /* The deadline of the calls that follow, in milliseconds from their start; below 1 is taken as 1. */
 KV_API void kv_set_timeout(struct kv *kv, int64_t timeout_ms);
 

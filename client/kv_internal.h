@@ -114,6 +114,7 @@ struct kv {
     uint32_t node_next; /* where the next try to connect begins */
     struct kv_link link;
     int64_t leader_check_ms;     /* when to look where the leader is */
+    bool stays;                  /* kv_stay(): nobody else is asked */
     char avoid[KV_ADDRESS_SIZE]; /* a leader that could be dialled but did not answer */
     int64_t avoid_until_ms;
     uint64_t random;

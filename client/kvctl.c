@@ -15,25 +15,36 @@ static const char *const default_nodes[] = {"127.0.0.1:6379", "127.0.0.1:7001", 
 
 static const struct ctl_command commands[] = {
     {"status", NULL, "", "every node: role, term, indexes, lag, keys, disk, health", 0, 0, 0,
-     ctl_status},
+     ctl_status, false},
     {"get", NULL, "KEY [--raw]", "the value of a key; --raw: its bytes and nothing else", 1, 1,
-     BIT(CTL_RAW), ctl_get},
+     BIT(CTL_RAW), ctl_get, false},
     {"set", NULL, "KEY VALUE [--ttl MS] [--if-absent | --if-revision R]", "set a key", 2, 2,
-     BIT(CTL_TTL) | BIT(CTL_IF_ABSENT) | BIT(CTL_IF_REVISION), ctl_set},
-    {"del", NULL, "KEY...", "delete keys, in one step", 1, CTL_WORDS_MAX, 0, ctl_del},
-    {"incr", NULL, "KEY [N]", "add N (1) to the number that a key holds", 1, 2, 0, ctl_incr},
-    {"ttl", NULL, "KEY", "the time until a key expires", 1, 1, 0, ctl_ttl},
+     BIT(CTL_TTL) | BIT(CTL_IF_ABSENT) | BIT(CTL_IF_REVISION), ctl_set, false},
+    {"del", NULL, "KEY...", "delete keys, in one step", 1, CTL_WORDS_MAX, 0, ctl_del, false},
+    {"incr", NULL, "KEY [N]", "add N (1) to the number that a key holds", 1, 2, 0, ctl_incr, false},
+    {"ttl", NULL, "KEY", "the time until a key expires", 1, 1, 0, ctl_ttl, false},
     {"scan", NULL, "[--prefix P] [--from K] [--to K] [--limit N] [--reverse] [--keys]",
      "keys in order with their values; --to is not included", 0, 0,
      BIT(CTL_PREFIX) | BIT(CTL_FROM) | BIT(CTL_TO) | BIT(CTL_LIMIT) | BIT(CTL_REVERSE) |
          BIT(CTL_KEYS),
-     ctl_scan},
-    {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader},
+     ctl_scan, false},
+    {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader,
+     false},
     {"leader", "transfer", "NAME", "hand the leadership over to a member", 1, 1, 0,
-     ctl_leader_transfer},
-    {"member", "list", "", "the members of the cluster", 0, 0, 0, ctl_member_list},
+     ctl_leader_transfer, false},
+    {"member", "list", "", "the members of the cluster", 0, 0, 0, ctl_member_list, false},
+    {"backup", "save", "FILE [--node NAME]",
+     "all data at one moment into a file, while the cluster runs; from a follower if there is one",
+     1, 1, BIT(CTL_NODE), ctl_backup_save, false},
+    {"backup", "verify", "FILE", "check every byte of a backup; say what it holds", 1, 1, 0,
+     ctl_backup_verify, true},
+    {"backup", "restore",
+     "FILE --data DIR --name NAME [--cluster NAME=PEER,...] [--cluster-token T] [--peer ADDRESS]",
+     "make the data directory of one node of a new cluster", 1, 1,
+     BIT(CTL_DATA) | BIT(CTL_NAME) | BIT(CTL_CLUSTER) | BIT(CTL_TOKEN) | BIT(CTL_PEER),
+     ctl_backup_restore, true},
     {"shell", NULL, "", "type commands; with history and completion on a terminal", 0, 0, 0,
-     ctl_shell},
+     ctl_shell, false},
 };
 
 static const struct {
@@ -50,6 +61,13 @@ static const struct {
     [CTL_KEYS] = {"--keys", false},
     [CTL_REVERSE] = {"--reverse", false},
     [CTL_RAW] = {"--raw", false},
+    [CTL_NODE] = {"--node", true},
+    [CTL_DATA] = {"--data", true},
+    [CTL_NAME] = {"--name", true},
+    [CTL_CLUSTER] = {"--cluster", true},
+    [CTL_TOKEN] = {"--cluster-token", true},
+    [CTL_PEER] = {"--peer", true},
+    [CTL_VALUES] = {"--values", false},
 };
 
 const struct ctl_command *ctl_command_at(size_t at)
@@ -284,7 +302,7 @@ static enum ctl_exit run_command(struct ctl *ctl, struct ctl_args *args)
     args->count -= taken;
     memmove(args->words, args->words + taken, args->count * sizeof args->words[0]);
     enum ctl_exit exit = check_args(ctl, command, args);
-    if (exit == CTL_DONE) exit = ctl_connect(ctl);
+    if (exit == CTL_DONE && !command->offline) exit = ctl_connect(ctl);
     if (exit == CTL_DONE) exit = command->run(ctl, args);
     return exit;
 }

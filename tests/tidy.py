@@ -24,6 +24,7 @@ PRODUCT = ("storage", "raft", "node", "client")
 
 # Who may include whom; a folder always sees itself.
 MAY_INCLUDE = {
+    "client/ctl": ("client", "storage", "raft", "node"),  # kvctl works on the files of stopped nodes, too
     "storage": ("storage",),
     "raft": ("storage", "raft"),
     "node": ("storage", "raft", "node"),
@@ -194,6 +195,8 @@ class Tidy:
     def check_includes(self, path, text):
         folder = self.folder(path)
         self.includes[path] = []
+        if path.startswith("client/ctl_"):
+            folder = "client/ctl"
         for number, line in enumerate(text.split("\n"), 1):
             system = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
             if system:

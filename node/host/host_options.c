@@ -177,7 +177,8 @@ void host_options_help(void)
 {
     printf(
         "kvnode %s - a node of a replicated key-value cluster\n\n"
-        "usage: kvnode [--config FILE] [--OPTION VALUE ...]\n\n"
+        "usage: kvnode [--config FILE] [--OPTION VALUE ...]\n"
+        "       kvnode recover --force --data DIR    when a majority is lost for good\n\n"
         "Each option is also a line `option = value` of FILE and an environment variable, as\n"
         "KVNODE_MAX_VALUE for max-value. The command line beats the environment, which beats the\n"
         "file. Without any option a node is a working cluster of one, on this machine only.\n\n",

@@ -1,9 +1,10 @@
-/* main.c - kvnode: reads the options, then runs the node. */
+/* main.c - kvnode: reads the options, then runs the node, or recovers one by force. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "node/host/host_loop.h"
 #include "node/host/host_options.h"
+#include "node/host/host_recover.h"
 #include "storage/base/check.h"
 
 int main(int argc, char **argv)
@@ -11,6 +12,7 @@ int main(int argc, char **argv)
     static struct config config;
     static struct host_options options;
     char message[HOST_OPTIONS_MESSAGE_SIZE] = "";
+    if (host_recover_wanted(argc, argv)) return host_recover_run(argc, argv);
     options.argc = argc;
     options.argv = argv;
     if (host_options_load(&options, &config, message) != OK) {
