@@ -302,6 +302,7 @@ static void init(struct ctl_files *files, int folder)
         .size = files_size,
         .read = files_read,
         .read_now = files_read,
+        .read_medium = files_read,
         .write_sync = files_write_sync,
         .create = files_create,
         .replace = files_replace,

@@ -15,8 +15,8 @@ struct ctl_files {
 
 /* Names are paths. Nothing to close. */
 void ctl_files_here(struct ctl_files *files);
-/* Opens or makes the data directory @path and locks it as a node does. @is_empty: but for LOCK, RESTORING and what every
- * new file system holds. On an error nothing stays open and @message (512 bytes) says why.
+/* Opens or makes the data directory @path and locks it as a node does. @is_empty: but for LOCK, RESTORING and what
+ * every new file system holds. On an error nothing stays open and @message (512 bytes) says why.
  *   ERR_LOCKED ERR_PERMISSION ERR_NOT_FOUND and other errors of the disk */
 enum err ctl_files_open(struct ctl_files *files, const char *path, bool *is_restoring,
                         bool *is_empty, char *message);

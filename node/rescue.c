@@ -5,6 +5,7 @@
 #include "node/restore.h"
 #include "raft/guard.h"
 #include "storage/base/hash.h"
+#include "storage/quarantine.h"
 
 #define FOLDER "shard-0000"
 
@@ -36,6 +37,20 @@ static enum err look_at_members(struct rescue *rescue, struct identity_member *s
     return ERR_INVALID;
 }
 
+/* A node in quarantine holds what it received since, which may be next to nothing. */
+static enum err look_at_quarantine(const struct rescue *rescue, char *message)
+{
+    const struct identity *identity = &rescue->identity;
+    struct quarantine quarantine = {0};
+    const enum err err = quarantine_load(&quarantine, rescue->disk, FOLDER, identity->storage_id,
+                                         identity->node_id, identity->incarnation, message);
+    if (err != OK || quarantine.stage == QUARANTINE_NONE) return err;
+    SAY("this node is in quarantine: %s was damaged (%s), its old files are in " FOLDER
+        "/aside-%u; recover another node, or restore a backup",
+        quarantine.fault.file, quarantine.fault.what, quarantine.aside);
+    return ERR_INVALID;
+}
+
 enum err rescue_open(struct rescue *rescue, struct disk *disk, uint64_t random, char *message)
 {
     struct identity_member self = {0};
@@ -44,6 +59,8 @@ enum err rescue_open(struct rescue *rescue, struct disk *disk, uint64_t random, 
     if (err == ERR_NOT_FOUND) SAY("there is no node in this directory");
     if (err != OK) return err;
     const struct identity *identity = &rescue->identity;
+    err = look_at_quarantine(rescue, message);
+    if (err != OK) return err;
     const struct store_config config = {
         .disk = disk,
         .folder = FOLDER,

@@ -32,6 +32,7 @@ struct rescue {
 };
 
 /* Opens the directory as a start would: a torn end is settled, nothing else is changed. @random: for file ids.
+ *   ERR_INVALID    it is in quarantine, or was removed from its cluster: it does not have what it had
  *   ERR_NOT_FOUND  there is no node in it, or one that never held anything
  *   ERR_CORRUPT and others: what a start would refuse
  * @message (RESCUE_MESSAGE_SIZE) is one line after every error. */

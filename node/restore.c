@@ -157,12 +157,17 @@ enum err restore_step(struct restore *restore, char *message)
     uint64_t offset = 0;
     uint64_t size = 0;
     uint64_t at = 0;
+    enum err err = store_install_wait(restore->store);
+    if (err != OK) {
+        SAY("a file of the backup cannot be written: %s", err_name(err));
+        return err == ERR_NOT_FOUND ? ERR_IO : err;
+    }
     if (!store_install_want(restore->store, &file_id, &offset, &size)) return ERR_NOT_FOUND;
     if (size > PIECE_SIZE) size = PIECE_SIZE;
     const disk_file handle = backup_handle(restore->backup, file_id);
     restore->piece.size = 0;
     uint8_t *data = buf_extend(&restore->piece, size);
-    enum err err = ERR_CORRUPT;
+    err = ERR_CORRUPT;
     if (handle >= 0) err = backup_read(restore->backup, handle, offset, data, size, &at);
     if (err != OK) {
         SAY("the backup is damaged: offset %llu: file %016llx is not as the manifest says: %s",

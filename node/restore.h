@@ -16,6 +16,7 @@
 #include "node/identity.h"
 #include "storage/backup.h"
 #include "storage/store.h"
+#include "storage/store_ship.h"
 
 #define RESTORE_MESSAGE_SIZE 512u
 
