@@ -90,6 +90,14 @@ static uint32_t point_head(enum btree_order order, struct point point, uint64_t 
     return skip <= 4 ? head : head | key_head(point.key, 0) >> 8 * (8 - skip);
 }
 
+/* Starts reading what the head of the entry @ref behind @skip needs. */
+static inline void entry_prefetch(const struct btree *tree, uint32_t ref, uint32_t skip)
+{
+    const struct keydir_entry *entry = slab_at(tree->slab, ref);
+    __builtin_prefetch(&entry->key_last);
+    __builtin_prefetch(entry->bytes + skip + 4);
+}
+
 /* ---- nodes ----------------------------------------------------------------------------------- */
 
 static uint64_t node_size(uint32_t level)
@@ -124,12 +132,10 @@ static void node_free(struct btree *tree, struct btree_node *node)
 /* Computes the shared bytes and all heads anew from the entries. */
 static void node_measure(const struct btree *tree, struct btree_node *node)
 {
-    for (uint32_t i = 0; i < node->count; i++) {
-        __builtin_prefetch(slab_at(tree->slab, node->ref[i]));
-    }
     const struct point first = point_of(tree, node->ref[0]);
     const struct point last = point_of(tree, node->ref[node->count - 1]);
     node->skip = (uint32_t)point_common(tree->order, first, last);
+    for (uint32_t i = 0; i < node->count; i++) entry_prefetch(tree, node->ref[i], node->skip);
     for (uint32_t i = 0; i < node->count; i++) {
         node->head[i] = point_head(tree->order, point_of(tree, node->ref[i]), node->skip);
     }
@@ -216,7 +222,7 @@ static void heads_move(const struct btree *tree, struct btree_node *to, uint32_t
         return;
     }
     /* Their heads there do not reach far enough. */
-    for (uint32_t i = at; i < at + count; i++) __builtin_prefetch(slab_at(tree->slab, to->ref[i]));
+    for (uint32_t i = at; i < at + count; i++) entry_prefetch(tree, to->ref[i], to->skip);
     for (uint32_t i = at; i < at + count; i++) {
         to->head[i] = point_head(tree->order, point_of(tree, to->ref[i]), to->skip);
     }

@@ -357,23 +357,35 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
     return position < POSITIONS ? position << SCAN_SHIFT : 0;
 }
 
-static uint32_t *list_table(const struct hashdir *dir, const struct hashdir_table *table,
-                            uint64_t first, uint32_t *refs)
+static void mark_table(const struct hashdir *dir, const struct hashdir_table *table, uint64_t first,
+                       uint64_t *marks)
 {
     for (uint64_t i = first; i < table->bucket_count; i++) {
         if (i / HASHDIR_SEGMENT_BUCKETS >= table->segments_ready) break;
         struct walk walk = walk_of(bucket_at(table, i));
-        while (walk_next(dir, &walk)) *refs++ = walk.node.ref[walk.at];
+        while (walk_next(dir, &walk)) {
+            const uint32_t rank = slab_rank(dir->slab, walk.node.ref[walk.at]);
+            marks[rank / 64] |= 1ull << rank % 64;
+        }
     }
-    return refs;
 }
 
 void hashdir_list(const struct hashdir *dir, uint32_t *refs)
 {
-    const uint32_t *first = refs;
-    if (dir->old.segments != NULL) refs = list_table(dir, &dir->old, dir->old_moved, refs);
-    refs = list_table(dir, &dir->table, 0, refs);
-    CHECK((uint64_t)(refs - first) == dir->count);
+    /* A bit for each reference that there may be sorts them faster than comparing does. */
+    const uint64_t words = slab_ranks(dir->slab) / 64 + 1;
+    uint64_t *marks = mem_zero(words * sizeof *marks);
+    if (dir->old.segments != NULL) mark_table(dir, &dir->old, dir->old_moved, marks);
+    mark_table(dir, &dir->table, 0, marks);
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < words; i++) {
+        for (uint64_t rest = marks[i]; rest != 0; rest &= rest - 1) {
+            const uint64_t rank = i * 64 + (uint64_t)__builtin_ctzll(rest);
+            refs[count++] = slab_ref(dir->slab, (uint32_t)rank);
+        }
+    }
+    CHECK(count == dir->count);
+    mem_free(marks);
 }
 
 struct keydir_entry *hashdir_sample(const struct hashdir *dir, uint64_t random)

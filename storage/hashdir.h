@@ -88,7 +88,8 @@ void hashdir_remove(struct hashdir *dir, uint64_t hash, const uint32_t *slot);
 uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count,
                       void (*visit)(void *context, const struct keydir_entry *entry),
                       void *context);
-/* Writes the references of all entries, in any order, to @refs, which has room for @count of them. */
+/* Writes the references of all entries to @refs, which has room for @count of them, in rising order: the one in
+ * which reading the entries is fastest. */
 void hashdir_list(const struct hashdir *dir, uint32_t *refs);
 /* Picks a slot by chance: NULL when it is empty. */
 struct keydir_entry *hashdir_sample(const struct hashdir *dir, uint64_t random);

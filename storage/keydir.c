@@ -18,7 +18,6 @@
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
 #define PLACE_UNIT 8u
-#define BULK_AHEAD 16u /* Entries that are on their way from memory at a time. */
 
 struct keydir {
     struct hashdir dir;
@@ -371,6 +370,12 @@ void keydir_bulk_begin(struct keydir *keydir)
     btree_close(&keydir->by_expiry);
 }
 
+static void build(struct btree *tree, uint32_t *refs, uint64_t count)
+{
+    keysort_run(tree->slab, tree->order, refs, count);
+    btree_build(tree, refs, count);
+}
+
 void keydir_bulk_end(struct keydir *keydir)
 {
     CHECK(keydir->is_loading);
@@ -378,19 +383,14 @@ void keydir_bulk_end(struct keydir *keydir)
     const uint64_t count = keydir_count(keydir);
     uint32_t *refs = mem_alloc((count + 1) * sizeof *refs);
     hashdir_list(&keydir->dir, refs);
-    keysort_run(&keydir->slab, BTREE_BY_KEY, refs, count);
-    btree_build(&keydir->by_key, refs, count);
-
-    uint64_t expiring = 0;
+    struct buf expiring = {0}; /* uint32_t */
     for (uint64_t i = 0; i < count; i++) {
-        if (i + BULK_AHEAD < count) {
-            __builtin_prefetch(slab_at(&keydir->slab, refs[i + BULK_AHEAD]));
-        }
         const struct keydir_entry *entry = slab_at(&keydir->slab, refs[i]);
-        if (entry->has_expiry) refs[expiring++] = refs[i];
+        if (entry->has_expiry) buf_u32(&expiring, refs[i]);
     }
-    keysort_run(&keydir->slab, BTREE_BY_EXPIRY, refs, expiring);
-    btree_build(&keydir->by_expiry, refs, expiring);
+    build(&keydir->by_expiry, (uint32_t *)(void *)expiring.data, expiring.size / sizeof *refs);
+    buf_close(&expiring);
+    build(&keydir->by_key, refs, count);
     mem_free(refs);
 }
 

@@ -64,6 +64,22 @@ static inline void *slab_at(const struct slab *slab, uint32_t ref)
     return slab->bases[ref / SLAB_REGION_UNITS] + (uint64_t)(ref % SLAB_REGION_UNITS) * SLAB_UNIT;
 }
 
+/* References as numbers without a gap between small and large ones, below slab_ranks(), and back. */
+static inline uint64_t slab_ranks(const struct slab *slab)
+{
+    return (uint64_t)slab->base_count * SLAB_REGION_UNITS + slab->large_count;
+}
+static inline uint32_t slab_rank(const struct slab *slab, uint32_t ref)
+{
+    if (ref < SLAB_LARGE_FIRST) return ref;
+    return ref - SLAB_LARGE_FIRST + slab->base_count * SLAB_REGION_UNITS;
+}
+static inline uint32_t slab_ref(const struct slab *slab, uint32_t rank)
+{
+    const uint32_t small = slab->base_count * SLAB_REGION_UNITS;
+    return rank < small ? rank : rank - small + SLAB_LARGE_FIRST;
+}
+
 /* Nearly all references are taken: nothing more should be let in. */
 bool slab_full(const struct slab *slab);
 

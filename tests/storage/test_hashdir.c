@@ -69,7 +69,6 @@ TEST(hashdir, crowded_bucket_keeps_all_its_entries)
         memcpy(sorted, crowd, sizeof sorted);
         hashdir_list(&dir, listed);
         qsort(sorted, CROWD, sizeof sorted[0], compare_refs);
-        qsort(listed, CROWD, sizeof listed[0], compare_refs);
         EXPECT_BYTES(sorted, listed, sizeof listed);
         uint64_t bytes = 0;
         EXPECT_NE(hashdir_scan(&dir, 0, 1, count_visit, &bytes), 0);

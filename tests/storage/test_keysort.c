@@ -44,7 +44,8 @@ static int compare_expiries(const void *a, const void *b)
 static void run(enum btree_order order, uint32_t count, uint64_t seed)
 {
     struct prng prng = prng_seed(seed);
-    uint32_t *sorted = mem_copy(all, count * sizeof *sorted + 1);
+    uint32_t *sorted = mem_alloc((count + 1) * sizeof *sorted);
+    memcpy(sorted, all, count * sizeof *sorted);
     qsort(sorted, count, sizeof *sorted, order == BTREE_BY_KEY ? compare_keys : compare_expiries);
     for (uint32_t i = count; i > 1; i--) {
         const uint32_t other = (uint32_t)prng_below(&prng, i);
