@@ -23,7 +23,7 @@
 #define HOST_READ_SIZE (256u * KIB)       /* the shared buffer; peers use all of it */
 #define HOST_READ_CLIENT_SIZE (64u * KIB) /* clients this much, so that one cannot fill a turn */
 #define HOST_COPY_CLIENT_SIZE (64u * KIB) /* of what a client's socket did not take */
-#define HOST_COPY_PEER_SIZE (1u * MIB)
+#define HOST_COPY_PEER_SIZE (128u * KIB)
 #define HOST_LINGER_MS 1000u
 
 enum host_face { HOST_FACE_CLIENT, HOST_FACE_CLUSTER, HOST_FACE_LINK, HOST_FACE_COUNT };

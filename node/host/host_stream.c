@@ -8,6 +8,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
+#define PEER_UNSENT_SIZE (128u * 1024u) /* of bytes that the kernel takes before it can send them */
 #define TRY_SIZE_MAX                                                                               \
     (1u << 20) /* of one attempt: a huge reply must not hold up everybody else's turn */
 
@@ -78,6 +79,9 @@ void host_stream_options(struct host_stream *stream, unsigned keepalive_s, unsig
     (void)uv_tcp_keepalive(&stream->tcp, 1, keepalive_s);
     if (give_up_ms == 0 || uv_fileno((const uv_handle_t *)&stream->tcp, &file) != 0) return;
     (void)setsockopt(file, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms);
+    /* What the network cannot take yet stays with us, so that a heartbeat waits for little on a slow one. */
+    (void)setsockopt(file, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(unsigned){PEER_UNSENT_SIZE},
+                     sizeof(unsigned));
 }
 
 void host_stream_finish(struct host_stream *stream)
