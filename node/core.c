@@ -294,11 +294,24 @@ static void release_replies(struct core *core)
     }
 }
 
+/* Moves what waits for @peer in lanes to its queue, as far as that is short. */
+static void fill(struct core *core, struct peer *peer)
+{
+    struct fragment_piece piece;
+    while (peer_pump(&core->peers, peer, &piece)) {
+        if (piece.type == WIRE_APPEND) {
+            replica_give(core->shard.replica, peer, &piece);
+        } else {
+            router_give(core, peer, &piece);
+        }
+    }
+}
+
 /* Offers what is queued for @peer to the socket, and with it what waits in lanes, until the socket has enough. */
 static void flush_peer(struct core *core, struct peer *peer)
 {
     for (uint32_t i = 0; i < FLUSHES_MAX; i++) {
-        replica_fill(core->shard.replica, peer);
+        fill(core, peer);
         const uint64_t size = peer_queued(peer);
         if (size == 0) return;
         const uint64_t sent = core->net->peer_send(core->net->context, peer->identity.node_id,

@@ -399,9 +399,8 @@ static void add_load(struct core *core, const struct session *session, uint64_t 
 static void measure_loads(struct core *core)
 {
     for (uint32_t i = 0; i < core->peers.count; i++) {
-        struct peer *peer = &core->peers.list[i];
-        core->proxy_load[i] = peer_queued(peer);
-        core->proxy_held[i] = peer_lane(peer, WIRE_FORWARD_REPLY)->waiting;
+        core->proxy_load[i] = peer_queued(&core->peers.list[i]);
+        core->proxy_held[i] = 0;
     }
     for (const struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
         const struct session *proxy = LIST_ITEM(at, const struct session, all);
@@ -417,6 +416,13 @@ static bool is_loaded(struct core *core, const struct session *session)
     if (peer == NULL) return false;
     return core->proxy_load[peer - core->peers.list] >= CORE_FORWARD_SHARE_SIZE ||
            core->proxy_held[peer - core->peers.list] >= CORE_REPLIES_SIZE_MAX;
+}
+
+/* A large argument that has begun: its memory is got at once. It costs nothing before it is written to. */
+static void expect_rest(struct session *session, uint64_t have)
+{
+    const uint64_t missing = resp_parser_missing(&session->parser, have);
+    if (missing >= MIB) (void)buf_reserve(&session->in, missing);
 }
 
 /* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
@@ -445,6 +451,7 @@ static bool run_session(struct core *core, struct session *session, const struct
         const enum resp_status status = resp_parse(parser, &limits, input);
         if (status == RESP_MORE) {
             if (session->begun_ms == 0) session->begun_ms = core->now_ms;
+            expect_rest(session, input.size);
             if (input.size <= REQUEST_SIZE_MAX) return false;
         }
         if (status == RESP_DROP) {

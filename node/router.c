@@ -51,12 +51,18 @@ static void release_held(struct core *core);
 
 /* ---- origin: sending ----------------------------------------------------------------------------------- */
 
-/* If a big request of @session is just leaving for its leader: takes it back. The leader never sees it. */
-static bool recall(struct core *core, const struct session *session)
+/* Is a big request of @session, the last that was sent, just leaving for its leader? */
+static bool is_leaving(struct core *core, const struct session *session)
 {
     struct peer *peer = peers_find(&core->peers, session->forward_node);
-    if (peer == NULL || fragment_token(peer_lane(peer, WIRE_FORWARD)) != session->id) return false;
-    peer_lane_drop(&core->peers, peer, WIRE_FORWARD);
+    return peer != NULL && fragment_token(peer_lane(peer, WIRE_FORWARD)) == session->id;
+}
+
+/* Takes that request back: the leader never sees it. */
+static bool recall(struct core *core, const struct session *session)
+{
+    if (!is_leaving(core, session)) return false;
+    peer_lane_drop(&core->peers, peers_find(&core->peers, session->forward_node), WIRE_FORWARD);
     return true;
 }
 
@@ -119,10 +125,43 @@ static uint32_t sendable(struct session *session, uint64_t *offset, uint64_t *si
     return count;
 }
 
+static void write_forward(const struct session *session, uint32_t count, struct buf *out)
+{
+    buf_u64(out, session->id);
+    buf_u32(out, session->forward_epoch);
+    buf_u64(out, session->forward_number);
+    buf_u32(out, count);
+    buf_u8(out, session->protocol);
+}
+
+/* A request that is too big for a whole frame. Its bytes are fetched when they leave; until it is answered they stay
+ * where they are. */
+static bool send_big(struct core *core, const struct session *session, struct peer *peer,
+                     uint64_t size)
+{
+    struct buf head = {0};
+    write_forward(session, 1, &head);
+    const bool is_sent = peer_send_asked(&core->peers, peer, WIRE_FORWARD, buf_slice(&head), size,
+                                         session->id);
+    buf_close(&head);
+    return is_sent;
+}
+
+static bool send_small(struct core *core, const struct session *session, struct peer *peer,
+                       uint32_t count, struct slice requests)
+{
+    uint64_t start = 0;
+    struct buf *out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
+    if (out == NULL) return false;
+    write_forward(session, count, out);
+    buf_append(out, requests.data, requests.size);
+    CHECK(peer_frame_end(peer, start));
+    return true;
+}
+
 /* One frame of requests that are not sent yet. False: none can leave now. */
 static bool send_some(struct core *core, struct session *session, struct peer *peer)
 {
-    uint64_t start = 0;
     uint64_t offset = 0;
     uint64_t size = 0;
     struct fragment_lane *lane = peer_lane(peer, WIRE_FORWARD);
@@ -134,17 +173,11 @@ static bool send_some(struct core *core, struct session *session, struct peer *p
     }
     /* What a session sends stays in order; what other sessions send may pass a big request. */
     if (fragment_token(lane) == session->id || (is_big && fragment_lane_busy(lane))) return false;
-    struct buf *out = is_big ? peer_big_begin(&core->peers, peer, WIRE_FORWARD, session->id, &start)
-                             : peer_frame_begin(&core->peers, peer, WIRE_FORWARD, &start);
-    if (out == NULL)
+    const bool is_sent = is_big ? send_big(core, session, peer, size)
+                                : send_small(core, session, peer, count,
+                                             slice_of(session->forwarded.data + offset, size));
+    if (!is_sent)
         return false; /* Not connected or its queue is full: a later turn, or router_lost. */
-    buf_u64(out, session->id);
-    buf_u32(out, session->forward_epoch);
-    buf_u64(out, session->forward_number);
-    buf_u32(out, count);
-    buf_u8(out, session->protocol);
-    buf_append(out, session->forwarded.data + offset, size);
-    CHECK(peer_frame_end(peer, start));
     if (session->forward_count == session->forward_unsent) session->forward_moved_ms = core->now_ms;
     session->forward_unsent -= count;
     session->forward_number += count;
@@ -255,9 +288,12 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
         const uint8_t status = reader_u8(&reader);
         const struct slice reply = reader_sized(&reader);
         if (reader.bad || status > REPLY_MOVED) return ERR_CORRUPT;
-        if (session->forward_count <= session->forward_unsent)
-            return ERR_CORRUPT;      /* None was sent. */
+        const uint32_t leaving = is_leaving(core, session) ? 1 : 0;
+        if (session->forward_count <= session->forward_unsent + leaving) {
+            return ERR_CORRUPT; /* None was sent, or not all of it. */
+        }
         if (status == REPLY_MOVED) { /* Neither this one nor any behind it was carried out. */
+            (void)recall(core, session);
             session->retry_ms = core->now_ms + RETRY_MS;
             session->forward_losses = core->forward_losses - 1;
             session->forward_unsent = session->forward_count;
@@ -522,65 +558,90 @@ static uint32_t releasable(const struct session *proxy, uint64_t retired, uint64
     return count;
 }
 
-/* Where the first @count replies of @proxy go; NULL: nowhere, the connection is lost or has to be. */
-static struct buf *replies_begin(struct core *core, const struct session *proxy, struct peer *peer,
-                                 bool is_big, uint64_t *start)
+static void write_replies(const struct session *proxy, uint32_t count, struct buf *out)
 {
-    /* The process that asked is gone: the one that runs there now numbers its sessions and epochs from 1 as well, and
-     * would take the replies for those of another client. */
-    if (peer == NULL || peer->identity.incarnation != proxy->origin_incarnation) return NULL;
-    struct buf *out = is_big
-                          ? peer_big_begin(&core->peers, peer, WIRE_FORWARD_REPLY, proxy->id, start)
-                          : peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, start);
-    if (out == NULL && peer->is_connected) {
-        /* Its queue is full. A reply may not be skipped: break the connection, the origin then knows. */
-        core->net->peer_close(core->net->context, proxy->origin_node);
-    }
-    return out;
+    buf_u64(out, proxy->origin_session);
+    buf_u32(out, proxy->origin_epoch);
+    buf_u64(out, proxy->answered);
+    buf_u32(out, count);
 }
 
-/* Sends the first @count replies of @proxy in one frame. False: a big reply is just leaving, and these wait for it. */
-static bool send_replies(struct core *core, struct session *proxy, uint32_t count)
+/* The first reply of @proxy is on its way, or nobody waits for it. */
+static void drop_reply(struct core *core, struct session *proxy)
 {
-    uint64_t start = 0;
-    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
-    const uint32_t last = (proxy->wait_first + count - 1) & (proxy->wait_capacity - 1);
-    const bool is_big = proxy->waits[last].end - proxy->released > FRAME_SIZE_MAX;
-    if (peer != NULL) {
-        struct fragment_lane *lane = peer_lane(peer, WIRE_FORWARD_REPLY);
-        if (fragment_token(lane) == proxy->id || (is_big && fragment_lane_busy(lane))) return false;
-    }
-    struct buf *out = replies_begin(core, proxy, peer, is_big, &start);
-    if (out != NULL) {
-        buf_u64(out, proxy->origin_session);
-        buf_u32(out, proxy->origin_epoch);
-        buf_u64(out, proxy->answered);
-        buf_u32(out, count);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct session_wait *wait = session_first_wait(proxy);
-        const uint64_t size = wait->end - proxy->released;
-        if (out != NULL) {
-            buf_u8(out, wait->moved ? REPLY_MOVED : REPLY_DONE);
-            /* That of a moved one is empty; out may have no memory at all then. */
-            struct slice reply = slice_of("", 0);
-            if (size > 0) {
-                reply = slice_of(proxy->out.data + (proxy->released - proxy->out_base), size);
-            }
-            buf_sized(out, reply);
-        }
-        proxy->released = wait->end;
-        proxy->wait_first = (proxy->wait_first + 1) & (proxy->wait_capacity - 1);
-        proxy->wait_count--;
-        proxy->answered++;
-        proxy->answered_bytes += size;
-    }
-    if (out != NULL) CHECK(peer_frame_end(peer, start));
+    const uint64_t end = session_first_wait(proxy)->end;
+    proxy->answered++;
+    proxy->answered_bytes += end - proxy->released;
+    proxy->released = end;
+    proxy->wait_first = (proxy->wait_first + 1) & (proxy->wait_capacity - 1);
+    proxy->wait_count--;
     session_sent(proxy, proxy->released - proxy->sent);
     if (session_input(proxy) > 0 && list_empty(&proxy->ready)) {
         core_mark_ready(core, proxy); /* It may have stopped for the bytes that just left. */
         core->more = true;
     }
+}
+
+/* A reply that is too big for a whole frame: its bytes are fetched when they leave, and stay until then. */
+static bool send_big_reply(struct core *core, const struct session *proxy, struct peer *peer)
+{
+    struct buf head = {0};
+    const struct session_wait *wait = session_first_wait(proxy);
+    const uint64_t size = wait->end - proxy->released;
+    write_replies(proxy, 1, &head);
+    buf_u8(&head, wait->moved ? REPLY_MOVED : REPLY_DONE);
+    buf_u32(&head, (uint32_t)size);
+    const bool is_sent = peer_send_asked(&core->peers, peer, WIRE_FORWARD_REPLY, buf_slice(&head),
+                                         size, proxy->id);
+    buf_close(&head);
+    return is_sent;
+}
+
+static bool send_small_replies(struct core *core, struct session *proxy, struct peer *peer,
+                               uint32_t count)
+{
+    uint64_t start = 0;
+    struct buf *out = peer_frame_begin(&core->peers, peer, WIRE_FORWARD_REPLY, &start);
+    if (out == NULL) return false;
+    write_replies(proxy, count, out);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct session_wait *wait = session_first_wait(proxy);
+        const uint64_t size = wait->end - proxy->released;
+        buf_u8(out, wait->moved ? REPLY_MOVED : REPLY_DONE);
+        /* That of a moved one is empty; the proxy may have no memory for replies at all then. */
+        struct slice reply = slice_of("", 0);
+        if (size > 0) {
+            reply = slice_of(proxy->out.data + (proxy->released - proxy->out_base), size);
+        }
+        buf_sized(out, reply);
+        drop_reply(core, proxy);
+    }
+    CHECK(peer_frame_end(peer, start));
+    return true;
+}
+
+/* Sends the first @count replies of @proxy in one frame. False: a big reply is just leaving, and these wait for it. */
+static bool send_replies(struct core *core, struct session *proxy, uint32_t count)
+{
+    struct peer *peer = peers_find(&core->peers, proxy->origin_node);
+    const uint32_t last = (proxy->wait_first + count - 1) & (proxy->wait_capacity - 1);
+    const bool is_big = proxy->waits[last].end - proxy->released > FRAME_SIZE_MAX;
+    bool is_sent = false;
+    /* The process that asked is gone: the one that runs there now numbers its sessions and epochs from 1 as well, and
+     * would take the replies for those of another client. */
+    if (peer != NULL && peer->identity.incarnation != proxy->origin_incarnation) peer = NULL;
+    if (peer != NULL) {
+        struct fragment_lane *lane = peer_lane(peer, WIRE_FORWARD_REPLY);
+        if (fragment_token(lane) == proxy->id || (is_big && fragment_lane_busy(lane))) return false;
+        is_sent = is_big ? send_big_reply(core, proxy, peer)
+                         : send_small_replies(core, proxy, peer, count);
+        if (is_big && is_sent) return false; /* It leaves piece by piece. */
+        if (!is_sent && peer->is_connected) {
+            /* Its queue is full. A reply may not be skipped: break the connection, the origin then knows. */
+            core->net->peer_close(core->net->context, proxy->origin_node);
+        }
+    }
+    for (uint32_t i = 0; i < count && !is_sent; i++) drop_reply(core, proxy);
     return true;
 }
 
@@ -605,5 +666,50 @@ static void release_held(struct core *core)
         if (!session_is_proxy(session)) continue;
         router_release(core, session, core->shard.retired_seen, core->shard.confirmed_seen);
         if (session->wait_count == 0) list_remove(&session->waiting);
+    }
+}
+
+/* ---- pieces of big requests and replies --------------------------------------------------------------------- */
+
+/* The bytes of the request of @session that is just leaving: the last of those that are sent. */
+static struct slice leaving_request(struct session *session)
+{
+    const uint32_t sent = session->forward_count - session->forward_unsent;
+    uint64_t offset = session->forwarded_start;
+    CHECK(sent > 0);
+    for (uint32_t i = 0; i + 1 < sent; i++) offset += forward_at(session, i)->size;
+    return slice_of(session->forwarded.data + offset, forward_at(session, sent - 1)->size);
+}
+
+static struct session *proxy_of(struct core *core, uint64_t id)
+{
+    for (struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
+        struct session *proxy = LIST_ITEM(at, struct session, all);
+        if (proxy->id == id) return proxy;
+    }
+    return NULL;
+}
+
+void router_give(struct core *core, struct peer *peer, const struct fragment_piece *piece)
+{
+    const bool is_reply = piece->type == WIRE_FORWARD_REPLY;
+    struct session *session = is_reply ? proxy_of(core, piece->token)
+                                       : core_find_session(core, piece->token);
+    CHECK(session != NULL); /* Whoever drops a session or a proxy drops what leaves for it. */
+    const struct slice bytes = is_reply
+                                   ? slice_of(session->out.data +
+                                                  (session->released - session->out_base),
+                                              session_first_wait(session)->end - session->released)
+                                   : leaving_request(session);
+    const uint64_t end = piece->rest_offset + piece->size;
+    CHECK(end <= bytes.size);
+    peer_give(&core->peers, peer, piece, slice_of(bytes.data + piece->rest_offset, piece->size));
+    if (!is_reply) {
+        session->forward_moved_ms =
+            core->now_ms; /* While it leaves nobody is late with an answer. */
+    } else if (end == bytes.size) {
+        drop_reply(core, session);
+        core->replies_held = true; /* What waits behind it may go. */
+        core->more = true;
     }
 }

@@ -37,6 +37,8 @@ void router_lost(struct core *core, uint64_t node);
 void router_drop_proxies(struct core *core, uint64_t node);
 /* Replies of proxies that may leave. */
 void router_release(struct core *core, struct session *proxy, uint64_t retired, uint64_t confirmed);
+/* Gives the piece of a request or a reply that peer_pump() asks for. */
+void router_give(struct core *core, struct peer *peer, const struct fragment_piece *piece);
 /* Looks at forwards whose node does not lead any more. */
 void router_tick(struct core *core);
 /* The client went away. */

@@ -9,6 +9,7 @@
 #include "storage/store_disk.h"
 
 #define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
+#define LARGE_BATCH_SIZE (8u * MIB)
 #define SWEEP_INTERVAL_MS 100u
 #define SWEEP_EFFECTS_MAX 1000u
 #define NO_ROOM_REPEAT_MS 60000u
@@ -409,6 +410,13 @@ static void propose(struct shard *shard, uint64_t now_ms)
     /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
     if (store_flushing(shard->store) && batches_open_size(batches) < BATCH_SIZE_SOFT &&
         batches->open->effect_count < BATCH_EFFECTS_SOFT) {
+        return;
+    }
+    /* Large values were copied into the batch in this turn; to seal it and copy it into the log is as much again. */
+    if (batches_open_size(batches) >= LARGE_BATCH_SIZE &&
+        shard->large_number != batches->open->number) {
+        shard->large_number = batches->open->number;
+        shard->core->more = true;
         return;
     }
     const uint32_t effects = batches->open->effect_count;

@@ -53,6 +53,7 @@ struct shard {
     uint64_t full_ms;     /* Not before: the next attempt to hand over because of a full disk. */
     bool transfer_wanted; /* Evaluation stopped; hand over once nothing is in flight. */
     uint64_t transfer_target;
+    uint64_t large_number;      /* Of the batch that waited a turn because it is large. */
     uint64_t transfer_until_ms; /* Give up then. */
     bool lost; /* Set by shard_begin: leadership was lost: resolve replies, then batches_drop. */
     uint64_t retired_seen; /* What sessions were last released for. */

@@ -82,9 +82,8 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms);
 uint64_t
 replica_deadline(const struct replica *replica); /* when replica_turn wants to run at the latest */
 
-/* Moves what waits for @peer in lanes to its queue, as far as that is short, and fetches the pieces of big entries for
- * it. Before the queue is offered to the socket. */
-void replica_fill(struct replica *replica, struct peer *peer);
+/* Gives the piece of an entry that peer_pump() asks for, of type WIRE_APPEND. */
+void replica_give(struct replica *replica, struct peer *peer, const struct fragment_piece *piece);
 
 enum replica_role replica_role(const struct replica *replica);
 uint64_t replica_term(const struct replica *replica);

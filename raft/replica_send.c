@@ -138,23 +138,20 @@ static enum err read_piece(struct replica *replica, struct replica_big *big,
     return end == size && hash_stream_end(&big->hash) != big->checksum ? ERR_CORRUPT : OK;
 }
 
-void replica_fill(struct replica *replica, struct peer *peer)
+void replica_give(struct replica *replica, struct peer *peer, const struct fragment_piece *piece)
 {
-    struct fragment_piece piece;
-    while (peer_pump(replica->peers, peer, &piece)) {
-        struct replica_big *big = &replica->bigs[place_of(replica, peer)];
-        enum err err = replica->raft.state == RAFT_LEADER && replica->ended == OK ? OK : ERR_AGAIN;
-        if (err == OK) err = read_piece(replica, big, &piece);
-        if (err != OK) {
-            /* As in send_some. */
-            if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
-            big->term = 0;
-            peer_lane_drop(replica->peers, peer, WIRE_APPEND);
-            continue;
-        }
+    struct replica_big *big = &replica->bigs[place_of(replica, peer)];
+    const bool leads = replica->raft.state == RAFT_LEADER && replica->ended == OK;
+    const enum err err = leads ? read_piece(replica, big, piece) : ERR_AGAIN;
+    if (err == OK) {
         big->ms = replica->now_ms;
-        peer_give(replica->peers, peer, &piece, buf_slice(&replica->piece));
+        peer_give(replica->peers, peer, piece, buf_slice(&replica->piece));
+        return;
     }
+    /* As in send_some. */
+    if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
+    big->term = 0;
+    peer_lane_drop(replica->peers, peer, WIRE_APPEND);
 }
 
 /* The library bounds appends by count only. They are split by bytes, never shortened: it

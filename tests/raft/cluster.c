@@ -244,7 +244,9 @@ static void fill(struct cluster *cluster, uint32_t from, struct peer *peer, stru
 {
     all->size = 0;
     do {
-        replica_fill(cluster->nodes[from].replica, peer);
+        struct fragment_piece piece;
+        struct node *node = &cluster->nodes[from];
+        while (peer_pump(&node->peers, peer, &piece)) replica_give(node->replica, peer, &piece);
         buf_append(all, peer->out.data + peer->out_start, peer_queued(peer));
         peer->out_start = peer->out.size;
     } while (peer_lanes_busy(peer));
