@@ -2,7 +2,7 @@
  *
  * A command is evaluated in one go. When it meets a value that lies on the disk and not in memory, or one so large that
  * unpacking it would hold up everybody, the evaluation is given up before it changed anything; the values that it asked
- * for are read in the background and unpacked in slices, and then it is evaluated anew. What it sees is therefore of one
+ * for are read in the background and unpacked in slices, then it is evaluated anew. What it sees is therefore of one
  * moment, the last one, and other sessions go on meanwhile. A value is known by its place, whose bytes never change:
  * when the key was changed in between, or its value was moved, another place is asked for.
  *

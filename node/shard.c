@@ -408,7 +408,7 @@ static void propose(struct shard *shard, uint64_t now_ms)
     uint64_t index = 0;
     if (batches_open_empty(batches)) return;
     /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
-    if (store_flushing(shard->store) && batches_open_size(batches) < BATCH_SIZE_SOFT &&
+    if (store_flushing(shard->store) > 0 && batches_open_size(batches) < BATCH_SIZE_SOFT &&
         batches->open->effect_count < BATCH_EFFECTS_SOFT) {
         return;
     }

@@ -204,7 +204,9 @@ static void watch_disk(struct replica *replica)
     const uint64_t passed_ms = replica->now_ms - replica->write_watch_ms;
     const bool is_same = replica->is_writing && persisted == replica->write_from;
     replica->write_watch_ms = replica->now_ms;
-    replica->is_writing = store_flushing(replica->store) || store_starved(replica->store);
+    const uint64_t size = store_flushing(replica->store);
+    replica->is_writing = size > 0 || store_starved(replica->store);
+    replica->write_grace_ms = size / REPLICA_STALL_SIZE_PER_MS;
     replica->write_from = persisted;
     if (!replica->is_writing || !is_same) {
         replica->writing_ms = 0;

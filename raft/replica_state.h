@@ -101,6 +101,7 @@ struct replica {
 
     bool is_writing;         /* a group write is under way, */
     uint64_t writing_ms;     /* for so long, */
+    uint64_t write_grace_ms; /* and for so long more because of its size, */
     uint64_t write_from;     /* with this persisted index, */
     uint64_t write_watch_ms; /* as of then */
 

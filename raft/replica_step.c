@@ -38,7 +38,8 @@ void replica_newest_members(const struct replica *replica, struct guard_configur
 
 bool replica_is_stalled(const struct replica *replica)
 {
-    return replica->is_writing && replica->writing_ms > REPLICA_STALL_SILENT_MS;
+    return replica->is_writing &&
+           replica->writing_ms > REPLICA_STALL_SILENT_MS + replica->write_grace_ms;
 }
 
 /* ---- the parts of an update, in order ------------------------------------------------------------ */

@@ -341,9 +341,9 @@ void log_flush(struct log *log)
     log_index_image_destroy(image);
 }
 
-bool log_flushing(const struct log *log)
+uint64_t log_flushing(const struct log *log)
 {
-    return log->write_pending;
+    return log->write_pending ? log->write_op.data.size : 0;
 }
 
 static void wait_write(struct log *log)

@@ -48,9 +48,8 @@ struct log_file {
     uint32_t number;
     uint64_t file_id;
     uint64_t first_index; /* last_index + 1 when no entry in the file counts any more */
-    uint64_t
-        last_index; /* the last entry of the log up to the end of this file, void ones left out */
-    uint64_t used;  /* bytes up to the end of the last group */
+    uint64_t last_index;  /* of the log up to the end of this file, void entries left out */
+    uint64_t used;        /* bytes up to the end of the last group */
     struct hash128 seed;  /* chain before the first group */
     struct hash128 chain; /* chain of the last group */
     bool is_table;        /* what compaction left of the entries first .. last: see table.h */
@@ -143,12 +142,12 @@ struct log {
  * one's; never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record
  * that does not fit in a segment of the usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
-/* Drops all entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
+/* Drops the entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
 void log_cut(struct log *log, uint64_t index);
 /* Starts writing what is pending, unless a write is under way or no segment has room yet. */
 void log_flush(struct log *log);
-bool log_flushing(const struct log *log); /* a write is under way */
-/* Returns after everything appended is durable. ERR_NOSPACE: it is not, the disk is full. */
+uint64_t log_flushing(const struct log *log); /* bytes of the write under way; 0: none is */
+/* Returns after all that was appended is durable. ERR_NOSPACE: it is not, the disk is full. */
 enum err log_flush_wait(struct log *log);
 uint64_t log_pending_size(const struct log *log); /* bytes appended and not submitted */
 /* The disk is full: the next segment cannot be made, or the reserve had to be given up. */
@@ -217,7 +216,6 @@ disk_file log_forget(struct log *log, uint32_t number);
 /* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */
 void log_drop_prefix(struct log *log, uint64_t first_index);
 
-/* Verifies the invariants. Cheap enough for every turn. */
 void log_check(const struct log *log);
 
 #endif

@@ -169,7 +169,7 @@ void store_flush(struct store *store)
     log_flush(&store->log);
 }
 
-bool store_flushing(const struct store *store)
+uint64_t store_flushing(const struct store *store)
 {
     return log_flushing(&store->log);
 }

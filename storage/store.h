@@ -96,7 +96,7 @@ void store_append(struct store *store, struct slice record);
 void store_cut(struct store *store, uint64_t index);
 /* Starts writing what was appended, if no write is under way and a segment is ready. */
 void store_flush(struct store *store);
-bool store_flushing(const struct store *store); /* a group write is under way */
+uint64_t store_flushing(const struct store *store); /* bytes of the group write under way, or 0 */
 /* Returns after everything appended is durable. For changes of membership and stopping.
  * ERR_NOSPACE: it is not, the next segment cannot be made. */
 enum err store_flush_wait(struct store *store);
