@@ -26,6 +26,8 @@
 #define REPLICA_APPEND_QUEUE_SIZE_MAX (8u * MIB)
 #define REPLICA_HOLD_MS 60000u
 #define REPLICA_HOLD_ENTRIES_MAX (16u * 1024u * 1024u)
+/* A group of one large entry may take longer on a slow disk that works: a millisecond more for each of these. */
+#define REPLICA_STALL_SIZE_PER_MS (32u * KIB)
 /* Of the time between two turns only so much counts as a stall: a process that was stopped, or a machine
  * that slept, finds old writes complete a moment later. */
 #define REPLICA_STALL_STEP_MS 500u
