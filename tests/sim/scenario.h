@@ -71,13 +71,20 @@ static inline uint64_t scenario_get(struct sim *sim, uint32_t except, const char
                                                                 : UINT64_MAX;
 }
 
+/* Letters and digits that no packing makes smaller by much. */
+static inline void scenario_noise(char *to, uint32_t size, uint64_t seed)
+{
+    struct prng prng = prng_seed(seed);
+    for (uint32_t i = 0; i < size; i++) to[i] = (char)('0' + (int)prng_below(&prng, 43));
+}
+
 /* Writes @count values of 6000 bytes, enough to fill segments and to make the log be dropped. */
 static inline void scenario_fill(struct sim *sim, uint32_t count)
 {
     static char line[6100];
     for (uint32_t i = 0; i < count; i++) {
         const int size = snprintf(line, sizeof line, "SET fill%u ", i % 7);
-        memset(line + size, 'a' + (int)(i % 26), 6000);
+        scenario_noise(line + size, 6000, i);
         line[size + 6000] = 0;
         EXPECT_TEXT(scenario_ask(sim, NOBODY, line), "+OK\r\n");
     }

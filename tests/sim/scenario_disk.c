@@ -38,10 +38,7 @@ TEST(disk, torn_tails_on_all_nodes_at_once_are_cut_and_nothing_is_lost)
         }
         scenario_set(sim, NOBODY, "k", seed);
         static char line[6000] = "SET torn ";
-        struct prng prng = prng_seed(seed); /* What compresses well has no sectors to lose. */
-        for (uint32_t i = 9; i < sizeof line - 1; i++) {
-            line[i] = (char)('A' + prng_below(&prng, 26));
-        }
+        scenario_noise(line + 9, sizeof line - 10, seed);
         (void)sim_ask(sim, sim_leader(sim), 3 + seed % 5, line); /* Its write is under way. */
         cut_power_of_all(sim);
         EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
@@ -72,7 +69,7 @@ TEST(disk, full_disks_refuse_writes_serve_reads_and_deletes_and_recover)
         sim->nodes[i].disk.capacity = sim_disk_used(&sim->nodes[i].disk);
     }
     static char line[6000] = "SET big ";
-    memset(line + 8, 'x', sizeof line - 9);
+    scenario_noise(line + 8, sizeof line - 9, 1);
     for (uint32_t i = 0; i < 60 && strncmp(answer, "-NOSPACE", 8) != 0; i++) {
         answer = sim_ask(sim, i % 3, 1000, line);
         sim_run_for(sim, 100);
