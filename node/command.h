@@ -179,6 +179,7 @@ void cmd_kv_range(struct eval *eval);
 void cmd_kv_status(struct eval *eval);
 void cmd_kv_members(struct eval *eval);
 void cmd_kv_leader(struct eval *eval);
+void cmd_kv_check(struct eval *eval);
 void cmd_kv_transfer(struct eval *eval);
 
 #endif

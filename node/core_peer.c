@@ -65,6 +65,20 @@ void core_peer_down(struct core *core, uint64_t node_id)
     router_lost(core, node_id);
 }
 
+enum err core_renew(struct core *core)
+{
+    core->identity.incarnation++;
+    const enum err err = identity_save(core->disk, &core->identity);
+    if (err != OK) return err;
+    core->peers.self.incarnation = core->identity.incarnation;
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        const uint64_t node_id = core->peers.list[i].identity.node_id;
+        core_peer_down(core, node_id);
+        core->net->peer_close(core->net->context, node_id);
+    }
+    return OK;
+}
+
 void core_peer_bytes(struct core *core, uint64_t node_id, const uint8_t *data, uint64_t size)
 {
     char message[256] = "";
@@ -196,6 +210,9 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
         if (class == FRAGMENT_REPLY) core->forward_heard_ms = core->now_ms;
         if (class != FRAGMENT_RAFT) return OK;
         return replica_receive(core->shard.replica, frame, core->now_ms);
+    }
+    if (frame->type == WIRE_CHECK_ASK || frame->type == WIRE_CHECK_TELL) {
+        return audit_receive(&core->shard, frame, core->now_ms);
     }
     if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
     return replica_receive(core->shard.replica, frame, core->now_ms);

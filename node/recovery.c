@@ -10,6 +10,7 @@
 
 #define FOLDER "shard-0000"
 #define PRESENT_RETRY_MS 5000u
+#define TIDY_MS 10u /* between two files that are removed */
 
 static void announce(struct shard *shard)
 {
@@ -55,7 +56,8 @@ static enum err make_empty(struct shard *shard)
     return save(shard);
 }
 
-static enum err enter(struct shard *shard, const struct damage_fault *fault)
+/* Notes the loss on the disk: from here on no crash can make this node forget it. */
+static enum err note(struct shard *shard, const struct damage_fault *fault)
 {
     struct recovery *recovery = &shard->recovery;
     struct quarantine *quarantine = &recovery->quarantine;
@@ -66,17 +68,29 @@ static enum err enter(struct shard *shard, const struct damage_fault *fault)
     recovery->is_lifted = false;
     recovery->entered_count++;
     enum err err = quarantine_choose(quarantine, shard->disk, FOLDER);
-    /* The file first: from here on no crash can make this node forget that it lost something. */
     if (err == OK) err = save(shard);
-    if (err == OK) err = make_empty(shard);
     announce(shard);
     if (err != OK) return err;
     core_log(shard->core, CONFIG_ERROR,
              "QUARANTINE: %s: offset %" PRIu64
              ": %s; this node neither votes nor serves until it has the state of the others; its "
-             "files were set aside in " FOLDER "/aside-%u",
+             "files are set aside in " FOLDER "/aside-%u",
              fault->file, fault->offset, fault->what, quarantine->aside);
     return OK;
+}
+
+void recovery_enter(struct shard *shard, const struct damage_fault *fault, uint64_t now_ms)
+{
+    if (recovery_quarantined(&shard->recovery)) return;
+    if (shard->member_count < 2) {
+        fatal(EXIT_BAD_DATA, "%s: %s; there is no other member to take it from", fault->file,
+              fault->what);
+    }
+    enum err err = core_renew(shard->core);
+    if (err == OK) err = note(shard, fault);
+    if (err != OK) fatal(EXIT_DISK, FOLDER "/QUARANTINE: cannot be written: %s", err_name(err));
+    shard->recovery.handover_ms = now_ms;
+    replica_restart(shard->replica);
 }
 
 enum err recovery_open_store(struct shard *shard, bool may_recover, char *message)
@@ -89,7 +103,8 @@ enum err recovery_open_store(struct shard *shard, bool may_recover, char *messag
     const bool is_loss = (err == ERR_CORRUPT || err == ERR_IO) &&
                          (fault.kind == DAMAGE_STATE || fault.kind == DAMAGE_LOG);
     if (!is_loss || !may_recover || !vote_is_sound(shard)) return err;
-    err = enter(shard, &fault);
+    err = note(shard, &fault);
+    if (err == OK) err = make_empty(shard);
     if (err == OK) err = shard_open_store(shard, &fault, message);
     return err;
 }
@@ -108,10 +123,12 @@ static void lift(struct shard *shard)
 }
 
 /* What was set aside is removed file by file, and the note about the loss last: a crash before repeats the end. */
-static void tidy(struct shard *shard)
+static void tidy(struct shard *shard, uint64_t now_ms)
 {
     struct quarantine *quarantine = &shard->recovery.quarantine;
     const uint32_t at_once = 1;
+    if (now_ms < shard->recovery.tidy_ms) return;
+    shard->recovery.tidy_ms = now_ms + TIDY_MS;
     if (!shard->config->keep_damaged &&
         !quarantine_discard(quarantine, shard->disk, FOLDER, at_once)) {
         return;
@@ -121,11 +138,11 @@ static void tidy(struct shard *shard)
     shard->recovery.is_lifted = false;
 }
 
-static void advance_own(struct shard *shard)
+static void advance_own(struct shard *shard, uint64_t now_ms)
 {
     struct recovery *recovery = &shard->recovery;
     if (recovery->is_lifted) {
-        tidy(shard);
+        tidy(shard, now_ms);
         return;
     }
     if (!recovery_quarantined(recovery) || replica_installing(shard->replica)) return;
@@ -209,7 +226,7 @@ static void give_way(struct shard *shard, uint64_t now_ms)
 void recovery_turn(struct shard *shard, uint64_t now_ms)
 {
     shard->peers->self_damaged = store_damage(shard->store)->count > 0;
-    advance_own(shard);
+    advance_own(shard, now_ms);
     if (!shard_ready(shard)) return;
     advance_others(shard, now_ms);
     give_way(shard, now_ms);
@@ -217,7 +234,7 @@ void recovery_turn(struct shard *shard, uint64_t now_ms)
 
 uint64_t recovery_deadline(const struct shard *shard)
 {
-    return shard->recovery.is_lifted ? 0 : UINT64_MAX;
+    return shard->recovery.is_lifted ? shard->recovery.tidy_ms : UINT64_MAX;
 }
 
 void recovery_describe(const struct shard *shard, char *text, uint64_t size)

@@ -23,6 +23,7 @@ struct shard;
 struct recovery {
     struct quarantine quarantine; /* stage NONE: none */
     bool is_lifted;               /* over; what was set aside is being removed, the file last */
+    uint64_t tidy_ms;             /* when the next of it goes */
     uint64_t entered_count;       /* since the start of the process */
     struct {
         uint64_t term; /* in which a PRESENT was proposed for this peer, */
@@ -43,6 +44,9 @@ enum err recovery_load(struct shard *shard, char *message);
 /* Opens the store; what is damaged beyond doing without it begins a quarantine, if @may_recover. Errors as
  * store_open(). */
 enum err recovery_open_store(struct shard *shard, bool may_recover, char *message);
+/* This node's state, as it runs, turned out to be wrong: a quarantine begins, under a new incarnation, so that nobody
+ * counts on anything that was acknowledged before. The shard is opened again in the next turn. */
+void recovery_enter(struct shard *shard, const struct damage_fault *fault, uint64_t now_ms);
 /* Once a turn, when the replica had its own. */
 void recovery_turn(struct shard *shard, uint64_t now_ms);
 uint64_t recovery_deadline(const struct shard *shard);

@@ -92,6 +92,7 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
     batches_init(&shard->batches);
     fetches_init(&shard->fetches);
     shard->leaderless_ms = now_ms;
+    shard->audit.counted_ms = now_ms;
     return replica_start(shard, now_ms, message);
 }
 
@@ -127,6 +128,7 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     store_close(shard->store);
     shard->store = NULL;
     fetches_void(&shard->fetches);
+    audit_void(&shard->audit);
     enum err err = recovery_open_store(shard, shard->member_count > 1, message);
     if (err != OK) return err;
     message[0] = 0;
@@ -456,6 +458,7 @@ enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
     const enum err err = turn(shard, now_ms, message);
     if (err != OK) return err;
     recovery_turn(shard, now_ms);
+    audit_turn(shard, now_ms);
     if (shard->was_ready && !shard->lost && replica_ready(shard->replica) &&
         replica_term(shard->replica) == shard->term) {
         (void)batches_retire(&shard->batches, store_applied_index(shard->store));
@@ -470,6 +473,8 @@ uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms)
     if (store < deadline) deadline = store;
     const uint64_t recovery = recovery_deadline(shard);
     if (recovery < deadline) deadline = recovery;
+    const uint64_t audit = audit_deadline(shard);
+    if (audit < deadline) deadline = audit;
     /* As in shard_end(): while leadership is being handed over nothing is swept. */
     if (shard_ready(shard) && keydir_expiring(store_keys(shard->store)) > 0) {
         const uint64_t first = keydir_expiry_first(store_keys(shard->store));

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "node/audit.h"
 #include "node/batch.h"
 #include "node/command.h"
 #include "node/config.h"
@@ -27,6 +28,7 @@ struct shard {
     uint64_t storage_id; /* What the files of the log carry, see identity.h. */
     uint64_t random;     /* For the seeds of store and replica: grows with each use. */
     struct recovery recovery;
+    struct audit audit;
     uint32_t member_count; /* first members, ourselves included */
     struct store *store;   /* NULL while being opened again */
     struct replica *replica;

@@ -45,6 +45,13 @@ enum wire_type {
     WIRE_FORWARD_REPLY = 65,
     WIRE_FORWARD_CLOSE = 66,
     WIRE_FORWARD_CREDIT = 67,
+    /* Comparing and repairing, see node/audit.h and node/mend.h. */
+    WIRE_CHECK_ASK = 68,
+    WIRE_CHECK_TELL = 69,
+    WIRE_VALUE_WANT = 70,
+    WIRE_VALUE_GIVE = 71,
+    WIRE_RECORDS_WANT = 72,
+    WIRE_RECORDS_GIVE = 73,
     /* A piece of a frame that is too big to travel whole, see fragment.h. */
     WIRE_FRAGMENT = 76,
 };

@@ -224,3 +224,83 @@ TEST(damage, f07_a_lost_vote_and_a_single_node_refuse)
     EXPECT_TRUE(sim_start(sim, 0));
     scenario_end(sim);
 }
+
+/* ---- states that differ ------------------------------------------------------------------------------ */
+
+static bool is_recovering(struct sim *sim)
+{
+    return core_quarantined(sim->nodes[patient].core);
+}
+
+/* F52: a node whose keys differ from the majority's takes itself out within one comparison, leader or not. */
+TEST(damage, f52_a_node_that_differs_takes_itself_out_and_recovers)
+{
+    for (uint64_t seed = 91; seed <= 98; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 30);
+        scenario_set(sim, NOBODY, "k", seed);
+        sim_run_for(sim, 300);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct keydir *keys = store_keys(core_store(sim->nodes[patient].core));
+        EXPECT_TRUE(keydir_remove(keys, slice_text("k"), NULL)); /* a bug of ours */
+        scenario_set(sim, patient, "other", 1);
+        EXPECT_TRUE(sim_run_until_true(sim, 2000, is_recovering));
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
+        scenario_end(sim);
+    }
+}
+
+/* F52: a bit of memory flips: the sum that is kept does not know, counting anew does. */
+TEST(damage, f52_memory_that_changed_by_itself_is_found_by_counting_anew)
+{
+    for (uint64_t seed = 101; seed <= 104; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 20);
+        scenario_set(sim, NOBODY, "k", seed);
+        sim_run_for(sim, 300);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct keydir *keys = store_keys(core_store(sim->nodes[patient].core));
+        const struct keydir_entry *entry = keydir_find(keys, slice_text("k"));
+        uint8_t *memory = (uint8_t *)(uintptr_t)entry;
+        sim->nodes[patient].is_flipped = true;
+        memory[0] ^= 4; /* in its revision */
+        EXPECT_TRUE(sim_run_until_true(sim, 2000, is_recovering));
+        sim->nodes[patient].is_flipped = false;
+        EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), seed);
+        scenario_end(sim);
+    }
+}
+
+static bool has_answer(struct sim *sim)
+{
+    const char *answer = sim_ask(sim, sim_leader(sim), 1000, "KV.CHECK");
+    return strstr(answer, "running") == NULL && strstr(answer, "result") != NULL;
+}
+
+TEST(damage, f52_a_check_on_demand_compares_all_nodes)
+{
+    struct sim *sim = scenario_begin(3, 3, 111);
+    for (uint32_t i = 0; i < 3; i++) sim->nodes[i].config.check_interval_ms = 0;
+    scenario_fill(sim, 20);
+    EXPECT_TRUE(strstr(scenario_ask(sim, NOBODY, "KV.CHECK"), "none") != NULL);
+    EXPECT_TRUE(strstr(scenario_ask(sim, NOBODY, "KV.CHECK START"), "running") != NULL);
+    EXPECT_TRUE(sim_run_until_true(sim, 5000, has_answer));
+    const char *answer = sim_ask(sim, sim_leader(sim), 1000, "KV.CHECK");
+    EXPECT_TRUE(strstr(answer, "equal") != NULL);
+    EXPECT_TRUE(strstr(answer, "right") != NULL);
+    EXPECT_TRUE(strstr(answer, "different") == NULL);
+    EXPECT_TRUE(strstr(answer, "silent") == NULL);
+
+    patient = (sim_leader(sim) + 1) % 3;
+    scenario_set(sim, NOBODY, "k", 5);
+    sim_run_for(sim, 500);
+    (void)keydir_remove(store_keys(core_store(sim->nodes[patient].core)), slice_text("k"), NULL);
+    scenario_set(sim, NOBODY, "other", 5);
+    (void)scenario_ask(sim, NOBODY, "KV.CHECK START");
+    EXPECT_TRUE(sim_run_until_true(sim, 5000, has_answer));
+    EXPECT_TRUE(strstr(sim_ask(sim, sim_leader(sim), 1000, "KV.CHECK"), "different") != NULL);
+    EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
+    scenario_end(sim);
+}

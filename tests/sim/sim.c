@@ -160,6 +160,7 @@ static void configure(struct sim *sim, struct sim_node *node)
     config->segment_size = 64 * 1024;
     config->retention_size = 64 * 1024;
     config->compaction_rate = 64 * MIB;
+    config->check_interval_ms = 500;
     config->log_level = CONFIG_INFO;
     if (config_finish(config, message) != OK) sim_fail(sim, "configuration: %s", message);
 }
@@ -278,7 +279,7 @@ uint32_t sim_leader(struct sim *sim)
 static void check_node(struct sim *sim, struct sim_node *node)
 {
     if (core_store(node->core) == NULL) return;
-    if (sim->now - node->checked_at >= 2 * SIM_MS) {
+    if (sim->now - node->checked_at >= 2 * SIM_MS && !node->is_flipped) {
         node->checked_at = sim->now;
         core_check(node->core);
     }

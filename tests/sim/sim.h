@@ -59,6 +59,7 @@ struct sim_node {
     int64_t wall_drift_ppm;
     bool is_dying;       /* calls of the network are void */
     bool may_refuse;     /* its disk was damaged on purpose: a refusal to start is right */
+    bool is_flipped;     /* its memory was changed on purpose: its own checks would end the process */
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
