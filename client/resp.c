@@ -38,6 +38,7 @@ void resp_parser_next(struct resp_parser *parser)
     }
     parser->inline_copy.size = 0;
     buf_trim(&parser->inline_copy, INLINE_CAPACITY_KEPT);
+    parser->base = NULL;
     parser->arg_count = 0;
     parser->position = 0;
     parser->args_expected = -1;
@@ -88,6 +89,8 @@ static enum resp_status finish(struct resp_parser *parser, const uint8_t *base)
         parser->arg_count = 0;
         return RESP_OK;
     }
+    if (parser->base == base) return RESP_OK; /* Asked for again, and nothing has moved. */
+    parser->base = base;
     for (uint32_t i = 0; i < parser->arg_count; i++) {
         const struct resp_arg *arg = &parser->arg_list[i];
         parser->args[i] = slice_of(base + arg->offset, arg->size);

@@ -35,7 +35,8 @@ struct resp_parser {
         uint64_t size;
     } * arg_list;
     uint64_t arg_capacity;
-    struct slice *args; /* valid after RESP_OK: borrow from the bytes given to resp_parse */
+    struct slice *args;  /* valid after RESP_OK: borrow from the bytes given to resp_parse */
+    const uint8_t *base; /* what args point into; NULL: not yet */
     uint32_t arg_count;
     uint64_t position;      /* bytes of this request read so far; after RESP_OK: all it takes */
     int64_t args_expected;  /* -1: the header is not read yet */
@@ -53,7 +54,8 @@ struct resp_parser {
 void resp_parser_init(struct resp_parser *parser);
 void resp_parser_close(struct resp_parser *parser);
 /* @data is the start of the request, each time with all its bytes so far. After RESP_OK use args, then call
- * resp_parser_next() and go on behind position. Empty requests (an empty line, "*0") give RESP_OK with
+ * resp_parser_next() and go on behind position. An array may be asked for again before that, with the same bytes,
+ * which costs nothing when they are at the same address. Empty requests (an empty line, "*0") give RESP_OK with
  * arg_count 0. Texts, limits and quirks are Redis 7's: "too big mbulk count string", "too big bulk count
  * string", "invalid multibulk length", "expected '$', got 'x'", "invalid bulk length", "too big inline
  * request", "unbalanced quotes in request". Two differences: the outcome never depends on how the bytes were

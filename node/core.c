@@ -44,6 +44,7 @@ struct core *core_create(const struct config *config, struct disk *disk, struct 
     list_init(&core->dirty);
     list_init(&core->waiting);
     list_init(&core->forwarding);
+    list_init(&core->hogs);
     list_init(&core->links);
     return core;
 }
@@ -475,13 +476,17 @@ struct replica *core_replica(struct core *core)
 void core_check(const struct core *core)
 {
     uint64_t count = 0;
+    uint64_t held = 0;
     if (core->failed != 0 || core->shard.store == NULL) return;
     shard_check(&core->shard);
     for (const struct list *at = core->sessions.next; at != &core->sessions; at = at->next) {
-        session_check(LIST_ITEM(at, const struct session, all));
+        const struct session *session = LIST_ITEM(at, const struct session, all);
+        session_check(session);
+        held += session->held_counted;
         count++;
     }
     CHECK(count == core->session_count);
+    CHECK(held == core->held_size);
     count = 0;
     for (const struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
         session_check(LIST_ITEM(at, const struct session, all));

@@ -51,6 +51,7 @@ static void forget(struct core *core, struct session *session)
     while (*at != session) at = &(*at)->table_next;
     *at = session->table_next;
     core->session_count--;
+    core->held_size -= session->held_counted;
     router_session_closed(core, session);
     session_destroy(session);
 }
@@ -418,13 +419,6 @@ static bool is_loaded(struct core *core, const struct session *session)
            core->proxy_held[peer - core->peers.list] >= CORE_REPLIES_SIZE_MAX;
 }
 
-/* A large argument that has begun: its memory is got at once. It costs nothing before it is written to. */
-static void expect_rest(struct session *session, uint64_t have)
-{
-    const uint64_t missing = resp_parser_missing(&session->parser, have);
-    if (missing >= MIB) (void)buf_reserve(&session->in, missing);
-}
-
 /* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
 static bool run_session(struct core *core, struct session *session, const struct list *work)
 {
@@ -451,7 +445,6 @@ static bool run_session(struct core *core, struct session *session, const struct
         const enum resp_status status = resp_parse(parser, &limits, input);
         if (status == RESP_MORE) {
             if (session->begun_ms == 0) session->begun_ms = core->now_ms;
-            expect_rest(session, input.size);
             if (input.size <= REQUEST_SIZE_MAX) return false;
         }
         if (status == RESP_DROP) {
@@ -477,7 +470,8 @@ static bool run_session(struct core *core, struct session *session, const struct
                               slice_of(input.data, size));
         }
         if (result == DISPATCH_LATER) {
-            resp_parser_next(parser);
+            /* An array stays parsed: one with very many arguments may come back many times. */
+            if (parser->is_inline) resp_parser_next(parser);
             core_mark_ready(core, session);
             return false;
         }
@@ -487,22 +481,63 @@ static bool run_session(struct core *core, struct session *session, const struct
         core->stats.commands_total++;
         session_consume(session, size);
         resp_parser_next(parser);
+        /* Who has had its turn to read goes behind those that wait for theirs. */
+        if (size > INPUT_PAUSE_SIZE) list_remove(&session->hog);
     }
     core_mark_ready(core, session);
     return true;
+}
+
+/* ---- what all connections hold ------------------------------------------------------------------------------ */
+
+/* Bytes of commands that were taken from the socket and are not answered, or not even whole. */
+static uint64_t held_by(const struct session *session)
+{
+    return session_input(session) + session->forwarded.size - session->forwarded_start;
+}
+
+static void count_held(struct core *core, struct session *session)
+{
+    const uint64_t held = held_by(session);
+    core->held_size += held - session->held_counted;
+    session->held_counted = held;
+    if (held <= INPUT_PAUSE_SIZE) {
+        list_remove(&session->hog);
+    } else if (list_empty(&session->hog)) {
+        list_append(&core->hogs, &session->hog);
+    }
+}
+
+/* All connections together hold more than they may: those that hold much stop reading. One of them goes on, the first,
+ * or nobody could ever finish a command; so a single command may be larger than the bound. */
+static bool is_over(const struct core *core, const struct session *session)
+{
+    return core->held_size > core->config->max_inflight_size && !list_empty(&session->hog) &&
+           core->hogs.next != &session->hog;
 }
 
 /* A session that waits with a lot of input stops reading from its socket: the sender feels it. */
 static void regulate(struct core *core, struct session *session)
 {
     if (session_is_proxy(session)) return;
+    count_held(core, session);
     const bool blocked = !list_empty(&session->ready) || !may_run(session);
-    const bool pause = blocked && session_input(session) >= INPUT_PAUSE_SIZE;
+    const bool pause = (blocked && session_input(session) >= INPUT_PAUSE_SIZE) ||
+                       is_over(core, session);
     if (pause == session->paused) return;
     if (!pause && session_input(session) > INPUT_PAUSE_SIZE / 2 && blocked) return;
     session->paused = pause;
     if (pause) core->stats.paused_total++;
     core->net->client_pause(core->net->context, session->connection, pause);
+}
+
+/* Those who wait for others to hold less. */
+static void regulate_hogs(struct core *core)
+{
+    for (struct list *at = core->hogs.next, *next; at != &core->hogs; at = next) {
+        next = at->next;
+        regulate(core, LIST_ITEM(at, struct session, hog));
+    }
 }
 
 void core_serve_clients(struct core *core)
@@ -532,6 +567,7 @@ void core_serve_clients(struct core *core)
         }
         regulate(core, session);
     }
+    regulate_hogs(core);
 }
 
 /* ---- output ------------------------------------------------------------------------------------------- */

@@ -49,6 +49,9 @@ struct core {
     struct list dirty;      /* have released replies, by session.dirty */
     struct list waiting;    /* have waits, by session.waiting */
     struct list forwarding; /* have unanswered forwards, by session.waiting */
+    struct list
+        hogs; /* hold much of held_size, by session.hog, in the order in which they began to */
+    uint64_t held_size; /* bytes of clients' commands, taken and not answered */
     uint64_t session_count;
     uint64_t proxy_count;
     uint64_t next_session_id;

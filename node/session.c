@@ -21,6 +21,7 @@ struct session *session_create(uint64_t id, void *connection, uint64_t now_ms)
     list_init(&session->ready);
     list_init(&session->dirty);
     list_init(&session->waiting);
+    list_init(&session->hog);
     resp_parser_init(&session->parser);
     return session;
 }
@@ -31,6 +32,7 @@ void session_destroy(struct session *session)
     list_remove(&session->ready);
     list_remove(&session->dirty);
     list_remove(&session->waiting);
+    list_remove(&session->hog);
     resp_parser_close(&session->parser);
     fetch_end(session->fetch);
     prepare_end(session->prepare);

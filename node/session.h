@@ -47,6 +47,7 @@ struct session {
     struct list ready;          /* In core.ready while it has something to do. */
     struct list dirty;          /* In core.dirty while replies can leave. */
     struct list waiting;        /* In core.waiting while waits is not empty, or core.forwarding. */
+    struct list hog;            /* In core.hogs while it holds much of what clients sent. */
     struct session *table_next; /* Chain of core.session_table or core.proxy_table. */
     uint64_t id;
     void *connection; /* The host's; NULL for a proxy. */
@@ -67,8 +68,9 @@ struct session {
 
     /* In. */
     struct buf in;
-    uint64_t in_start; /* Where the next request begins. */
-    uint64_t begun_ms; /* Since when an incomplete request waits; 0: none. */
+    uint64_t in_start;     /* Where the next request begins. */
+    uint64_t held_counted; /* Bytes of commands that it has in core.held_size. */
+    uint64_t begun_ms;     /* Since when an incomplete request waits; 0: none. */
     struct resp_parser parser;
 
     /* Out: out.data[0] is stream position out_base; up to `released` may leave. */

@@ -124,6 +124,8 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "log_bytes_written_total", "counter", "Bytes written to segments.",
            stats.bytes_written);
     metric(body, "log_syncs_total", "counter", "Completed log syncs.", stats.syncs);
+    metric(body, "request_bytes", "gauge", "Bytes of clients' commands, taken and not answered.",
+           core->held_size);
     metric(body, "inflight_bytes", "gauge", "Bytes of entries proposed and not applied.",
            core->shard.batches.flying_size);
 }

@@ -206,8 +206,6 @@ enum err fragment_take(struct fragment_part *parts, struct wire_frame *frame)
         part->size = size;
         part->type = (uint8_t)type;
         part->number = number;
-        /* Only what is written to costs memory, so nobody gets more of it by a claim. */
-        (void)buf_reserve(&part->body, size);
     } else if (!is_same || part->size != size || part->body.size != offset) {
         return ERR_CORRUPT;
     }

@@ -195,8 +195,7 @@ uint64_t log_entry_size(const struct log *log, uint64_t index);
 /* Appends @size of its bytes from @offset on to @out, from memory (@in_memory) or, not verified, from the disk. */
 enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t size, struct buf *out,
                    bool *in_memory);
-/* Bytes of a file that are still in memory; data is NULL when they are not. Until the
- * next flush. */
+/* Bytes of a file that are still in memory, else data is NULL. Until the next flush. */
 struct slice log_memory(const struct log *log, struct place place, uint64_t size);
 /* Reads @size bytes of a listed file from the disk; not verified.
  *   ERR_NOT_FOUND  no such file    ERR_CORRUPT  past its used bytes    ERR_IO */
