@@ -1,5 +1,5 @@
 /* U7: a power cut at every change of the disk in the life of a store: making the first files, groups, marks,
- * spares, votes, cuts, hints, manifests. U5, F53: another one at every change of the start that follows, and
+ * spares, votes, cuts, hints, manifests, tables, removals. U5, F53: another one at every change of the start that follows, and
  * one more in the start after that. Each time everything acknowledged is there, and the start is never refused. */
 #include <stdio.h>
 
@@ -18,6 +18,7 @@ static uint64_t times(uint64_t usual, uint64_t at_night)
 static bool live_until(uint64_t seed, uint64_t stop)
 {
     world_init(&world, seed);
+    world.compacts = seed % 2 == 0;
     sim_disk_stop_after(&world.disk, stop);
     (void)world_small(&world);
     const bool stopped = sim_disk_stopped(&world.disk);
@@ -110,6 +111,7 @@ static uint64_t own_last; /* of the receiver, before */
 static void make_source(void)
 {
     world_init(&source, 500);
+    source.compacts = true;
     EXPECT_TRUE(world_small(&source));
     EXPECT_TRUE(store_base(source.store).index > 10);
 }

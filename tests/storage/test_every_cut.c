@@ -105,7 +105,8 @@ static struct outcome cut_everywhere(const char *name)
         sim_disk_truncate(&world.disk, name, cut);
         struct outcome one = {0};
         judge_cut(name, cut, &one);
-        if (ends_with(name, ".log") && cut < used && one.right > 0) {
+        const bool is_data = ends_with(name, ".log") || ends_with(name, ".tab");
+        if (is_data && cut < used && one.right > 0) {
             fail_msg("%s cut to %llu: not noticed", name, (unsigned long long)cut);
         }
         outcome.right += one.right;
@@ -144,9 +145,16 @@ static void expect_missing(const char *name)
     undo();
 }
 
-static void cut_all(bool marked)
+static bool is_there(const char *name, const char *end)
 {
+    return ends_with(name, end) && sim_disk_file(&world.disk, name).size > 0;
+}
+
+static void cut_all(bool marked, bool compacts)
+{
+    uint32_t tables = 0;
     world_init(&world, 1);
+    world.compacts = compacts;
     EXPECT_TRUE(world_small(&world));
     EXPECT_TRUE(store_base(world.store).index > 10);
     if (marked) {
@@ -161,21 +169,25 @@ static void cut_all(bool marked)
     for (uint64_t at = 0; at < names.size;) {
         const char *name = (const char *)names.data + at;
         at += strlen(name) + 1;
+        tables += is_there(name, ".tab");
         expect_cuts(name);
         expect_missing(name);
     }
+    EXPECT_EQ(tables > 0, compacts);
     buf_close(&names);
     finish();
 }
 
 TEST(every_cut, u1_a_file_cut_at_any_byte_after_a_kill_is_noticed_or_harmless)
 {
-    cut_all(false);
+    cut_all(false, false);
+    cut_all(false, true);
 }
 
 TEST(every_cut, u1_a_file_cut_at_any_byte_after_a_clean_stop_is_noticed_or_harmless)
 {
-    cut_all(true);
+    cut_all(true, false);
+    cut_all(true, true);
 }
 
 /* ---- U3 --------------------------------------------------------------------------------------------- */

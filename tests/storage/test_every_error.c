@@ -26,7 +26,8 @@ enum call {
     CALL_FOLDER,
     CALL_LIST,
     CALL_SPACE,
-    CALL_OP_WRITE,
+    CALL_OP_WRITE, /* of the log */
+    CALL_OP_WRITE_OTHER,
     CALL_OP_CREATE,
     CALL_OP_REPLACE,
     CALL_OP_READ,
@@ -46,7 +47,8 @@ static const char *const call_names[] = {
     "make_folder",
     "list",
     "space",
-    "write",
+    "write of the log",
+    "write elsewhere",
     "create (submitted)",
     "replace (submitted)",
     "read (submitted)",
@@ -201,7 +203,7 @@ static enum err do_space(void *context, uint64_t *available)
 static enum call call_of(const struct disk_op *op)
 {
     switch (op->kind) {
-    case DISK_WRITE: return CALL_OP_WRITE;
+    case DISK_WRITE: return op->lane == DISK_LANE_LOG ? CALL_OP_WRITE : CALL_OP_WRITE_OTHER;
     case DISK_CREATE: return CALL_OP_CREATE;
     case DISK_REPLACE: return CALL_OP_REPLACE;
     case DISK_READ: return CALL_OP_READ;
@@ -337,11 +339,15 @@ static void install(void)
     if (verdict == WORLD_WRONG) fail_msg("with a failing disk: %s", world.wrong);
 }
 
+enum life { LIFE_PLAIN, LIFE_COMPACTS, LIFE_INSTALLS, LIFE_COUNT };
+
 /* Lives with the order, then judges on a sound disk. True: the call was reached. */
-static bool live_once(bool installs)
+static bool live_once(enum life life)
 {
+    const bool installs = life == LIFE_INSTALLS;
     const uint64_t number = order.number;
     world_init(&world, 1 + order.number);
+    world.compacts = life == LIFE_COMPACTS;
     world.patience = 300;
     world.config.tail_size = order.number % 2 * WORLD_SEGMENT_SIZE; /* 0: reads go to the disk */
     faulty_init();
@@ -372,9 +378,12 @@ static void live_through(enum call call, enum err error, enum way way)
 {
     for (uint64_t number = 1;; number += world_stride(1)) {
         order = (struct order){.call = call, .error = error, .way = way, .number = number};
-        const bool reached = live_once(false);
-        order.number = number;
-        if (!live_once(true) && !reached) break;
+        uint32_t reached = 0;
+        for (uint32_t life = 0; life < LIFE_COUNT; life++) {
+            order.number = number;
+            reached += live_once((enum life)life);
+        }
+        if (reached == 0) break;
         lives[call]++;
     }
 }
@@ -384,9 +393,11 @@ static const char *expected(enum call call, enum err error)
     /* A group that is not on the disk is the end, whatever the reason. */
     if (call == CALL_OP_WRITE) return totals.ended == totals.reached ? NULL : "did not end";
     const bool is_full = error == ERR_NOSPACE;
-    if ((call == CALL_OP_CREATE || call == CALL_OP_REPLACE) && is_full)
+    if ((call == CALL_OP_CREATE || call == CALL_OP_REPLACE || call == CALL_OP_WRITE_OTHER) &&
+        is_full)
         return totals.ended == 0 ? NULL : "a full disk ended the process";
-    if (call == CALL_OP_REPLACE) return totals.ended == totals.reached ? NULL : "did not end";
+    if (call == CALL_OP_REPLACE || call == CALL_OP_WRITE_OTHER)
+        return totals.ended == totals.reached ? NULL : "did not end";
     if (call == CALL_READ || call == CALL_LIST || call == CALL_OPEN || call == CALL_SIZE)
         return totals.ended == 0 ? NULL : "an error of a read ended the process";
     return NULL;
@@ -428,11 +439,13 @@ static bool possible(enum call call, enum err error)
 TEST(every_error, u6_no_failing_call_of_the_disk_loses_or_invents_anything)
 {
     const enum err errors[] = {ERR_IO, ERR_NOSPACE, ERR_READ_ONLY, ERR_PERMISSION, ERR_CORRUPT};
-    const enum call used[] = {CALL_OPEN,     CALL_SIZE,      CALL_READ,       CALL_WRITE_SYNC,
-                              CALL_CREATE,   CALL_FOLDER,    CALL_LIST,       CALL_REMOVE,
-                              CALL_OP_WRITE, CALL_OP_CREATE, CALL_OP_REPLACE, CALL_REPLACE,
-                              CALL_RENAME,   CALL_SPACE};
+    const enum call used[] = {CALL_OPEN,     CALL_SIZE,          CALL_READ,       CALL_WRITE_SYNC,
+                              CALL_CREATE,   CALL_FOLDER,        CALL_LIST,       CALL_REMOVE,
+                              CALL_OP_WRITE, CALL_OP_CREATE,     CALL_OP_REPLACE, CALL_REPLACE,
+                              CALL_RENAME,   CALL_SPACE,         CALL_OP_READ,    CALL_OP_REMOVE,
+                              CALL_OP_TRIM,  CALL_OP_WRITE_OTHER};
     world_init(&source, 500);
+    source.compacts = true;
     EXPECT_TRUE(world_small(&source));
     lives = mmap(NULL, CALL_COUNT * sizeof *lives, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -56,7 +56,7 @@ static void map_file(const char *name, struct slice file, struct buf *map)
     uint8_t *at = buf_extend(map, file.size);
     if (ends_with(name, ".idx")) {
         memset(at, REGION_HINT, file.size);
-    } else if (ends_with(name, ".log")) {
+    } else if (ends_with(name, ".log") || ends_with(name, ".tab")) {
         map_segment(file, at);
     } else {
         memset(at, ends_with(name, "vote") ? REGION_VOTE : REGION_MANIFEST, file.size);
@@ -159,10 +159,11 @@ static void flip_file(const char *name, uint64_t *turn)
     buf_close(&map);
 }
 
-static void flip_all(bool marked)
+static void flip_all(bool marked, bool compacts)
 {
     memset(counts, 0, sizeof counts);
     world_init(&world, 1);
+    world.compacts = compacts;
     EXPECT_TRUE(world_small(&world));
     if (marked) {
         EXPECT_TRUE(world_idle(&world));
@@ -188,10 +189,12 @@ static void flip_all(bool marked)
 
 TEST(every_flip, u2_f07_any_bit_after_a_kill)
 {
-    flip_all(false);
+    flip_all(false, false);
+    flip_all(false, true);
 }
 
 TEST(every_flip, u2_f07_any_bit_after_a_clean_stop)
 {
-    flip_all(true);
+    flip_all(true, false);
+    flip_all(true, true);
 }
