@@ -28,6 +28,8 @@ static uint64_t end_of(const struct damage_spot *spot)
 
 static void drop(struct damage *damage, uint32_t first, uint32_t count)
 {
+    if (count == 0)
+        return; /* There may be no list at all, and not even nothing is moved from no place. */
     memmove(damage->spots + first, damage->spots + first + count,
             (damage->count - first - count) * sizeof *damage->spots);
     damage->count -= count;

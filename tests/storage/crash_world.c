@@ -6,6 +6,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/compress.h"
 #include "storage/effect.h"
 #include "storage/store_space.h"
 #include "tests/test.h"
@@ -91,7 +92,17 @@ static void add_effect(const struct world *world, struct prng *prng, struct buf 
         random_bytes(prng, bytes, size);
         effect.value = slice_of(bytes, size);
     }
+    struct buf packed = {0};
+    if (world->packs && effect.value.size > 64 && dice % 2 == 0) {
+        /* Half of it says always the same, so it can be packed; no sector of zeros comes of it. */
+        memset(bytes, 'r', effect.value.size / 2);
+        if (compress_pack(effect.value, &packed)) {
+            effect.value = buf_slice(&packed);
+            effect.flags |= EFFECT_FLAG_LZ4;
+        }
+    }
     effect_encode(&effect, body);
+    buf_close(&packed);
     mem_free(bytes);
 }
 
@@ -144,7 +155,11 @@ static void reference_effect(struct reference *reference, const struct effect *e
     struct key *key = &reference->keys[10 * (digits[0] - '0') + digits[1] - '0'];
     if (effect->kind == EFFECT_PUT) {
         key->value.size = 0;
-        buf_append(&key->value, effect->value.data, effect->value.size);
+        if ((effect->flags & EFFECT_FLAG_LZ4) != 0) {
+            CHECK(compress_unpack(effect->value, &key->value) == OK);
+        } else {
+            buf_append(&key->value, effect->value.data, effect->value.size);
+        }
         key->exists = true;
     } else if (effect->kind == EFFECT_DELETE) {
         key->exists = false;

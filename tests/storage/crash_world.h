@@ -49,6 +49,7 @@ struct world {
     struct world_ballot voting; /* being saved, or the same */
     uint32_t patience;          /* turns after which world_idle() gives up quietly; 0: it fails */
     bool compacts;              /* world_small() leaves a table too */
+    bool packs;                 /* some values are packed */
     uint64_t value_scale;       /* values are up to so many times as large; 0 is 1 */
     char message[1024];         /* of the last start */
     char wrong[256];            /* why the last verdict was not RIGHT */

@@ -19,6 +19,7 @@ static bool live_until(uint64_t seed, uint64_t stop)
 {
     world_init(&world, seed);
     world.compacts = seed % 2 == 0;
+    world.packs = seed % 2 == 0;
     sim_disk_stop_after(&world.disk, stop);
     (void)world_small(&world);
     const bool stopped = sim_disk_stopped(&world.disk);
@@ -112,6 +113,7 @@ static void make_source(void)
 {
     world_init(&source, 500);
     source.compacts = true;
+    source.packs = true;
     EXPECT_TRUE(world_small(&source));
     EXPECT_TRUE(store_base(source.store).index > 10);
 }
@@ -121,6 +123,7 @@ static bool install_until(uint64_t seed, uint64_t stop)
 {
     const uint64_t pieces[] = {1 << 20, 5000, 16384};
     world_init(&world, seed);
+    world.packs = true;
     if (seed % 2 == 0) EXPECT_TRUE(world_lagging(&world));
     if (seed % 2 == 1) EXPECT_EQ(world_open(&world), OK);
     if (seed % 2 == 1) EXPECT_TRUE(world_vote(&world, 2, 0));

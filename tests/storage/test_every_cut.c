@@ -155,6 +155,7 @@ static void cut_all(bool marked, bool compacts)
     uint32_t tables = 0;
     world_init(&world, 1);
     world.compacts = compacts;
+    world.packs = compacts;
     EXPECT_TRUE(world_small(&world));
     EXPECT_TRUE(store_base(world.store).index > 10);
     if (marked) {

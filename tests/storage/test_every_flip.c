@@ -164,6 +164,7 @@ static void flip_all(bool marked, bool compacts)
     memset(counts, 0, sizeof counts);
     world_init(&world, 1);
     world.compacts = compacts;
+    world.packs = compacts;
     EXPECT_TRUE(world_small(&world));
     if (marked) {
         EXPECT_TRUE(world_idle(&world));

@@ -106,3 +106,8 @@ TEST(golden, u8_directories_of_version_1_open_with_what_was_in_them)
 {
     EXPECT_EQ(expect_version(KV_GOLDEN_DIR "/v1"), 3);
 }
+
+TEST(golden, u8_directories_of_version_2_open_with_what_was_in_them)
+{
+    EXPECT_EQ(expect_version(KV_GOLDEN_DIR "/v2"), 3);
+}

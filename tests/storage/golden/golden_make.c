@@ -19,6 +19,14 @@ static bool fail(const char *what)
     return false;
 }
 
+/* With all that the formats of today can hold. */
+static void begin(uint64_t seed)
+{
+    world_init(&world, seed);
+    world.compacts = true;
+    world.packs = true;
+}
+
 /* Keeps the disk as it is, with what a start finds in it. */
 static bool keep(const char *folder, const char *name)
 {
@@ -41,7 +49,7 @@ static bool keep(const char *folder, const char *name)
 
 static bool make_stopped(const char *folder)
 {
-    world_init(&world, 1);
+    begin(1);
     if (!world_small(&world) || !world_idle(&world)) return fail("no life");
     world_close(&world);
     return keep(folder, "stopped");
@@ -49,7 +57,7 @@ static bool make_stopped(const char *folder)
 
 static bool make_killed(const char *folder)
 {
-    world_init(&world, 2);
+    begin(2);
     if (!world_small(&world)) return fail("no life");
     world_crash(&world, false);
     return keep(folder, "killed");
@@ -59,7 +67,7 @@ static bool make_killed(const char *folder)
 static bool make_torn(const char *folder)
 {
     for (uint64_t seed = 3; seed < 100; seed++) {
-        world_init(&world, seed);
+        begin(seed);
         if (!world_small(&world)) return fail("no life");
         sim_disk_stop_after(&world.disk, 1);
         (void)world_group(&world, 3);
