@@ -8,6 +8,7 @@
 #include "node/version.h"
 #include "storage/base/mem.h"
 #include "storage/store_disk.h"
+#include "storage/store_space.h"
 
 /* ---- INFO ------------------------------------------------------------------------------------------------- */
 
@@ -52,6 +53,23 @@ static void info_values(const struct shard *shard, struct buf *out)
                (unsigned)(ratio % 1000 / 10), shard->fetches.count);
 }
 
+static void info_compaction(struct store *store, struct buf *out)
+{
+    const struct store_compaction figures = store_compaction(store);
+    char amplification[24];
+    store_amplification(&figures, amplification);
+    buf_printf(out,
+               "compaction_running:%d\r\ncompaction_jobs:%" PRIu64
+               "\r\ncompaction_given_up:%" PRIu64 "\r\ncompaction_bytes_read:%" PRIu64
+               "\r\ncompaction_bytes_written:%" PRIu64 "\r\ncompaction_bytes_freed:%" PRIu64
+               "\r\nlive_bytes:%" PRIu64 "\r\ngarbage_bytes:%" PRIu64
+               "\r\nwritten_bytes_total:%" PRIu64 "\r\nwritten_bytes_user:%" PRIu64
+               "\r\nwrite_amplification:%s\r\n",
+               figures.is_running ? 1 : 0, figures.jobs, figures.given_up, figures.bytes_read,
+               figures.bytes_written, figures.bytes_freed, figures.live, figures.garbage,
+               figures.total_written, figures.user_written, amplification);
+}
+
 static void info_persistence(struct core *core, struct buf *out)
 {
     struct store *store = core->shard.store;
@@ -70,6 +88,7 @@ static void info_persistence(struct core *core, struct buf *out)
         "\r\nvalue_reads_memory:%" PRIu64 "\r\nvalue_reads_disk:%" PRIu64 "\r\nnospace:%d\r\n",
         stats.segments, stats.disk_size, stats.bytes_written, stats.groups_written, stats.syncs,
         stats.seals, stats.tail_hits, stats.tail_misses, store_nospace(store) ? 1 : 0);
+    info_compaction(store, out);
     info_values(&core->shard, out);
     buf_printf(out,
                "disk_room_bytes:%" PRIu64 "\r\ndisk_hangs:%d\r\nlog_write_max_us:%" PRIu64 "\r\n",

@@ -177,6 +177,8 @@ void cmd_kv_get(struct eval *eval);
 void cmd_kv_index(struct eval *eval);
 void cmd_kv_range(struct eval *eval);
 void cmd_kv_status(struct eval *eval);
+void cmd_kv_disk(struct eval *eval);
+void cmd_kv_compact(struct eval *eval);
 void cmd_kv_members(struct eval *eval);
 void cmd_kv_leader(struct eval *eval);
 void cmd_kv_check(struct eval *eval);

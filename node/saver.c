@@ -1,5 +1,6 @@
 #include "node/saver.h"
 #include "storage/store_ship.h"
+#include "storage/store_space.h"
 
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
@@ -17,8 +18,8 @@ void saver_init(struct saver *saver, struct disk *disk, const char *folder, uint
 
 static void backup_free(struct saver *saver, struct store *store, struct saver_backup *backup)
 {
-    (void)store;
     if (backup->state == SAVER_FREE) return;
+    store_unpin(store, backup->pin);
     if (backup->is_reading && !backup->is_read)
         saver->disk->wait(saver->disk->context, &backup->op);
     if (backup->file >= 0) saver->disk->close(saver->disk->context, backup->file);
@@ -57,6 +58,7 @@ static enum err backup_open(struct saver *saver, struct store *store, struct sav
     const enum err err = manifest_decode(buf_slice(&backup->bytes), &backup->manifest, &wrong);
     if (err != OK) return err;
     backup->state = SAVER_OPEN;
+    backup->pin = store_pin(store);
     backup->id = saver->next_id;
     saver->next_id = (saver->next_id + 1) & INT64_MAX;
     saver->begun_count++;

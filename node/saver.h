@@ -33,6 +33,7 @@ struct saver_backup {
     uint64_t index; /* for the base to reach this. */
     uint64_t begun_ms;
     uint64_t used_ms;
+    uint64_t pin;     /* Keeps the files. */
     struct buf bytes; /* Of the manifest. */
     struct manifest manifest;
     uint64_t file_id; /* The file that is open, */

@@ -6,6 +6,7 @@
 #include "node/version.h"
 #include "storage/base/mem.h"
 #include "storage/store_disk.h"
+#include "storage/store_space.h"
 #include "storage/store_ship.h"
 
 void status_of(struct core *core, struct status *status)
@@ -130,6 +131,36 @@ static void metrics_state(struct core *core, struct buf *body)
            core->shard.batches.flying_size);
 }
 
+static void metrics_compaction(struct store *store, struct buf *body)
+{
+    const struct store_compaction figures = store_compaction(store);
+    char amplification[24];
+    store_amplification(&figures, amplification);
+    metric(body, "live_bytes", "gauge", "Bytes of effects in force.", figures.live);
+    metric(body, "garbage_bytes", "gauge", "Bytes that compaction could give back now, about.",
+           figures.garbage);
+    metric(body, "compaction_running", "gauge", "1 while files are being compacted.",
+           figures.is_running);
+    metric(body, "compaction_jobs_total", "counter", "Runs of files that were compacted.",
+           figures.jobs);
+    metric(body, "compaction_given_up_total", "counter", "Compactions that could not be finished.",
+           figures.given_up);
+    metric(body, "compaction_bytes_read_total", "counter", "Bytes read by compaction.",
+           figures.bytes_read);
+    metric(body, "compaction_bytes_written_total", "counter", "Bytes written by compaction.",
+           figures.bytes_written);
+    metric(body, "compaction_bytes_freed_total", "counter", "Bytes given back by compaction.",
+           figures.bytes_freed);
+    metric(body, "bytes_written_total", "counter", "Bytes written to all data files.",
+           figures.total_written);
+    metric(body, "user_bytes_total", "counter", "Bytes of keys and values in applied effects.",
+           figures.user_written);
+    buf_printf(body,
+               "# HELP flashkv_write_amplification Bytes written for each byte of the user's.\n"
+               "# TYPE flashkv_write_amplification gauge\nflashkv_write_amplification %s\n",
+               amplification);
+}
+
 static void metrics_values(const struct shard *shard, struct buf *body)
 {
     metric(body, "value_bytes_raw_total", "counter", "Bytes of the values set through this node.",
@@ -251,6 +282,7 @@ int status_http(struct core *core, const char *path, struct buf *body, const cha
         metrics_disk(core, body);
         metrics_counters(core, body);
         metrics_values(&core->shard, body);
+        metrics_compaction(core->shard.store, body);
         return 200;
     }
     status_of(core, &status);

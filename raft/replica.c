@@ -1,5 +1,6 @@
 #include "raft/replica_state.h"
 #include "storage/store_ship.h"
+#include "storage/store_space.h"
 
 #include <stdio.h>
 
@@ -288,13 +289,18 @@ static void hold_log(struct replica *replica)
         struct replica_hold *hold = &replica->holds[i];
         if (hold->index == 0) continue;
         const uint64_t match = replica_match(replica, replica->peers->list[i].identity.node_id);
-        if (match > hold->index)
-            *hold = (struct replica_hold){.index = match, .ms = replica->now_ms};
+        if (match > hold->index) {
+            hold->index = match;
+            hold->ms = replica->now_ms;
+        }
         const bool is_over = !is_leader(replica) || match >= base ||
                              replica->now_ms - hold->ms >= REPLICA_HOLD_MS ||
                              store_last_index(replica->store) - hold->index >
                                  REPLICA_HOLD_ENTRIES_MAX;
-        if (is_over) *hold = (struct replica_hold){0};
+        if (is_over) {
+            store_unpin(replica->store, hold->pin);
+            *hold = (struct replica_hold){0};
+        }
         if (hold->index != 0 && hold->index < lowest) lowest = hold->index;
     }
     store_hold(replica->store, lowest);

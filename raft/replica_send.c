@@ -1,6 +1,7 @@
 /* Messages of the library, and our own, to the queues of the peers. */
 #include "raft/replica_state.h"
 #include "storage/store_ship.h"
+#include "storage/store_space.h"
 
 static uint64_t place_of(const struct replica *replica, const struct peer *peer)
 {
@@ -307,7 +308,8 @@ static void send_install(struct replica *replica, struct peer *peer,
     /* A peer that is at work on an older base drops this offer: what it will need follows the older one. */
     struct replica_hold *hold = &replica->holds[place_of(replica, peer)];
     if (hold->index == 0 && peer->is_connected) {
-        *hold = (struct replica_hold){.index = base.index, .ms = replica->now_ms};
+        *hold = (struct replica_hold){
+            .index = base.index, .ms = replica->now_ms, .pin = store_pin(replica->store)};
     }
     replica->stats.snapshots_sent++;
 }

@@ -72,6 +72,7 @@ struct replica_big {
 struct replica_hold {
     uint64_t index; /* of the base, then of what the peer has acknowledged; 0: nothing is held */
     uint64_t ms;    /* last sign of progress */
+    uint64_t pin;   /* keeps the files that it was offered */
 };
 
 struct replica {

@@ -204,13 +204,11 @@ enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
-/* All segments but the spare are log->segments[0 .. segments_count), ordered by number.
- * NULL: none. */
+/* All but the spare are log->segments[0 .. segments_count), ordered by number. NULL: none. */
 struct log_segment *log_segment_find(const struct log *log, uint32_t number);
 /* A full segment is now in the manifest; in order of numbers. */
 void log_seal(struct log *log, uint32_t number);
-/* A sealed segment whose entries cannot be looked up any more leaves the list: something else holds its
- * state now. Gives its handle. */
+/* A sealed segment of which no entry can be looked up leaves the list. Gives its handle. */
 disk_file log_forget(struct log *log, uint32_t number);
 /* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */
 void log_drop_prefix(struct log *log, uint64_t first_index);

@@ -365,7 +365,8 @@ uint64_t store_compact_deadline(const struct store *store)
         if (job->wait_ms == UINT64_MAX) return 0;
         const struct log_segment *active = store->log.active;
         if (active == NULL || active->file.first_index > job->decided_index) return UINT64_MAX;
-        if (log_flushing(&store->log)) return UINT64_MAX; /* It cannot be rolled before that is done. */
+        if (log_flushing(&store->log))
+            return UINT64_MAX; /* It cannot be rolled before that is done. */
         return job->is_forced ? 0 : job->wait_ms + COMPACT_ROLL_MS;
     }
     if (!is_limited(store)) return 0;

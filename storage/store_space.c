@@ -1,5 +1,7 @@
 #include "storage/store_space.h"
 
+#include <stdio.h>
+
 #include "storage/base/check.h"
 #include "storage/store_inner.h"
 
@@ -22,6 +24,14 @@ struct store_compaction store_compaction(struct store *store)
     };
     for (uint32_t i = 0; i < store->shelf.count; i++) figures.live += store->shelf.files[i]->live;
     return figures;
+}
+
+void store_amplification(const struct store_compaction *figures, char text[24])
+{
+    const uint64_t user = figures->user_written > 0 ? figures->user_written : 1;
+    const uint64_t hundredths = figures->user_written > 0 ? figures->total_written * 100 / user : 0;
+    (void)snprintf(text, 24, "%llu.%02llu", (unsigned long long)hundredths / 100,
+                   (unsigned long long)hundredths % 100);
 }
 
 /* ---- files ---------------------------------------------------------------------------------------- */
