@@ -43,6 +43,9 @@ static const struct ctl_command commands[] = {
      "make the data directory of one node of a new cluster", 1, 1,
      BIT(CTL_DATA) | BIT(CTL_NAME) | BIT(CTL_CLUSTER) | BIT(CTL_TOKEN) | BIT(CTL_PEER),
      ctl_backup_restore, true},
+    {"dump", NULL, "FILE... [--values]",
+     "a file of a stopped node, or a backup, in readable form, also a damaged one", 1,
+     CTL_WORDS_MAX, BIT(CTL_VALUES), ctl_dump, true},
     {"shell", NULL, "", "type commands; with history and completion on a terminal", 0, 0, 0,
      ctl_shell, false},
 };
