@@ -619,6 +619,7 @@ void world_dump(struct world *world, struct buf *out)
                    (unsigned long long)info.revision, (unsigned long long)info.expiry_ms,
                    (unsigned long long)value.size);
         for (uint64_t at = 0; at < value.size; at++) buf_printf(out, "%02x", value.data[at]);
+        if (value.size == 0) buf_u8(out, '-');
         buf_u8(out, '\n');
     }
 }

@@ -1,6 +1,7 @@
 /* U7: a power cut at every change of the disk in the life of a store: making the first files, groups, marks,
- * spares, votes, cuts, hints, manifests, tables, removals. U5, F53: another one at every change of the start that follows, and
- * one more in the start after that. Each time everything acknowledged is there, and the start is never refused. */
+ * spares, votes, cuts, hints, manifests, tables, removals. U5, F53: another one at every change of the start that
+ * follows, and one more in the start after that. Each time everything acknowledged is there, and the start is never
+ * refused. */
 #include <stdio.h>
 
 #include "storage/base/check.h"
