@@ -36,6 +36,7 @@ enum ctl_option {
     CTL_KEYS,
     CTL_REVERSE,
     CTL_RAW,
+    CTL_FILE,
     CTL_NODE,
     CTL_DATA,
     CTL_NAME,

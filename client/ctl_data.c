@@ -1,8 +1,13 @@
 /* kvctl's commands about keys. */
 #include "client/ctl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/base/limits.h"
 
 static bool given(const struct ctl_args *args, enum ctl_option option)
 {
@@ -45,10 +50,61 @@ enum ctl_exit ctl_get(struct ctl *ctl, const struct ctl_args *args)
     return CTL_DONE;
 }
 
+/* All of @file, for the caller to free. NULL: no memory, or more than any value may have. */
+static char *read_all(FILE *file, size_t *size)
+{
+    size_t capacity = 64u * KIB;
+    char *bytes = malloc(capacity);
+    *size = 0;
+    while (bytes != NULL && *size <= VALUE_SIZE_MAX) {
+        const size_t got = fread(bytes + *size, 1, capacity - *size, file);
+        if (got == 0) return bytes;
+        *size += got;
+        if (*size < capacity) continue;
+        char *grown = realloc(bytes, capacity * 2);
+        if (grown == NULL) break;
+        bytes = grown;
+        capacity *= 2;
+    }
+    free(bytes);
+    return NULL;
+}
+
+static enum ctl_exit set_from_file(struct ctl *ctl, const struct ctl_args *args,
+                                   const struct kv_set_options *options)
+{
+    size_t size = 0;
+    const char *name = args->options[CTL_FILE].data;
+    FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "rbe");
+    if (file == NULL) {
+        return ctl_complain(ctl, CTL_USAGE, "file", "%s: %s", name, strerror(errno));
+    }
+    errno = 0;
+    char *bytes = read_all(file, &size);
+    const bool is_bad = ferror(file) != 0;
+    const int error = errno;
+    if (file != stdin) (void)fclose(file);
+    if (bytes == NULL || is_bad) {
+        free(bytes);
+        return ctl_complain(ctl, CTL_USAGE, "file", "%s: %s", name,
+                            is_bad ? strerror(error) : "longer than a value may be, 64 MiB");
+    }
+    const enum kv_err err = kv_set(ctl->kv, args->words[0], kv_bytes_of(bytes, size), options,
+                                   NULL);
+    free(bytes);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    put_done(ctl);
+    return CTL_DONE;
+}
+
 enum ctl_exit ctl_set(struct ctl *ctl, const struct ctl_args *args)
 {
     struct kv_set_options options = {0};
     int64_t number = 0;
+    if ((args->count == 2) == given(args, CTL_FILE)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage",
+                            "set takes a key and a value, or a key and --file");
+    }
     if (given(args, CTL_TTL) &&
         !ctl_number(args->options[CTL_TTL], 1, INT64_MAX, &options.ttl_ms)) {
         return ctl_complain(ctl, CTL_USAGE, "usage", "--ttl takes milliseconds, 1 or more");
@@ -67,6 +123,7 @@ enum ctl_exit ctl_set(struct ctl *ctl, const struct ctl_args *args)
         return ctl_complain(ctl, CTL_USAGE, "usage",
                             "--if-absent and --if-revision exclude each other");
     }
+    if (given(args, CTL_FILE)) return set_from_file(ctl, args, &options);
     const enum kv_err err = kv_set(ctl->kv, args->words[0], args->words[1], &options, NULL);
     if (err != KV_OK) return ctl_failed(ctl, err);
     put_done(ctl);

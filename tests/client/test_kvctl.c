@@ -227,6 +227,37 @@ TEST(kvctl, set_and_its_conditions)
     fake_stop(&fake);
 }
 
+TEST(kvctl, set_takes_its_value_from_a_file_or_the_standard_input)
+{
+    struct fake fake = {0};
+    char path[] = "/tmp/kvctl-value-XXXXXX";
+    fake_start(&fake);
+    struct result result = run(fake.address, "two\nlines",
+                               (const char *[]){"set", "k", "--file", "-", NULL});
+    expect(&result, 0, "OK\n", "");
+    const int fd = mkstemp(path);
+    EXPECT_TRUE(fd >= 0);
+    EXPECT_EQ(write(fd, "from-a-file", 11), 11);
+    (void)close(fd);
+    result = RUN(&fake, "set", "k", "--file", path, "--ttl", "1500");
+    expect(&result, 0, "OK\n", "");
+    expect_log(&fake, "SET k two\nlines\nSET k from-a-file PX 1500\n");
+    /* More than any value may have is not even sent. */
+    EXPECT_EQ(truncate(path, (64 << 20) + 1), 0);
+    result = RUN(&fake, "set", "k", "--file", path);
+    EXPECT_EQ(result.code, 2);
+    EXPECT_TRUE(strstr(result.err, "longer than a value may be, 64 MiB") != NULL);
+    EXPECT_EQ(unlink(path), 0);
+    result = RUN(&fake, "set", "k", "--file", path);
+    EXPECT_EQ(result.code, 2);
+    EXPECT_TRUE(strstr(result.err, path) != NULL);
+    result = RUN(&fake, "set", "k", "v", "--file", "-");
+    EXPECT_EQ(result.code, 2);
+    result = RUN(&fake, "set", "k");
+    EXPECT_EQ(result.code, 2);
+    fake_stop(&fake);
+}
+
 TEST(kvctl, del_incr_ttl)
 {
     struct fake fake = {0};
@@ -412,7 +443,7 @@ TEST(kvctl, shell_goes_on_after_an_error_and_remembers_it)
     fake_step(&fake, FAKE_REPLY, "_\r\n");
     struct result result = shell(&fake, "get nothing\nset k v\nnonsense\nset 'open\nhelp set\n");
     EXPECT_EQ(result.code, 1); /* Of the first that failed. */
-    EXPECT_TRUE(strstr(result.out, "OK\n  set KEY VALUE") == result.out);
+    EXPECT_TRUE(strstr(result.out, "OK\n  set KEY {VALUE") == result.out);
     EXPECT_TEXT(result.err, "kvctl: there is no such key\n"
                             "kvctl: there is no command nonsense; try --help\n"
                             "kvctl: a quote is not closed\n");
