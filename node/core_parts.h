@@ -94,7 +94,7 @@ void core_tick_links(struct core *core);
 void core_link_free(struct core *core, struct core_link *link);
 bool core_has_link(const struct core *core, uint64_t node_id); /* its connection to us is open */
 
-/* Goes on under a new incarnation, as after a restart: nobody takes a frame that was sent before. Errors of the disk. */
+/* Goes on under a new incarnation, as after a restart: no frame of before is taken any more. Errors of the disk. */
 enum err core_renew(struct core *core);
 void core_log(struct core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -239,14 +239,38 @@ static uint64_t packet_size(struct cluster *cluster, struct slice queue, struct 
     return left > 0 ? 0 : total;
 }
 
+static void pump(struct node *node, struct peer *peer)
+{
+    struct fragment_piece piece;
+    while (peer_pump(&node->peers, peer, &piece)) replica_give(node->replica, peer, &piece);
+}
+
+/* A slow connection: a stream of bytes in order, cut anywhere. */
+static void collect_slowly(struct cluster *cluster, uint32_t from)
+{
+    struct node *node = &cluster->nodes[from];
+    for (uint32_t i = 0; i < node->peers.count; i++) {
+        struct peer *peer = &node->peers.list[i];
+        const uint32_t to = (uint32_t)peer->identity.node_id - 1;
+        for (uint64_t left = cluster->rate; left > 0;) {
+            pump(node, peer);
+            uint64_t size = peer_queued(peer);
+            if (size == 0) break;
+            if (size > left) size = left;
+            packet_queue(cluster, from, to, slice_of(peer->out.data + peer->out_start, size),
+                         cluster->now + cluster->delay_min);
+            peer->out_start += size;
+            left -= size;
+        }
+    }
+}
+
 /* Lets everything that waits in lanes into the queue. */
 static void fill(struct cluster *cluster, uint32_t from, struct peer *peer, struct buf *all)
 {
     all->size = 0;
     do {
-        struct fragment_piece piece;
-        struct node *node = &cluster->nodes[from];
-        while (peer_pump(&node->peers, peer, &piece)) replica_give(node->replica, peer, &piece);
+        pump(&cluster->nodes[from], peer);
         buf_append(all, peer->out.data + peer->out_start, peer_queued(peer));
         peer->out_start = peer->out.size;
     } while (peer_lanes_busy(peer));
@@ -256,6 +280,10 @@ void cluster_collect(struct cluster *cluster, uint32_t from)
 {
     struct node *node = &cluster->nodes[from];
     struct buf all = {0};
+    if (cluster->rate > 0) {
+        collect_slowly(cluster, from);
+        return;
+    }
     for (uint32_t i = 0; i < node->peers.count; i++) {
         struct peer *peer = &node->peers.list[i];
         const uint32_t to = (uint32_t)peer->identity.node_id - 1;

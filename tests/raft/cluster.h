@@ -58,6 +58,7 @@ struct cluster {
     uint32_t repeat_percent;
     uint64_t delay_min;
     uint64_t delay_max;
+    uint64_t rate; /* bytes that one node sends to another in a millisecond; 0: all at once */
     uint64_t segment_size;
     uint64_t retention_size;
     /* Sees every frame before it is queued; false: it is lost. */
