@@ -1,6 +1,6 @@
 /* fetch.h - values that the next command of a session needs and that cannot be had at once.
  *
- * A command is evaluated in one go. When it meets a value that lies on the disk and not in memory, or one so large that
+ * A command is evaluated in one go. When it meets a value that is on the disk and not in memory, or one so large that
  * unpacking it would hold up everybody, the evaluation is given up before it changed anything; the values that it asked
  * for are read in the background and unpacked in slices, then it is evaluated anew. What it sees is therefore of one
  * moment, the last one, and other sessions go on meanwhile. A value is known by its place, whose bytes never change:

@@ -45,6 +45,7 @@ struct bench_options {
     uint32_t pipeline;
     uint32_t channels; /* etcd: HTTP/2 connections that all clients share at most */
     uint32_t value_size;
+    uint32_t random_percent; /* of the bytes of a value; the others repeat */
     uint32_t keys;
     uint64_t requests; /* 0: as many as `seconds` allows */
     double seconds;    /* 0: until `requests` are done */

@@ -188,7 +188,8 @@ void bench_load_open(struct bench *bench)
     bench->random = options->seed * 0x9e3779b97f4a7c15ull + 0x1234567;
     if (bench->random == 0) bench->random = 1;
 
-    /* Values differ from each other and do not compress, as a store might try. */
+    /* Values differ from each other. How well they compress is in the part of each 64 bytes that is random: all of it
+     * unless --random-percent says otherwise. */
     bench->pool = malloc(BENCH_POOL_SIZE + options->value_size);
     bench->input_size = READ_SIZE + options->value_size;
     bench->input = malloc(bench->input_size);
@@ -203,7 +204,8 @@ void bench_load_open(struct bench *bench)
     }
     if (bench->epoll_fd < 0) bench_die("epoll_create1: %s", strerror(errno));
     for (uint32_t i = 0; i < BENCH_POOL_SIZE + options->value_size; i++) {
-        const uint32_t letter = (uint32_t)(bench_random(bench) >> 58);
+        const bool is_random = i % 64 * 100 < options->random_percent * 64;
+        const uint32_t letter = is_random ? (uint32_t)(bench_random(bench) >> 58) : i % 64;
         bench->pool[i] =
             (uint8_t) "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[letter];
     }

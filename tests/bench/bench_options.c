@@ -39,6 +39,9 @@ static const char usage[] =
     "8);\n"
     "                             their requests are independent of each other, as with --window\n"
     "  --value-size BYTES         of the values set (default 256, at most 8388608)\n"
+    "  --random-percent N         of the bytes of a value, the others repeat: how well they "
+    "compress "
+    "(default 100)\n"
     "  --keys N                   keys are key:000000000000 and so on, chosen at random (default "
     "100000)\n"
     "  --seed N                   for the choice of keys and values (default 1)\n"
@@ -190,6 +193,7 @@ enum flag {
     WINDOW,
     CHANNELS,
     VALUE_SIZE,
+    RANDOM_PERCENT,
     KEYS,
     SEED,
     REQUESTS,
@@ -208,12 +212,12 @@ static const struct flag_row {
     const char *name;
     bool has_value;
 } flag_rows[] = {
-    {"protocol", true},     {"address", true},     {"allow-remote", false}, {"operation", true},
-    {"read-percent", true}, {"connections", true}, {"pipeline", true},      {"window", false},
-    {"channels", true},     {"value-size", true},  {"keys", true},          {"seed", true},
-    {"requests", true},     {"seconds", true},     {"warmup", true},        {"timeout", true},
-    {"format", true},       {"no-header", false},  {"label", true},         {"help", false},
-    {"version", false},
+    {"protocol", true},     {"address", true},     {"allow-remote", false},  {"operation", true},
+    {"read-percent", true}, {"connections", true}, {"pipeline", true},       {"window", false},
+    {"channels", true},     {"value-size", true},  {"random-percent", true}, {"keys", true},
+    {"seed", true},         {"requests", true},    {"seconds", true},        {"warmup", true},
+    {"timeout", true},      {"format", true},      {"no-header", false},     {"label", true},
+    {"help", false},        {"version", false},
 };
 #define FLAG_COUNT (sizeof flag_rows / sizeof flag_rows[0])
 _Static_assert(FLAG_COUNT == VERSION + 1, "a row for each flag");
@@ -237,6 +241,7 @@ static void set_load(struct bench_options *options, enum flag flag, const char *
     case PIPELINE: options->pipeline = whole(name, value, 1, BENCH_PIPELINE_MAX); break;
     case WINDOW: options->window = true; break;
     case CHANNELS: options->channels = whole(name, value, 1, BENCH_CONNECTIONS_MAX); break;
+    case RANDOM_PERCENT: options->random_percent = whole(name, value, 0, 100); break;
     case VALUE_SIZE: options->value_size = whole(name, value, 0, BENCH_VALUE_SIZE_MAX); break;
     case KEYS: options->keys = whole(name, value, 1, BENCH_KEYS_MAX); break;
     default: options->seed = whole(name, value, 0, UINT32_MAX); break;
@@ -269,6 +274,7 @@ void bench_options_parse(struct bench_options *options, int argc, char **argv)
         .pipeline = 1,
         .channels = 8,
         .value_size = 256,
+        .random_percent = 100,
         .keys = 100000,
         .timeout_s = 120,
         .read_percent = 90,
