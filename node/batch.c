@@ -38,11 +38,13 @@ static struct batch *batch_create(struct batches *batches, uint64_t number)
 
 static void batch_free(struct batches *batches, struct batch *batch)
 {
+    batch->is_stub = false;
     if (batches->spare == NULL && batch->record.capacity <= SPARE_BUFFER_MAX) {
         batches->spare = batch;
         return;
     }
     buf_close(&batch->record);
+    buf_close(&batch->stub);
     mem_free(batch);
 }
 
@@ -84,6 +86,7 @@ void batches_close(struct batches *batches)
     batch_release(batches, batches->open);
     if (batches->spare != NULL) {
         buf_close(&batches->spare->record);
+        buf_close(&batches->spare->stub);
         mem_free(batches->spare);
     }
     while (batches->free_nodes != NULL) {
@@ -101,6 +104,7 @@ static struct effect node_effect(const struct batch_node *node)
     uint64_t size = 0;
     const struct buf *record = &node->batch->record;
     const struct slice bytes = slice_of(record->data + node->offset, record->size - node->offset);
+    if (node->batch->is_stub) return effect_head(bytes);
     CHECK(effect_decode_trusted(bytes, &effect, &size) == OK);
     return effect;
 }
@@ -123,6 +127,7 @@ struct batch_hit batches_find(const struct batches *batches, struct slice key)
         }
         if (effect.kind != EFFECT_EXPIRE_AT) {
             hit.value = effect.value;
+            hit.is_absent = node->batch->is_stub;
             hit.is_packed = (effect.flags & EFFECT_FLAG_LZ4) != 0;
             hit.is_expiry_only = false;
             return hit;
@@ -171,18 +176,10 @@ static void hide_all(struct batches *batches)
     batches->flush_number = batches->open->number;
 }
 
-void batches_add(struct batches *batches, const struct effect *effect)
+/* The effect at @offset of the open batch's record becomes the newest of its key. */
+static void view_add(struct batches *batches, const struct effect *effect, uint64_t offset)
 {
     struct batch *batch = batches->open;
-    CHECK(batch->effect_count < BATCH_EFFECTS_MAX);
-    CHECK(batch->record.size + effect_size(effect) <= RECORD_SIZE_MAX);
-    const uint64_t offset = batch->record.size;
-    effect_encode(effect, &batch->record);
-    batch->effect_count++;
-    if (effect->kind == EFFECT_FLUSH) {
-        hide_all(batches);
-        return;
-    }
     struct batch_node *node = batches->free_nodes;
     if (node != NULL) {
         batches->free_nodes = node->next;
@@ -203,11 +200,59 @@ void batches_add(struct batches *batches, const struct effect *effect)
     batches->node_count++;
 }
 
-struct buf *batches_seal(struct batches *batches)
+void batches_add(struct batches *batches, const struct effect *effect)
+{
+    struct batch *batch = batches->open;
+    CHECK(batch->effect_count < BATCH_EFFECTS_MAX);
+    CHECK(batch->record.size + effect_size(effect) <= RECORD_SIZE_MAX);
+    const uint64_t offset = batch->record.size;
+    effect_encode(effect, &batch->record);
+    batch->effect_count++;
+    if (effect->kind == EFFECT_FLUSH) {
+        hide_all(batches);
+        return;
+    }
+    view_add(batches, effect, offset);
+}
+
+void batches_add_built(struct batches *batches, const struct effect *effect, struct buf *built)
+{
+    struct batch *batch = batches->open;
+    const uint64_t offset = RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE;
+    const uint64_t size = offset + effect_size(effect);
+    CHECK(batch->effect_count == 0);
+    CHECK(effect->kind == EFFECT_PUT);
+    CHECK(built->size == BATCH_BUILT_SIZE + effect->key.size + effect->value.size);
+    CHECK(size <= RECORD_SIZE_MAX);
+    (void)buf_reserve(built, size - built->size);
+    built->size = size;
+    memcpy(built->data, batch->record.data, offset);
+    /* They may have moved. */
+    struct effect there = *effect;
+    there.key.data = built->data + BATCH_BUILT_SIZE;
+    there.value.data = there.key.data + there.key.size;
+    effect_finish(&there, built->data + offset);
+    buf_close(&batch->record);
+    batch->record = *built;
+    *built = (struct buf){0};
+    batch->effect_count = 1;
+    view_add(batches, &there, offset);
+}
+
+struct buf *batches_seal(struct batches *batches, bool *is_given)
 {
     struct batch *batch = batches->open;
     CHECK(batch->effect_count > 0);
     put_u32(batch->record.data + RECORD_HEADER_SIZE, batch->effect_count);
+    *is_given = batch->effect_count == 1 && batch->record.size >= LOG_TAKE_SIZE;
+    if (*is_given) {
+        const uint64_t offset = RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE;
+        const struct effect effect = effect_head(
+            slice_of(batch->record.data + offset, batch->record.size - offset));
+        batch->stub.size = 0;
+        buf_append(&batch->stub, batch->record.data, BATCH_BUILT_SIZE + effect.key.size);
+    }
+    batch->size = batch->record.size;
     return &batch->record;
 }
 
@@ -216,9 +261,14 @@ void batches_launch(struct batches *batches, uint64_t index)
     struct batch *batch = batches->open;
     CHECK(index > 0);
     batch->index = index;
+    if (batch->record.data == NULL) { /* The log took it. */
+        batch->record = batch->stub;
+        batch->stub = (struct buf){0};
+        batch->is_stub = true;
+    }
     list_append(&batches->flying, &batch->link);
     batches->flying_count++;
-    batches->flying_size += batch->record.size;
+    batches->flying_size += batch->size;
     batches->open = batch_create(batches, batch->number + 1);
 }
 
@@ -227,7 +277,7 @@ static void retire_first(struct batches *batches)
     struct batch *batch = LIST_ITEM(batches->flying.next, struct batch, link);
     list_remove(&batch->link);
     batches->flying_count--;
-    batches->flying_size -= batch->record.size;
+    batches->flying_size -= batch->size;
     batches->retired_number = batch->number;
     batch_release(batches, batch);
 }
@@ -265,7 +315,7 @@ void batches_check(const struct batches *batches)
         CHECK(batch->index > index);
         number = batch->number;
         index = batch->index;
-        size += batch->record.size;
+        size += batch->size;
         count++;
     }
     CHECK(batches->open->number == number + 1);

@@ -24,6 +24,9 @@ struct batch {
     uint64_t number;
     uint64_t index;    /* Raft index once proposed, else 0. */
     struct buf record; /* RECORD_HEADER_SIZE bytes, the body's header, the effects. */
+    struct buf stub;   /* Of a record that may be given away: what is before the value. */
+    bool is_stub;      /* It was given away: record is the stub. */
+    uint64_t size;     /* Of the record, once proposed. */
     uint32_t effect_count;
     struct batch_node *nodes; /* Its effects in the view, newest first. */
 };
@@ -51,6 +54,7 @@ struct batch_hit {
     bool
         is_expiry_only; /* The newest effects only change the expiry: the value is in the keydir. */
     bool is_packed;     /* The value is as stored: packed. */
+    bool is_absent;     /* The value is in the log only: wait for the batch. */
     struct slice value; /* Borrows until the next batch_add. */
     uint64_t expiry_ms;
     uint64_t number; /* Batch to wait for: also set when hidden. */
@@ -64,6 +68,10 @@ struct batch_hit batches_find(const struct batches *batches, struct slice key);
 
 /* Adds an effect to the open batch; the caller kept within BATCH_SIZE_MAX and BATCH_EFFECTS_MAX (CHECK). */
 void batches_add(struct batches *batches, const struct effect *effect);
+/* The same for a large value of which a copy would take long: @built (takes) holds BATCH_BUILT_SIZE free bytes, then
+ * key and value as in @effect. Nothing else is in the open batch. */
+#define BATCH_BUILT_SIZE (RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE + EFFECT_HEADER_SIZE)
+void batches_add_built(struct batches *batches, const struct effect *effect, struct buf *built);
 static inline bool batches_open_empty(const struct batches *batches)
 {
     return batches->open->effect_count == 0;
@@ -72,8 +80,9 @@ static inline uint64_t batches_open_size(const struct batches *batches)
 {
     return batches->open->record.size;
 }
-/* Completes the body's header; the record is ready to be proposed. */
-struct buf *batches_seal(struct batches *batches);
+/* Completes the body's header; the record is ready to be proposed. @is_given: it holds one large value and nothing
+ * else; the log may take its memory. */
+struct buf *batches_seal(struct batches *batches, bool *is_given);
 /* The open batch became entry @index: it flies, a new one opens. */
 void batches_launch(struct batches *batches, uint64_t index);
 /* Retires every batch with an index up to @applied. Returns true when any was. */

@@ -19,7 +19,7 @@ void cmd_kv_get(struct eval *eval)
     }
     if (!eval_value(eval, &item, &value)) return;
     resp_put_array(eval->out, 3);
-    resp_put_bulk(eval->out, value);
+    eval_reply(eval, value);
     resp_put_int(eval->out, (int64_t)item.revision);
     resp_put_int(eval->out, item.expiry_ms == 0 ? -1 : (int64_t)(item.expiry_ms - eval->now_ms));
 }

@@ -17,6 +17,19 @@ static bool reply_value(struct eval *eval, struct item *item)
         return true;
     }
     if (!eval_value(eval, item, &value)) return false;
+    eval_reply(eval, value);
+    return true;
+}
+
+/* The same for one of many. */
+static bool add_value(struct eval *eval, struct item *item)
+{
+    struct slice value;
+    if (!item->exists) {
+        resp_put_null(eval->out, eval->protocol);
+        return true;
+    }
+    if (!eval_value(eval, item, &value)) return false;
     if (!eval->waits) resp_put_bulk(eval->out, value);
     return true;
 }
@@ -169,7 +182,7 @@ void cmd_mget(struct eval *eval)
     for (uint32_t i = 1; i < eval->count; i++) {
         const uint64_t before = eval->out->size;
         struct item item = eval_find(eval, eval->args[i]);
-        const bool ok = reply_value(eval, &item) || eval->waits;
+        const bool ok = add_value(eval, &item) || eval->waits;
         if (!eval_wants_more(eval)) return;
         if (ok && eval->out->size - begin <= eval->shard->config->output_limit_size) continue;
         if (ok) {

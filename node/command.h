@@ -113,6 +113,10 @@ void eval_flush(struct eval *eval);
 bool eval_key_fits(struct eval *eval, struct slice key);
 bool eval_value_fits(struct eval *eval, uint64_t size);
 
+/* Replies with @value, which eval_value gave, as a bulk string: without a copy if it is large and was fetched.
+ * Places in out from before mean nothing afterwards. */
+void eval_reply(struct eval *eval, struct slice value);
+
 /* ---- replies ------------------------------------------------------------------------------------------ */
 
 void eval_ok(struct eval *eval);

@@ -259,17 +259,31 @@ static enum dispatch send_back(struct session *proxy)
     return DISPATCH_DONE;
 }
 
+/* The argument that becomes the value of the key args[1]; 0: there is none, or there are several. */
+static uint32_t value_arg(const struct command *command)
+{
+    if (command->function == cmd_setex || command->function == cmd_psetex) return 3;
+    const bool is_set = command->function == cmd_set || command->function == cmd_setnx ||
+                        command->function == cmd_getset;
+    return is_set ? 2 : 0;
+}
+
 /* Large values of a write are packed before it is evaluated. False: more of that in the next turn. */
 static bool prepare(struct core *core, struct session *session, const struct command *command,
                     const struct slice *args, uint32_t count)
 {
-    const struct config *config = core->config;
-    if ((command->flags & CMD_WRITE) == 0 || config->compress_above_size == 0) return true;
+    struct shard *shard = &core->shard;
+    const struct prepare_rules rules = {.pack_above = core->config->compress_above_size,
+                                        .value_arg = value_arg(command)};
+    if ((command->flags & CMD_WRITE) == 0 || command->key_first == 0) return true;
     if (command->function == cmd_append) return true; /* Its argument is not what is stored. */
+    if (args[1].size > KEY_SIZE_MAX) return true;     /* It is refused anyway. */
     for (uint32_t i = 1; i < count; i++) {
-        if (args[i].size > config->max_value_size) return true; /* It is refused anyway. */
+        if (args[i].size > core->config->max_value_size) return true;
+        if (args[i].size > PREPARE_ABOVE && rules.value_arg != 0 && i != rules.value_arg)
+            return true;
     }
-    if (prepare_values(&session->prepare, args, count, &core->shard.prepare_left)) return true;
+    if (prepare_values(&session->prepare, &rules, args, count, &shard->prepare_left)) return true;
     core->more = true;
     return false;
 }

@@ -80,7 +80,7 @@ struct item eval_find(struct eval *eval, struct slice key)
         } else {
             item = (struct item){.exists = true,
                                  .value = hit.value,
-                                 .has_value = true,
+                                 .has_value = !hit.is_absent,
                                  .is_packed = hit.is_packed,
                                  .batch = hit.number};
         }
@@ -137,6 +137,10 @@ static enum err entry_value(struct eval *eval, const struct keydir_entry *entry,
     } else {
         err = store_value_now(shard->store, entry, value);
         if (err == ERR_AGAIN) return fetch(eval, entry, value);
+        /* In memory; but it is fetched into memory of its own, which becomes the reply. */
+        if (err == OK && !is_packed && value->size > FETCH_COPY_NOW_MAX) {
+            return fetch(eval, entry, value);
+        }
     }
     if (err != OK || !is_packed) return err;
     if (compress_raw_size(*value) > FETCH_UNPACK_NOW_MAX) return fetch(eval, entry, value);
@@ -154,12 +158,17 @@ bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struc
     return err == OK ? true : no_value(eval, err);
 }
 
+/* A value on its way of which only the log has the bytes, or that takes long to unpack. */
+static bool is_far(const struct item *item)
+{
+    if (!item->has_value) return true;
+    return item->is_packed && compress_raw_size(item->value) > FETCH_UNPACK_NOW_MAX;
+}
+
 bool eval_value(struct eval *eval, struct item *item, struct slice *value)
 {
     CHECK(item->exists);
-    const bool is_large = item->has_value && item->is_packed &&
-                          compress_raw_size(item->value) > FETCH_UNPACK_NOW_MAX;
-    if (is_large && item->batch != 0) {
+    if (item->batch != 0 && is_far(item)) {
         /* Once its entry is applied it can be fetched by its place. */
         eval->session->applied_batch = item->batch;
         return no_value(eval, ERR_AGAIN);
@@ -177,6 +186,20 @@ bool eval_value(struct eval *eval, struct item *item, struct slice *value)
     return true;
 }
 
+void eval_reply(struct eval *eval, struct slice value)
+{
+    struct buf bytes = {0};
+    uint64_t offset = 0;
+    if (!fetch_take(eval->session->fetch, value, &bytes, &offset)) {
+        resp_put_bulk(eval->out, value);
+        return;
+    }
+    if (!session_take_bulk(eval->session, &bytes, offset, value.size)) {
+        resp_put_bulk(eval->out, slice_of(bytes.data + offset, value.size));
+        buf_close(&bytes);
+    }
+}
+
 bool eval_wants_more(const struct eval *eval)
 {
     return !eval->waits || !fetch_is_full(eval->session->fetch);
@@ -187,6 +210,7 @@ bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size)
     struct slice value = item->value;
     CHECK(item->exists);
     enum err err = OK;
+    if (item->batch != 0 && !item->has_value) return eval_value(eval, item, &value);
     if (!item->has_value && !item->is_packed) {
         *size = keydir_info(item->entry).value_size;
         return true;
@@ -216,66 +240,81 @@ bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes)
     return false;
 }
 
-static void add(struct eval *eval, const struct effect *effect)
+/* @built: NULL, or the value laid out (prepare.h). */
+static void add(struct eval *eval, const struct effect *effect, struct buf *built)
 {
+    struct batches *batches = &eval->shard->batches;
     CHECK(!eval->is_local);
     CHECK((eval->command->flags & CMD_WRITE) != 0);
     CHECK(!eval->waits);
-    batches_add(&eval->shard->batches, effect);
-    saw(eval, eval->shard->batches.open->number);
+    if (built != NULL && batches_open_empty(batches)) {
+        batches_add_built(batches, effect, built);
+    } else {
+        batches_add(batches, effect);
+    }
+    saw(eval, batches->open->number);
     eval->wrote = true;
 }
 
 /* What is stored of @value: decided here, once for all nodes. */
-static struct slice pack(struct eval *eval, struct slice value, uint8_t *flags)
+static struct slice stored_form(struct eval *eval, struct slice value, bool *is_packed,
+                                struct buf **built)
 {
     struct shard *shard = eval->shard;
     const uint64_t above = shard->config->compress_above_size;
-    struct slice packed = {0};
-    shard->value_raw_size += value.size;
-    if (above == 0 || value.size <= above) return value;
-    if (!prepare_find(eval->session->prepare, eval->args, value, &packed)) {
-        /* A large value that is not an argument was put together in this turn: that is enough work for it. */
-        if (value.size > PREPARE_ABOVE) return value;
-        shard->packed.size = 0;
-        shard->pack_left -= value.size < shard->pack_left ? value.size : shard->pack_left;
-        if (compress_pack(value, &shard->packed)) packed = buf_slice(&shard->packed);
+    struct prepare_value prepared;
+    if (prepare_find(eval->session->prepare, eval->args, value, &prepared)) {
+        *is_packed = prepared.is_packed;
+        *built = prepared.built;
+        return prepared.stored;
     }
-    if (packed.size == 0) return value;
-    *flags |= EFFECT_FLAG_LZ4;
-    shard->packed_count++;
-    return packed;
+    /* A large value that is not an argument was put together in this turn: that is enough work for it. */
+    if (above == 0 || value.size <= above || value.size > PREPARE_ABOVE) return value;
+    shard->packed.size = 0;
+    shard->pack_left -= value.size < shard->pack_left ? value.size : shard->pack_left;
+    *is_packed = compress_pack(value, &shard->packed);
+    return *is_packed ? buf_slice(&shard->packed) : value;
 }
 
 void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
               const struct item *before)
 {
-    struct effect effect = {.kind = EFFECT_PUT,
-                            .expiry_ms = expiry_ms,
-                            .previous_revision = before->revision,
-                            .key = key};
-    effect.value = pack(eval, value, &effect.flags);
-    eval->shard->value_stored_size += effect.value.size;
-    add(eval, &effect);
+    struct shard *shard = eval->shard;
+    bool is_packed = false;
+    struct buf *built = NULL;
+    const struct slice stored = stored_form(eval, value, &is_packed, &built);
+    const struct effect effect = {.kind = EFFECT_PUT,
+                                  .flags = is_packed ? EFFECT_FLAG_LZ4 : 0,
+                                  .expiry_ms = expiry_ms,
+                                  .previous_revision = before->revision,
+                                  .key = key,
+                                  .value = stored};
+    shard->value_raw_size += value.size;
+    shard->value_stored_size += stored.size;
+    shard->packed_count += is_packed;
+    add(eval, &effect, built);
 }
 
 void eval_delete(struct eval *eval, struct slice key, const struct item *before)
 {
     add(eval,
-        &(struct effect){.kind = EFFECT_DELETE, .previous_revision = before->revision, .key = key});
+        &(struct effect){.kind = EFFECT_DELETE, .previous_revision = before->revision, .key = key},
+        NULL);
 }
 
 void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms, const struct item *before)
 {
-    add(eval, &(struct effect){.kind = EFFECT_EXPIRE_AT,
-                               .expiry_ms = expiry_ms,
-                               .previous_revision = before->revision,
-                               .key = key});
+    add(eval,
+        &(struct effect){.kind = EFFECT_EXPIRE_AT,
+                         .expiry_ms = expiry_ms,
+                         .previous_revision = before->revision,
+                         .key = key},
+        NULL);
 }
 
 void eval_flush(struct eval *eval)
 {
-    add(eval, &(struct effect){.kind = EFFECT_FLUSH});
+    add(eval, &(struct effect){.kind = EFFECT_FLUSH}, NULL);
 }
 
 bool eval_key_fits(struct eval *eval, struct slice key)

@@ -115,6 +115,7 @@ static uint64_t advance(struct fetch *fetch, struct fetched *value, uint64_t bud
         /* From now on it takes as much as is unpacked. */
         const uint64_t raw_size = compress_raw_size(stored);
         value->is_taken = true;
+        (void)buf_extend(&value->undo.out, FETCH_FRONT_SIZE);
         value->size += raw_size;
         fetch->missing_size += raw_size;
         fetch->kept_size += raw_size;
@@ -123,7 +124,8 @@ static uint64_t advance(struct fetch *fetch, struct fetched *value, uint64_t bud
     const uint64_t before = value->undo.out.size;
     const enum err unpacked = compress_undo_step(&value->undo, stored, budget);
     if (unpacked != ERR_MORE) {
-        value->value = buf_slice(&value->undo.out);
+        const struct buf *out = &value->undo.out;
+        value->value = slice_of(out->data + value->undo.base, out->size - value->undo.base);
         finish(fetch, value, unpacked);
     }
     return cost + value->undo.out.size - before;
@@ -217,6 +219,22 @@ bool fetch_has(const struct fetches *fetches, const struct fetch *fetch,
     if (found == NULL || !found->is_ready || found->result != OK) return false;
     *value = found->value;
     return true;
+}
+
+bool fetch_take(struct fetch *fetch, struct slice value, struct buf *bytes, uint64_t *offset)
+{
+    if (fetch == NULL || value.size <= FETCH_UNPACK_NOW_MAX) return false;
+    for (uint32_t i = 0; i < fetch->capacity; i++) {
+        struct fetched *found = fetch->values[i];
+        if (found == NULL || !found->is_ready || found->value.data != value.data) continue;
+        struct buf *owner = found->read.is_compressed ? &found->undo.out : &found->read.bytes;
+        *offset = (uint64_t)(value.data - owner->data);
+        *bytes = *owner;
+        *owner = (struct buf){0};
+        found->value = (struct slice){0};
+        return true;
+    }
+    return false;
 }
 
 bool fetch_is_full(const struct fetch *fetch)

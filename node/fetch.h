@@ -1,10 +1,11 @@
 /* fetch.h - values that the next command of a session needs and that cannot be had at once.
  *
- * A command is evaluated in one go. When it meets a value that is on the disk and not in memory, or one so large that
- * unpacking it would hold up everybody, the evaluation is given up before it changed anything; the values that it asked
- * for are read in the background and unpacked in slices, then it is evaluated anew. What it sees is therefore of one
- * moment, the last one, and other sessions go on meanwhile. A value is known by its place, whose bytes never change:
- * when the key was changed in between, or its value was moved, another place is asked for.
+ * A command is evaluated in one go. When it meets a value that is on the disk and not in memory, or one so large
+ * that unpacking it would hold up everybody, the evaluation is given up before it changed anything; the values
+ * that it asked for are read in the background and unpacked in slices, and then it is evaluated anew. What it sees
+ * is therefore of one moment, the last one, and other sessions go on meanwhile. A value is known by its place,
+ * whose bytes never change: when the key was changed in between, or its value was moved, another place is asked
+ * for.
  *
  * The session keeps its fetch until the command is carried out; commands behind it wait, as they must. */
 #ifndef KV_NODE_FETCH_H
@@ -19,12 +20,12 @@
 #include "storage/base/list.h"
 #include "storage/store.h"
 
-#define FETCH_UNPACK_NOW_MAX                                                                       \
-    (1u * MIB)                        /* a larger value is never unpacked, nor copied, in one go */
-#define FETCH_COUNT_MAX 4096u         /* values under way for one command, */
-#define FETCH_AHEAD_SIZE (8u * MIB)   /* and their bytes, but for a single larger one */
-#define FETCH_TOTAL_SIZE (256u * MIB) /* of all commands together, before another one begins */
-#define FETCH_SLICE_SIZE (2u * MIB)   /* unpacked in one turn, for all commands together */
+#define FETCH_UNPACK_NOW_MAX (1u * MIB) /* a larger value is never unpacked in one go, */
+#define FETCH_COPY_NOW_MAX (4u * MIB)   /* nor one larger than this copied */
+#define FETCH_COUNT_MAX 4096u           /* values under way for one command, */
+#define FETCH_AHEAD_SIZE (8u * MIB)     /* and their bytes, but for a single larger one */
+#define FETCH_TOTAL_SIZE (256u * MIB)   /* of all commands together, before another one begins */
+#define FETCH_SLICE_SIZE (2u * MIB)     /* unpacked in one turn, for all commands together */
 
 struct fetch; /* The values of one command. */
 
@@ -56,6 +57,10 @@ enum err fetch_value(struct fetches *fetches, struct fetch **fetch, struct store
 /* The value of @entry if it was fetched before and is here, as fetch_value gives it. */
 bool fetch_has(const struct fetches *fetches, const struct fetch *fetch,
                const struct keydir_entry *entry, struct slice *value);
+/* Gives away the memory in which @value lies, if it was fetched for this command and is large: @bytes (empty) takes it,
+ * @value begins at @offset, at least FETCH_FRONT_SIZE. It cannot be asked for again. */
+#define FETCH_FRONT_SIZE 33u
+bool fetch_take(struct fetch *fetch, struct slice value, struct buf *bytes, uint64_t *offset);
 /* Nothing more will be begun before something of it is here. */
 bool fetch_is_full(const struct fetch *fetch);
 /* Something that was asked for is not here yet. */

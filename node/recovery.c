@@ -159,7 +159,8 @@ static void propose_present(struct shard *shard, const struct peer *peer, uint64
     (void)buf_extend(&record, RECORD_HEADER_SIZE);
     effect_encode_numbers(EFFECT_PRESENT, peer->identity.node_id, peer->identity.incarnation,
                           &record);
-    const enum err err = replica_submit(shard->replica, &record, shard->clock_ms, now_ms, &index);
+    const enum err err = replica_submit(shard->replica, &record, false, shard->clock_ms, now_ms,
+                                        &index);
     buf_close(&record);
     if (err != OK) return; /* Again in a later turn. */
     const uint64_t place = (uint64_t)(peer - shard->peers->list);

@@ -1,5 +1,8 @@
 #include "node/session.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "node/fetch.h"
 #include "node/prepare.h"
 #include "storage/base/check.h"
@@ -15,6 +18,9 @@ struct session *session_create(uint64_t id, void *connection, uint64_t now_ms)
     session->id = id;
     session->connection = connection;
     session->protocol = 2;
+    session->out_base = SESSION_STREAM_START;
+    session->sent = SESSION_STREAM_START;
+    session->released = SESSION_STREAM_START;
     session->opened_ms = now_ms;
     session->active_ms = now_ms;
     list_init(&session->all);
@@ -42,6 +48,27 @@ void session_destroy(struct session *session)
     mem_free(session->waits);
     mem_free(session->forwards);
     mem_free(session);
+}
+
+bool session_take_bulk(struct session *session, struct buf *bytes, uint64_t offset, uint64_t size)
+{
+    char head[32];
+    struct buf *out = &session->out;
+    const int head_size = snprintf(head, sizeof head, "$%" PRIu64 "\r\n", size);
+    CHECK(head_size > 0);
+    CHECK(offset + size <= bytes->size);
+    const uint64_t front = (uint64_t)head_size + out->size;
+    if (front > offset || offset > session->out_base) return false;
+    const uint64_t pad = offset - front;
+    if (out->size > 0) memcpy(bytes->data + pad, out->data, out->size);
+    memcpy(bytes->data + pad + out->size, head, (uint64_t)head_size);
+    bytes->size = offset + size;
+    buf_append(bytes, "\r\n", 2);
+    buf_close(out);
+    *out = *bytes;
+    *bytes = (struct buf){0};
+    session->out_base -= pad;
+    return true;
 }
 
 void session_add_wait(struct session *session, struct session_wait wait)

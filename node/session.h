@@ -118,6 +118,8 @@ struct session {
     bool moved; /* A request of this epoch was not executed: neither are the following ones. */
 };
 
+/* Where the stream of replies begins: what stands before a value that is taken as a whole is counted as sent. */
+#define SESSION_STREAM_START (1u * MIB)
 struct session *session_create(uint64_t id, void *connection, uint64_t now_ms);
 void session_destroy(struct session *session); /* unlinks it everywhere */
 
@@ -142,6 +144,10 @@ static inline bool session_is_proxy(const struct session *session)
     return session->connection == NULL;
 }
 
+/* Appends a bulk string to out: the @size bytes at @offset of @bytes (taken, empty afterwards). They stay where
+ * they are and become out, if what is there fits in front of them. False: it does not, nothing happened. Places in
+ * out from before mean nothing afterwards. */
+bool session_take_bulk(struct session *session, struct buf *bytes, uint64_t offset, uint64_t size);
 /* The reply whose bytes were just appended to out waits for @wait (end is filled in). */
 void session_add_wait(struct session *session, struct session_wait wait);
 const struct session_wait *session_first_wait(const struct session *session);

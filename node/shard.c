@@ -40,6 +40,14 @@ static enum err replica_start(struct shard *shard, uint64_t now_ms, char *messag
                           message);
 }
 
+/* Two files, or two of the largest values: what was just written is not read back to be applied. */
+static uint64_t tail_size(const struct config *config)
+{
+    const uint64_t files = 2 * config->segment_size;
+    const uint64_t values = 2 * (config->max_value_size + MIB);
+    return files > values ? files : values;
+}
+
 enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char *message)
 {
     const struct config *config = shard->config;
@@ -54,7 +62,7 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .segment_size = config->segment_size,
         .retention_size = config->retention_size,
         .compaction_rate = config->compaction_rate,
-        .tail_size = config->segment_size * 2,
+        .tail_size = tail_size(config),
         .reserve_size = config->segment_size * 2,
         .fault = fault,
     };
@@ -307,6 +315,35 @@ static struct eval eval_for(struct shard *shard, struct session *session,
                          .now_ms = shard->clock_ms};
 }
 
+static void propose(struct shard *shard, bool at_once, uint64_t now_ms)
+{
+    struct batches *batches = &shard->batches;
+    uint64_t index = 0;
+    if (batches_open_empty(batches)) return;
+    /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
+    if (!at_once && store_flushing(shard->store) > 0 && batches_open_size(batches) < BATCH_SIZE_SOFT &&
+        batches->open->effect_count < BATCH_EFFECTS_SOFT) {
+        return;
+    }
+    /* Large values were made part of the batch in this turn; to seal it and give it to the log is as much again. */
+    if (!at_once && batches_open_size(batches) >= LARGE_BATCH_SIZE &&
+        shard->large_number != batches->open->number) {
+        shard->large_number = batches->open->number;
+        shard->core->more = true;
+        return;
+    }
+    const uint32_t effects = batches->open->effect_count;
+    bool is_given = false;
+    struct buf *record = batches_seal(batches, &is_given);
+    const enum err err = replica_submit(shard->replica, record, is_given, shard->clock_ms, now_ms,
+                                        &index);
+    if (err != OK)
+        return; /* Too much uncommitted, or not the leader any more: shard_begin sees to that. */
+    batches_launch(batches, index);
+    shard->batch_count++;
+    shard->effect_count += effects;
+}
+
 bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,
                     const struct slice *args, uint32_t count)
 {
@@ -318,6 +355,11 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     }
     if (batches->retired_number < session->applied_batch) return false;
     session->applied_batch = 0;
+    /* A large value that is laid out becomes an entry of its own, without a copy. */
+    if (prepare_is_built(session->prepare) && !batches_open_empty(batches)) {
+        propose(shard, true, shard->core->now_ms);
+        if (!batches_open_empty(batches)) return false;
+    }
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_applied = (command->flags & CMD_APPLIED) != 0;
     const uint64_t begin = session->out.size;
@@ -404,33 +446,6 @@ static void sweep(struct shard *shard, uint64_t now_ms)
     if (entry != NULL) shard->sweep_ms = now_ms + 5;
 }
 
-static void propose(struct shard *shard, uint64_t now_ms)
-{
-    struct batches *batches = &shard->batches;
-    uint64_t index = 0;
-    if (batches_open_empty(batches)) return;
-    /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
-    if (store_flushing(shard->store) > 0 && batches_open_size(batches) < BATCH_SIZE_SOFT &&
-        batches->open->effect_count < BATCH_EFFECTS_SOFT) {
-        return;
-    }
-    /* Large values were copied into the batch in this turn; to seal it and copy it into the log is as much again. */
-    if (batches_open_size(batches) >= LARGE_BATCH_SIZE &&
-        shard->large_number != batches->open->number) {
-        shard->large_number = batches->open->number;
-        shard->core->more = true;
-        return;
-    }
-    const uint32_t effects = batches->open->effect_count;
-    const enum err err = replica_submit(shard->replica, batches_seal(batches), shard->clock_ms,
-                                        now_ms, &index);
-    if (err != OK)
-        return; /* Too much uncommitted, or not the leader any more: shard_begin sees to that. */
-    batches_launch(batches, index);
-    shard->batch_count++;
-    shard->effect_count += effects;
-}
-
 static void transfer(struct shard *shard, uint64_t now_ms)
 {
     if (!shard->transfer_wanted) return;
@@ -452,7 +467,7 @@ enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
     if (shard->was_ready && !shard->lost) {
         if (shard_ready(shard)) sweep(shard, now_ms);
         if (shard_ready(shard)) hand_over_when_full(shard, now_ms);
-        propose(shard, now_ms);
+        propose(shard, false, now_ms);
         transfer(shard, now_ms);
     }
     const enum err err = turn(shard, now_ms, message);

@@ -215,6 +215,7 @@ enum err fragment_take(struct fragment_part *parts, struct wire_frame *frame)
     if (part->body.size < part->size) return ERR_MORE;
     frame->type = (uint8_t)type;
     frame->part = 0;
+    frame->owner = &part->body;
     part->is_done = true;
     return OK;
 }

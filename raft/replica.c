@@ -58,8 +58,8 @@ static bool is_leader(const struct replica *replica)
     return replica->ended == OK && replica->raft.state == RAFT_LEADER;
 }
 
-enum err replica_submit(struct replica *replica, struct buf *record, uint64_t stamp_ms,
-                        uint64_t now_ms, uint64_t *index)
+enum err replica_submit(struct replica *replica, struct buf *record, bool is_given,
+                        uint64_t stamp_ms, uint64_t now_ms, uint64_t *index)
 {
     struct store *store = replica->store;
     CHECK(record->size >= RECORD_HEADER_SIZE);
@@ -83,7 +83,9 @@ enum err replica_submit(struct replica *replica, struct buf *record, uint64_t st
                                        .type = RECORD_COMMAND,
                                        .shard = replica->config.shard,
                                        .payload = {.size = payload_size}});
+    replica->owner = is_given ? record : NULL;
     const int rv = replica_propose(replica, RECORD_COMMAND, buf_slice(record));
+    replica->owner = NULL;
     if (rv == RAFT_NOSPACE) return ERR_FULL;
     if (rv != 0) return ERR_NOT_LEADER;
     *index = last + 1;

@@ -67,11 +67,12 @@ void replica_destroy(struct replica *replica);
 enum err replica_receive(struct replica *replica, const struct wire_frame *frame, uint64_t now_ms);
 
 /* Proposes one command entry. @record holds RECORD_HEADER_SIZE free bytes, then the payload; it is sealed in
- * place with index, term and @stamp_ms, and copied into the log. @index receives its place.
+ * place with index, term and @stamp_ms, and copied into the log; or, if it @is_given and large, the log takes its
+ * memory and @record is empty afterwards. @index receives its place.
  *   ERR_NOT_LEADER  nothing happened      ERR_FULL  too much is uncommitted: later
  * Disk space is the caller's question: replica_nospace(). */
-enum err replica_submit(struct replica *replica, struct buf *record, uint64_t stamp_ms,
-                        uint64_t now_ms, uint64_t *index);
+enum err replica_submit(struct replica *replica, struct buf *record, bool is_given,
+                        uint64_t stamp_ms, uint64_t now_ms, uint64_t *index);
 
 /* The end of a turn: reports what became durable, fires timers, applies what is committed and persisted,
  * runs snapshot shipping and read rounds, starts the next log write. Call it every turn.

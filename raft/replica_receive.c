@@ -491,7 +491,9 @@ enum err replica_receive(struct replica *replica, const struct wire_frame *frame
     } else if (frame->type >= WIRE_SHIP_WANT) {
         err = receive_ship(replica, frame);
     } else {
+        replica->owner = frame->owner;
         err = receive_raft(replica, frame, peer->identity.peer_address);
+        replica->owner = NULL;
     }
     if (err != OK) replica->stats.rejected_frames++;
     return err;

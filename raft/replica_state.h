@@ -123,6 +123,7 @@ struct replica {
     struct readgate gate;
     struct ship_in ship_in;
     struct ship_out ship_out;
+    struct buf *owner; /* of the records in this call, if their memory may be taken; else NULL */
     struct buf scratch;
     struct buf piece;    /* of an entry that is on its way to a peer */
     struct buf manifest; /* of the install that was just received */

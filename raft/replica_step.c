@@ -99,7 +99,11 @@ static bool append_entries(struct replica *replica, const struct raft_update *up
         const struct message_entry *part = &source->parts[skipped + i];
         CHECK(part->term == batch[i].term);
         if (part->type == RECORD_CHANGE) has_change = true;
-        store_append(store, part->record);
+        if (replica->owner != NULL && update->entries.n == 1) {
+            store_append_from(store, part->record, replica->owner);
+        } else {
+            store_append(store, part->record);
+        }
         if (!source->owns_batch) {
             const uint64_t index = update->entries.index + i;
             replica->sizes[index % REPLICA_RING_COUNT] = (uint32_t)part->record.size;

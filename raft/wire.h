@@ -73,6 +73,8 @@ struct wire_frame {
     uint64_t to;
     uint64_t incarnation;
     struct slice body; /* Borrows. */
+    struct buf
+        *owner; /* Of the body if it came in fragments: who wants may take its memory; else NULL. */
 };
 
 /* Begins a frame at the end of @out and returns where; append the body to @out, then call wire_end. */

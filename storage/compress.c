@@ -55,15 +55,18 @@ enum err compress_step(struct compress *compress, struct slice raw, uint64_t bud
     CHECK(raw.size == compress->raw_size);
     CHECK(raw.size > 0);
     CHECK(raw.size <= VALUE_SIZE_MAX);
-    if (compress->position == 0) buf_u32(out, (uint32_t)raw.size);
+    if (compress->position == 0) {
+        compress->base = out->size;
+        buf_u32(out, (uint32_t)raw.size);
+    }
     while (compress->position < raw.size) {
         if (done > 0 && done >= budget) return ERR_MORE;
         const uint64_t size = block_size(raw.size, compress->position);
         pack_block(slice_of(raw.data + compress->position, size), worth_size(size), out);
         compress->position += size;
         done += size;
-        if (out->size > enough) { /* The rest cannot make up for it. */
-            compress_close(compress);
+        if (out->size - compress->base > enough) { /* The rest cannot make up for it. */
+            out->size = compress->base;
             return ERR_INVALID;
         }
     }
@@ -138,17 +141,18 @@ enum err compress_undo_step(struct compress_undo *undo, struct slice packed, uin
     uint64_t done = 0;
     if (undo->position == 0) {
         undo->position = HEADER_SIZE;
+        undo->base = undo->out.size;
         (void)buf_reserve(&undo->out, raw_size);
     }
     while (undo->position < packed.size) {
         if (done > 0 && done >= budget) return ERR_MORE;
-        const uint64_t raw = block_size(raw_size, undo->out.size);
+        const uint64_t raw = block_size(raw_size, undo->out.size - undo->base);
         uint8_t *to = buf_reserve(&undo->out, raw);
         if (!unpack_block(packed, &undo->position, to, raw)) return ERR_CORRUPT;
         undo->out.size += raw;
         done += raw;
     }
-    CHECK(undo->out.size == raw_size);
+    CHECK(undo->out.size - undo->base == raw_size);
     return OK;
 }
 

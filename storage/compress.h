@@ -24,17 +24,18 @@
 
 /* ---- packing ------------------------------------------------------------------------------------- */
 
-/* A value that is being packed. All zero but for raw_size to begin with. */
+/* A value that is being packed. All zero but for raw_size to begin with; out may hold something already. */
 struct compress {
     uint64_t raw_size;
     uint64_t position; /* Raw bytes packed so far. */
+    uint64_t base;     /* Where the packed value begins in out. */
     struct buf out;
 };
 
 /* Packs the next blocks of @raw, the whole value, about @budget bytes of it, at least one block.
  *   OK         it is complete: out holds the packed value
  *   ERR_MORE   go on with another call
- *   ERR_INVALID  it does not save enough: the value stays as it is, out is given back */
+ *   ERR_INVALID  it does not save enough: the value stays as it is, out is as it was before */
 enum err compress_step(struct compress *compress, struct slice raw, uint64_t budget);
 void compress_close(struct compress *compress);
 
@@ -48,14 +49,15 @@ bool compress_valid(struct slice packed);
 /* The size of the value. @packed is valid. */
 uint64_t compress_raw_size(struct slice packed);
 
-/* A value that is being unpacked. All zero to begin with. */
+/* A value that is being unpacked. All zero to begin with; out may hold something already. */
 struct compress_undo {
     uint64_t position; /* Of the next block in the packed bytes; 0: at the beginning. */
+    uint64_t base;     /* Where the value begins in out. */
     struct buf out;
 };
 
 /* Unpacks the next blocks of @packed, which is valid and the same in every call, about @budget raw bytes.
- *   OK           out holds the value
+ *   OK           out holds the value from base on
  *   ERR_MORE     go on with another call
  *   ERR_CORRUPT  these are no LZ4 blocks */
 enum err compress_undo_step(struct compress_undo *undo, struct slice packed, uint64_t budget);

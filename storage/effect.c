@@ -36,7 +36,7 @@ uint64_t effect_size(const struct effect *effect)
     return align_up(EFFECT_HEADER_SIZE + effect->key.size + effect->value.size, 8);
 }
 
-void effect_encode(const struct effect *effect, struct buf *out)
+void effect_finish(const struct effect *effect, uint8_t *at)
 {
     CHECK(kind_known(effect->kind));
     CHECK((effect->flags & ~FLAGS_KNOWN) == 0);
@@ -44,8 +44,6 @@ void effect_encode(const struct effect *effect, struct buf *out)
     CHECK(packing_valid(effect->kind, effect->flags, effect->value));
 
     const uint64_t used = EFFECT_HEADER_SIZE + effect->key.size + effect->value.size;
-    const uint64_t size = effect_size(effect);
-    uint8_t *at = buf_extend(out, size);
     at[4] = effect->kind;
     at[5] = effect->flags;
     put_u16(at + 6, 0);
@@ -53,12 +51,32 @@ void effect_encode(const struct effect *effect, struct buf *out)
     put_u32(at + 12, (uint32_t)effect->value.size);
     put_u64(at + 16, effect->expiry_ms);
     put_u64(at + 24, effect->previous_revision);
+    memset(at + used, 0, effect_size(effect) - used);
+    put_u32(at, (uint32_t)hash64(at + 4, used - 4));
+}
+
+void effect_encode(const struct effect *effect, struct buf *out)
+{
+    uint8_t *at = buf_extend(out, effect_size(effect));
     uint8_t *tail = at + EFFECT_HEADER_SIZE;
     if (effect->key.size > 0) memcpy(tail, effect->key.data, effect->key.size);
     tail += effect->key.size;
     if (effect->value.size > 0) memcpy(tail, effect->value.data, effect->value.size);
-    memset(at + used, 0, size - used);
-    put_u32(at, (uint32_t)hash64(at + 4, used - 4));
+    effect_finish(effect, at);
+}
+
+struct effect effect_head(struct slice bytes)
+{
+    const uint8_t *at = bytes.data;
+    CHECK(bytes.size >= EFFECT_HEADER_SIZE);
+    const uint64_t key_size = get_u32(at + 8);
+    CHECK(bytes.size >= EFFECT_HEADER_SIZE + key_size);
+    return (struct effect){.kind = at[4],
+                           .flags = at[5],
+                           .expiry_ms = get_u64(at + 16),
+                           .previous_revision = get_u64(at + 24),
+                           .key = slice_of(at + EFFECT_HEADER_SIZE, key_size),
+                           .value = {.size = get_u32(at + 12)}};
 }
 
 /* Everything but the checksum: the bounds are checked for trusted bytes too, it costs next to nothing. */

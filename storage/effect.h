@@ -54,6 +54,8 @@ struct effect {
 uint64_t effect_size(const struct effect *effect);
 /* Appends @effect to @out. */
 void effect_encode(const struct effect *effect, struct buf *out);
+/* The same in place: key and value of @effect already lie where they belong in the effect_size() bytes at @at. */
+void effect_finish(const struct effect *effect, uint8_t *at);
 /* Reads the effect at the start of @bytes, verifies its checksum and every bound; @size receives what
  * it takes. ERR_CORRUPT: damaged or not an effect. ERR_NEWER: a kind or flag that this program does not
  * know. Keys have 1 .. KEY_SIZE_MAX bytes, but for a flush; only a put has a value; a packed one has the
@@ -69,6 +71,10 @@ static inline bool effect_is_change(uint8_t kind)
 }
 /* Appends a whole body with one PRESENT or CHECK. */
 void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out);
+
+/* The beginning of an effect that was encoded here, header and key; of the value only its size is known (data is
+ * NULL). */
+struct effect effect_head(struct slice bytes);
 
 /* Goes through the effects of a command's payload, which is the body described above. */
 struct effect_walk {

@@ -17,6 +17,16 @@ static uint64_t image_size(const struct log_image *image)
     return segment_group_size(image->bytes.size - GROUP_HEADER_SIZE);
 }
 
+/* A new image behind the others. */
+static struct log_image *image_add(struct log *log)
+{
+    log->images = log_index_grow(log->images, log->images_count, &log->images_capacity,
+                                 sizeof *log->images);
+    struct log_image *image = log_index_image_create(log->last_index + 1);
+    log->images[log->images_count++] = image;
+    return image;
+}
+
 /* The image that takes @size more bytes; the last one, unless that would make its group
  * too large. */
 static struct log_image *image_for(struct log *log, uint64_t size)
@@ -26,14 +36,11 @@ static struct log_image *image_for(struct log *log, uint64_t size)
         const uint64_t total = last->bytes.size - GROUP_HEADER_SIZE + size;
         if (segment_group_size(total) <= image_size_max(log)) return last;
     }
-    log->images = log_index_grow(log->images, log->images_count, &log->images_capacity,
-                                 sizeof *log->images);
-    struct log_image *image = log_index_image_create(log->last_index + 1);
-    log->images[log->images_count++] = image;
-    return image;
+    return image_add(log);
 }
 
-void log_append(struct log *log, struct slice bytes)
+/* Lists the record that comes to lie at the end of @image. */
+static void image_list(struct log *log, struct log_image *image, struct slice bytes)
 {
     struct record record;
     uint64_t size = 0;
@@ -44,14 +51,41 @@ void log_append(struct log *log, struct slice bytes)
     CHECK(record.type != RECORD_CUT);
     CHECK(record.term >= log_term_at(log, log->last_index));
 
-    struct log_image *image = image_for(log, size);
     image->slots = log_index_grow(image->slots, image->slots_count, &image->slots_capacity,
                                   sizeof *image->slots);
     image->slots[image->slots_count++] = (struct log_slot){.offset = (uint32_t)image->bytes.size,
                                                            .size = (uint32_t)size};
-    buf_append(&image->bytes, bytes.data, size);
     image->records++;
     log_index_note(log, &record);
+}
+
+void log_append(struct log *log, struct slice bytes)
+{
+    struct log_image *image = image_for(log, bytes.size);
+    image_list(log, image, bytes);
+    buf_append(&image->bytes, bytes.data, bytes.size);
+}
+
+void log_append_from(struct log *log, struct slice bytes, struct buf *owner)
+{
+    const bool is_there = bytes.data >= owner->data && bytes.data < owner->data + owner->size;
+    if (bytes.size < LOG_TAKE_SIZE || !is_there) {
+        log_append(log, bytes);
+        return;
+    }
+    struct log_image *image = image_add(log);
+    image_list(log, image, bytes);
+    /* To copy so much into fresh memory takes many times as long as to move it within its own. */
+    const uint64_t room = segment_group_size(bytes.size);
+    const uint64_t offset = (uint64_t)(bytes.data - owner->data);
+    if (owner->capacity < room) (void)buf_reserve(owner, room - owner->size);
+    memmove(owner->data + GROUP_HEADER_SIZE, owner->data + offset, bytes.size);
+    owner->data = mem_resize(owner->data, room);
+    owner->capacity = room;
+    owner->size = GROUP_HEADER_SIZE + bytes.size;
+    buf_close(&image->bytes);
+    image->bytes = *owner;
+    *owner = (struct buf){0};
 }
 
 static void drop_last_image(struct log *log)

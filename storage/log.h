@@ -142,6 +142,8 @@ struct log {
  * one's; never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record
  * that does not fit in a segment of the usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
+/* The same, but memory of a record from LOG_TAKE_SIZE on is taken: if it lies in @owner, which is empty then. */
+void log_append_from(struct log *log, struct slice record, struct buf *owner);
 /* Drops the entries from @index on; first <= @index <= last + 1, and above every sealed entry. */
 void log_cut(struct log *log, uint64_t index);
 /* Starts writing what is pending, unless a write is under way or no segment has room yet. */

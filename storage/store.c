@@ -157,6 +157,12 @@ void store_append(struct store *store, struct slice record)
     log_append(&store->log, record);
 }
 
+void store_append_from(struct store *store, struct slice record, struct buf *owner)
+{
+    CHECK(!store->log.stopped);
+    log_append_from(&store->log, record, owner);
+}
+
 void store_cut(struct store *store, uint64_t index)
 {
     CHECK(!store->log.stopped);

@@ -92,6 +92,8 @@ uint64_t store_last_stamp(const struct store *store);
 /* Appends one whole record (its index must be last + 1, it was verified by the caller). Copies it.
  * Only memory: store_flush() makes it durable. */
 void store_append(struct store *store, struct slice record);
+/* The same; if @record lies in @owner and is large, its memory is taken: @owner is empty then. */
+void store_append_from(struct store *store, struct slice record, struct buf *owner);
 /* Drops all entries from @index on (never at or below applied: CHECK). Logged by a RECORD_CUT. */
 void store_cut(struct store *store, uint64_t index);
 /* Starts writing what was appended, if no write is under way and a segment is ready. */

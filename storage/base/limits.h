@@ -27,6 +27,8 @@
 #define SEGMENT_BLOCK_SIZE (4096u)
 #define SEGMENT_SIZE_DEFAULT (32u * MIB)
 #define TAIL_SIZE_DEFAULT (64u * MIB)
+#define LOG_TAKE_SIZE                                                                              \
+    (4u * MIB) /* memory of a larger record is taken by the log instead of copied */
 #define UNCOMMITTED_ENTRIES_MAX (2048u) /* the leader stops proposing beyond this */
 
 /* Between peers. */

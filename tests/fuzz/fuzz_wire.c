@@ -300,7 +300,7 @@ static void submit(struct target *target)
     uint64_t index = 0;
     memset(buf_extend(&record, RECORD_HEADER_SIZE), 0, RECORD_HEADER_SIZE);
     buf_u64(&record, 0);
-    const enum err err = replica_submit(target->replica, &record, 5, target->now, &index);
+    const enum err err = replica_submit(target->replica, &record, false, 5, target->now, &index);
     CHECK(err == OK || err == ERR_NOT_LEADER || err == ERR_FULL);
     buf_close(&record);
 }

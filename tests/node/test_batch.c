@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "storage/base/limits.h"
+#include "storage/base/mem.h"
 #include "tests/test.h"
 
 static void put(struct batches *batches, const char *key, const char *value)
@@ -13,7 +15,9 @@ static void put(struct batches *batches, const char *key, const char *value)
 
 static void launch(struct batches *batches, uint64_t index)
 {
-    (void)batches_seal(batches);
+    bool is_given = false;
+    (void)batches_seal(batches, &is_given);
+    EXPECT_FALSE(is_given);
     batches_launch(batches, index);
     batches_check(batches);
 }
@@ -118,4 +122,55 @@ TEST(batch, table_grows_and_keeps_the_order_of_a_key)
     EXPECT_TRUE(batches_retire(&batches, 2));
     EXPECT_EQ(batches.node_count, 0);
     batches_close(&batches);
+}
+
+TEST(batch, large_value_is_laid_out_and_given_away)
+{
+    struct batches batches;
+    struct buf built = {0};
+    struct buf copied = {0};
+    bool is_given = false;
+    const struct slice key = slice_text("large");
+    uint8_t *value = mem_zero(5 * MIB);
+    for (uint32_t i = 0; i < 5 * MIB; i++) value[i] = (uint8_t)(i * 7 + i / 1000);
+    const struct effect effect = {.kind = EFFECT_PUT,
+                                  .expiry_ms = 77,
+                                  .previous_revision = 5,
+                                  .key = key,
+                                  .value = slice_of(value, 5 * MIB - 3)};
+    batches_init(&batches);
+    (void)buf_extend(&built, BATCH_BUILT_SIZE);
+    buf_append(&built, key.data, key.size);
+    buf_append(&built, effect.value.data, effect.value.size);
+    batches_add_built(&batches, &effect, &built);
+    EXPECT_TRUE(built.data == NULL);
+    /* The same bytes as if it had been copied. */
+    effect_encode(&effect, &copied);
+    const struct buf *record = batches_seal(&batches, &is_given);
+    EXPECT_TRUE(is_given);
+    const uint64_t before = RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE;
+    EXPECT_TRUE(
+        slice_equal(buf_slice(&copied), slice_of(record->data + before, record->size - before)));
+    struct batch_hit hit = batches_find(&batches, key);
+    EXPECT_FALSE(hit.is_absent);
+    EXPECT_TRUE(slice_equal(hit.value, effect.value));
+
+    const uint64_t size = record->size;
+    buf_close(&batches.open->record); /* As the log does that takes it. */
+    batches_launch(&batches, 9);
+    batches_check(&batches);
+    EXPECT_EQ(batches.flying_size, size);
+    hit = batches_find(&batches, key);
+    EXPECT_TRUE(hit.is_flying && hit.exists && hit.is_absent);
+    EXPECT_EQ(hit.expiry_ms, 77);
+    EXPECT_FALSE(batches_find(&batches, slice_text("larger")).is_flying);
+    put(&batches, "large", "small");
+    EXPECT_TRUE(slice_equal(batches_find(&batches, key).value, slice_text("small")));
+    EXPECT_TRUE(batches_retire(&batches, 9));
+    EXPECT_EQ(batches.flying_size, 0);
+    launch(&batches, 10);
+    EXPECT_TRUE(batches_retire(&batches, 10));
+    batches_close(&batches);
+    buf_close(&copied);
+    mem_free(value);
 }

@@ -8,6 +8,18 @@
 #include "storage/store_value.h"
 
 #define LARGE (3u * MIB)
+/* These are laid out and given to the log: the first is packed, and still larger than that takes. */
+#define HUGE_MIXED (7u * MIB)
+#define HUGE_NOISE (6u * MIB)
+
+static void make_mixed(struct buf *value, uint64_t size)
+{
+    struct prng prng = prng_seed(size);
+    uint8_t *at = buf_extend(value, size);
+    for (uint64_t i = 0; i < size; i++) {
+        at[i] = i % 64 < 48 ? (uint8_t)prng_next(&prng) : (uint8_t) "0123456789abcdef"[i % 16];
+    }
+}
 
 /* A value of @size bytes: packed well, or not at all. */
 static void make_value(struct buf *value, uint64_t size, bool is_random)
@@ -130,12 +142,13 @@ TEST(values, packed_values_in_flight_are_seen_as_they_are)
     struct fixture f;
     struct buf value = {0};
     struct buf in = {0};
-    const uint64_t sizes[] = {5000, LARGE};
+    const uint64_t sizes[] = {5000, LARGE, HUGE_MIXED, HUGE_NOISE};
     fixture_open(&f);
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 4; i++) {
         value.size = 0;
         in.size = 0;
-        make_value(&value, sizes[i], false);
+        if (sizes[i] == HUGE_MIXED) make_mixed(&value, sizes[i]);
+        if (sizes[i] != HUGE_MIXED) make_value(&value, sizes[i], sizes[i] == HUGE_NOISE);
         put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)});
         put_args(&in, 2, (struct slice[]){slice_text("STRLEN"), slice_text("k")});
         put_args(&in, 3, (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("!")});
@@ -397,5 +410,107 @@ TEST(values, large_values_are_packed_and_unpacked_over_several_turns)
     expect_bulk(&client->out, 0, buf_slice(&value));
     buf_close(&in);
     buf_close(&value);
+    fixture_close(&f);
+}
+
+/* Values of every size around those at which they are handled in another way, in front of and behind other commands. */
+TEST(values, none_is_lost_or_changed_where_the_handling_changes)
+{
+    struct fixture f;
+    struct buf value = {0};
+    struct buf in = {0};
+    const uint64_t around[] = {KIB, STORE_READ_NOW_MAX - 40, 256 * KIB, MIB, 4 * MIB, 8 * MIB - 1};
+    fixture_open(&f);
+    for (uint32_t cold = 0; cold <= 100; cold += 100) {
+        f.disk.cold_percent = cold;
+        for (uint32_t i = 0; i < 2 * sizeof around / sizeof around[0]; i++) {
+            for (uint64_t size = around[i / 2] - 1; size <= around[i / 2] + 1; size++) {
+                value.size = 0;
+                in.size = 0;
+                make_value(&value, size, i % 2 == 0);
+                const struct slice key = slice_text(i % 3 == 0 ? "k" : "another key");
+                put_args(&in, 2, (struct slice[]){slice_text("INCR"), slice_text("n")});
+                put_args(&in, 3, (struct slice[]){slice_text("SET"), key, buf_slice(&value)});
+                put_args(&in, 2, (struct slice[]){slice_text("STRLEN"), key});
+                put_args(&in, 2, (struct slice[]){slice_text("GET"), key});
+                put_args(&in, 2, (struct slice[]){slice_text("KV.GET"), key});
+                put_args(&in, 1, (struct slice[]){slice_text("PING")});
+                (void)fixture_ask(&f, 0, in.data, in.size);
+                char head[64];
+                const struct buf *out = &f.clients[0].out;
+                const char *colon = strstr((const char *)out->data, "+OK");
+                EXPECT_TRUE(colon != NULL);
+                const uint64_t at = (uint64_t)((const uint8_t *)colon - out->data);
+                const int head_size = snprintf(head, sizeof head, "+OK\r\n:%llu\r\n",
+                                               (unsigned long long)size);
+                EXPECT_BYTES(out->data + at, head, (size_t)head_size);
+                expect_bulk(out, at + (uint64_t)head_size, buf_slice(&value));
+                const int bulk_size = snprintf(head, sizeof head, "$%llu\r\n",
+                                               (unsigned long long)size);
+                const uint64_t array = at + (uint64_t)head_size + (uint64_t)bulk_size + size + 2;
+                EXPECT_BYTES(out->data + array, "*3\r\n", 4);
+                expect_bulk(out, array + 4, buf_slice(&value));
+                EXPECT_BYTES(out->data + out->size - 7, "+PONG\r\n", 7);
+            }
+        }
+    }
+    EXPECT_EQ(f.core->shard.fetches.size, 0);
+    buf_close(&in);
+    buf_close(&value);
+    fixture_close(&f);
+}
+
+/* A value of which only the log has the bytes is answered once its entry is applied; until then conditions and expiry
+ * work on the key alone. */
+TEST(values, a_value_that_was_given_to_the_log_is_still_a_key)
+{
+    struct fixture f;
+    struct buf value = {0};
+    struct buf in = {0};
+    fixture_open(&f);
+    make_value(&value, HUGE_NOISE, true);
+    f.disk.latency_min = 30;
+    f.disk.latency_max = 30;
+    put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)});
+    struct fixture_client *client = fixture_client(&f, 0);
+    core_client_bytes(f.core, client->session, in.data, in.size);
+    for (uint32_t i = 0; i < 20 && f.core->shard.batches.flying_count == 0; i++) fixture_run(&f, 1);
+    EXPECT_EQ(f.core->shard.batches.flying_count, 1);
+    EXPECT_LT(HUGE_NOISE, f.core->shard.batches.flying_size);
+    static const char more[] =
+        "SET k v NX\r\nEXISTS k\r\nEXPIRE k 100\r\nSTRLEN k\r\nTTL k\r\nDEL k\r\nGET k\r\n";
+    struct fixture_client *other = fixture_client(&f, 1);
+    core_client_bytes(f.core, other->session, (const uint8_t *)more, sizeof more - 1);
+    fixture_run(&f, 300);
+    EXPECT_BYTES(client->out.data, "+OK\r\n", 5);
+    buf_u8(&other->out, 0);
+    EXPECT_TEXT((const char *)other->out.data,
+                "$-1\r\n:1\r\n:1\r\n:6291456\r\n:100\r\n:1\r\n$-1\r\n");
+    buf_close(&in);
+    buf_close(&value);
+    fixture_close(&f);
+}
+
+TEST(values, large_values_survive_a_start)
+{
+    struct fixture f;
+    struct buf noise = {0};
+    struct buf mixed = {0};
+    fixture_open(&f);
+    make_value(&noise, HUGE_NOISE, true);
+    make_mixed(&mixed, HUGE_MIXED);
+    EXPECT_TEXT(set(&f, "noise", buf_slice(&noise)), "+OK\r\n");
+    EXPECT_TEXT(set(&f, "mixed", buf_slice(&mixed)), "+OK\r\n");
+    EXPECT_TRUE(info_of(&f, "mixed").is_compressed);
+    EXPECT_LT(4 * MIB, info_of(&f, "mixed").value_size);
+    sim_disk_stop(&f.disk, true);
+    fixture_stop(&f);
+    sim_disk_crash(&f.disk);
+    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
+    fixture_start(&f);
+    expect_get(&f, "noise", buf_slice(&noise));
+    expect_get(&f, "mixed", buf_slice(&mixed));
+    buf_close(&noise);
+    buf_close(&mixed);
     fixture_close(&f);
 }

@@ -418,7 +418,7 @@ enum err cluster_submit(struct cluster *cluster, uint32_t place, uint64_t size, 
     buf_u32(&record, 1);
     buf_u32(&record, 0);
     effect_encode(&effect, &record);
-    const enum err err = replica_submit(cluster->nodes[place].replica, &record, cluster->now,
+    const enum err err = replica_submit(cluster->nodes[place].replica, &record, false, cluster->now,
                                         cluster->now, index);
     buf_close(&record);
     mem_free(value);

@@ -505,3 +505,53 @@ TEST(log, random_operations_and_killed_processes)
 {
     for (uint64_t seed = 1001; seed <= 1075; seed++) random_run(seed, false);
 }
+
+/* A large record whose memory is taken is written as one that is copied; where it lies in that memory does not matter. */
+TEST(log, memory_of_a_large_record_is_taken)
+{
+    const uint64_t fronts[] = {0, GROUP_HEADER_SIZE, 100, 5000};
+    struct buf record = {0};
+    fixture_init(&f, 21);
+    fixture_open(&f);
+    fixture_append(&f, 1, 10);
+    fixture_sync(&f);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct buf owner = {0};
+        record.size = 0;
+        fixture_record(f.log.last_index + 1, 1, LOG_TAKE_SIZE + 1000 * i, &record);
+        (void)buf_extend(&owner, fronts[i]);
+        buf_append(&owner, record.data, record.size);
+        if (i % 2 == 0) buf_text(&owner, "behind it");
+        log_append_from(&f.log, slice_of(owner.data + fronts[i], record.size), &owner);
+        EXPECT_TRUE(owner.data == NULL);
+        struct place place;
+        struct slice bytes;
+        EXPECT_EQ(log_entry(&f.log, f.log.last_index, &place, &bytes), OK);
+        EXPECT_TRUE(slice_equal(bytes, buf_slice(&record)));
+        EXPECT_EQ(log_flush_wait(&f.log), OK);
+        EXPECT_EQ(log_entry(&f.log, f.log.last_index, &place, &bytes), OK);
+        EXPECT_TRUE(slice_equal(bytes, buf_slice(&record)));
+        log_check(&f.log);
+    }
+    /* A small one, and one that lies elsewhere, are copied. */
+    struct buf owner = {0};
+    fixture_record(f.log.last_index + 1, 1, 100, &owner);
+    log_append_from(&f.log, buf_slice(&owner), &owner);
+    EXPECT_TRUE(owner.data != NULL);
+    record.size = 0;
+    fixture_record(f.log.last_index + 1, 1, LOG_TAKE_SIZE, &record);
+    log_append_from(&f.log, buf_slice(&record), &owner);
+    EXPECT_TRUE(owner.data != NULL);
+    EXPECT_EQ(log_flush_wait(&f.log), OK);
+    buf_close(&owner);
+    const uint64_t last = f.log.last_index;
+    fixture_close(&f);
+    fixture_open(&f);
+    EXPECT_EQ(f.log.last_index, last);
+    struct place place;
+    struct slice bytes;
+    EXPECT_EQ(log_entry(&f.log, last, &place, &bytes), OK);
+    EXPECT_TRUE(slice_equal(bytes, buf_slice(&record)));
+    buf_close(&record);
+    fixture_end(&f);
+}
