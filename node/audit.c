@@ -158,7 +158,8 @@ static void propose_check(struct shard *shard, uint64_t now_ms)
     uint64_t index = 0;
     (void)buf_extend(&record, RECORD_HEADER_SIZE);
     effect_encode_numbers(EFFECT_CHECK, shard->audit.round.index, shard->audit.round.hash, &record);
-    const enum err err = replica_submit(shard->replica, &record, shard->clock_ms, now_ms, &index);
+    const enum err err = replica_submit(shard->replica, &record, false, shard->clock_ms, now_ms,
+                                        &index);
     buf_close(&record);
     if (err != OK) shard->audit.next_ms = now_ms; /* The next round says it again. */
 }

@@ -506,7 +506,7 @@ TEST(log, random_operations_and_killed_processes)
     for (uint64_t seed = 1001; seed <= 1075; seed++) random_run(seed, false);
 }
 
-/* A large record whose memory is taken is written as one that is copied; where it lies in that memory does not matter. */
+/* A large record whose memory is taken is written as one that is copied, wherever it lies in that memory. */
 TEST(log, memory_of_a_large_record_is_taken)
 {
     const uint64_t fronts[] = {0, GROUP_HEADER_SIZE, 100, 5000};
