@@ -42,7 +42,7 @@ class Golden(unittest.TestCase):
             self.expect_content(node, last)
             self.assertEqual("OK", node.call("SET", "more", "written by a later version"))
             more = {"more": (b"written by a later version", -1), **last}
-            for way in (node.kill, node.stop):
+            for way in (node.kill, node.terminate):
                 way()
                 node.start().wait_serving()
                 self.expect_content(node, more)
