@@ -93,6 +93,9 @@ enum ctl_exit ctl_backup_save(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_backup_verify(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_backup_restore(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_dump(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_disk(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_compact(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_check(struct ctl *ctl, const struct ctl_args *args);
 
 /* ctl_line.c */
 /* Cuts a line into words, with quotes and escapes as redis-cli knows them. Gives their number, or -1: a quote is not

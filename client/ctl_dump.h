@@ -1,7 +1,7 @@
 /* ctl_dump.h - what the sources of kvctl dump share: where the bytes come from, and lines of named values.
  *
- * A line is a thing at an offset: "@4160 command index=10 term=2 ...", or one JSON object with the same names. Nothing that is
- * read is trusted: every form of bytes ends in lines, some of them saying what is wrong and where. */
+ * A line is a thing at an offset: "@4160 command index=10 term=2 ...", or one JSON object with the same names. Nothing
+ * that is read is trusted: every form of bytes ends in lines, some of them saying what is wrong and where. */
 #ifndef KV_CLIENT_CTL_DUMP_H
 #define KV_CLIENT_CTL_DUMP_H
 

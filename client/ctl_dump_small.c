@@ -129,8 +129,8 @@ void ctl_dump_hint(struct ctl_dump *dump)
 
 /* ---- files with one checksum at the end -------------------------------------------------------- */
 
-/* Reads a file as a whole. When its checksum is wrong that is said, and a right one is put there, so that what can be read
- * is shown. False: it is too short or too long. */
+/* Reads a file as a whole. When its checksum is wrong that is said, and a right one is put there, so that what can be
+ * read is shown. False: it is too short or too long. */
 static bool read_small(struct ctl_dump *dump, uint64_t size_min, uint64_t size_max,
                        struct buf *bytes)
 {

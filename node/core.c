@@ -127,7 +127,7 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                                  .address = core->identity.members[i].address,
                                                  .is_voter = true};
         }
-        saver_init(&core->saver, core->disk, "shard-0000", core->seed);
+        saver_init(&core->saver, core->seed);
         core->shard = (struct shard){.core = core,
                                      .config = core->config,
                                      .disk = core->disk,
@@ -169,7 +169,7 @@ void core_destroy(struct core *core)
     while (!list_empty(&core->links)) {
         core_link_free(core, LIST_ITEM(core->links.next, struct core_link, all));
     }
-    if (core->saver.disk != NULL) saver_close(&core->saver, core->shard.store);
+    if (core->shard.store != NULL) saver_close(&core->saver, core->shard.store);
     if (core->shard.core != NULL) shard_close(&core->shard);
     if (core->started) peers_close(&core->peers);
     mem_free(core);

@@ -1,37 +1,30 @@
 #include "node/saver.h"
-#include "storage/store_ship.h"
-#include "storage/store_space.h"
 
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
-#include "storage/base/mem.h"
-#include "storage/table.h"
+#include "storage/store_space.h"
 
-#define STALE_MS                                                                                   \
-    1000u /* A piece that was read and not fetched for so long makes way for another one. */
+/* A piece that was read and not fetched for so long makes way for another one. */
+#define STALE_MS 1000u
 
-void saver_init(struct saver *saver, struct disk *disk, const char *folder, uint64_t seed)
+void saver_init(struct saver *saver, uint64_t seed)
 {
-    *saver = (struct saver){.disk = disk, .folder = folder};
-    saver->next_id = (hash64_seeded("saver", 5, seed) & INT64_MAX) | 1;
+    *saver = (struct saver){.next_id = (hash64_seeded("saver", 5, seed) & INT64_MAX) | 1};
 }
 
-static void backup_free(struct saver *saver, struct store *store, struct saver_backup *backup)
+static void backup_free(struct store *store, struct saver_backup *backup)
 {
     if (backup->state == SAVER_FREE) return;
+    store_piece_close(store, &backup->piece);
     store_unpin(store, backup->pin);
-    if (backup->is_reading && !backup->is_read)
-        saver->disk->wait(saver->disk->context, &backup->op);
-    if (backup->file >= 0) saver->disk->close(saver->disk->context, backup->file);
     manifest_close(&backup->manifest);
     buf_close(&backup->bytes);
-    mem_free(backup->data);
-    *backup = (struct saver_backup){.file = -1};
+    *backup = (struct saver_backup){0};
 }
 
 void saver_close(struct saver *saver, struct store *store)
 {
-    for (uint32_t i = 0; i < SAVER_BACKUPS_MAX; i++) backup_free(saver, store, &saver->backups[i]);
+    for (uint32_t i = 0; i < SAVER_BACKUPS_MAX; i++) backup_free(store, &saver->backups[i]);
 }
 
 /* ---- begin ----------------------------------------------------------------------------------------- */
@@ -46,7 +39,7 @@ static struct saver_backup *backup_of(struct saver *saver, uint64_t owner, uint6
     }
     if (unused == NULL) return NULL;
     *unused = (struct saver_backup){
-        .state = SAVER_SEALING, .owner = owner, .begun_ms = now_ms, .used_ms = now_ms, .file = -1};
+        .state = SAVER_SEALING, .owner = owner, .begun_ms = now_ms, .used_ms = now_ms};
     return unused;
 }
 
@@ -57,8 +50,9 @@ static enum err backup_open(struct saver *saver, struct store *store, struct sav
     store_ship_manifest(store, &backup->bytes);
     const enum err err = manifest_decode(buf_slice(&backup->bytes), &backup->manifest, &wrong);
     if (err != OK) return err;
-    backup->state = SAVER_OPEN;
+    /* 0, when too many are out: then a file may go, and the client begins anew. */
     backup->pin = store_pin(store);
+    backup->state = SAVER_OPEN;
     backup->id = saver->next_id;
     saver->next_id = (saver->next_id + 1) & INT64_MAX;
     saver->begun_count++;
@@ -75,12 +69,12 @@ enum err saver_begin(struct saver *saver, struct store *store, uint64_t owner, u
     if (index <= store_applied_index(store) && store_seal_upto(store, index) &&
         store_base(store).index > 0) {
         const enum err err = backup_open(saver, store, backup);
-        if (err != OK) backup_free(saver, store, backup);
+        if (err != OK) backup_free(store, backup);
         *out = backup;
         return err;
     }
     if (now_ms - backup->begun_ms < SAVER_SEAL_MS) return ERR_AGAIN;
-    backup_free(saver, store, backup);
+    backup_free(store, backup);
     return ERR_INVALID;
 }
 
@@ -95,73 +89,37 @@ static struct saver_backup *backup_find(struct saver *saver, uint64_t id)
     return NULL;
 }
 
-static void saver_read_done(struct disk_op *op)
+static enum err read_begin(struct store *store, struct saver_backup *backup, uint64_t file_id,
+                           uint64_t offset, uint64_t size)
 {
-    struct saver_backup *backup = op->owner;
-    CHECK(backup->is_reading);
-    backup->is_read = true;
-}
-
-static enum err file_open(struct saver *saver, struct saver_backup *backup,
-                          const struct log_file *file)
-{
-    char name[SEGMENT_NAME_SIZE];
-    struct disk *disk = saver->disk;
-    if (backup->file >= 0 && backup->file_id == file->file_id) return OK;
-    if (backup->file >= 0) disk->close(disk->context, backup->file);
-    backup->file = -1;
-    backup->file_id = file->file_id;
-    table_file_name(name, saver->folder, file);
-    return disk->open(disk->context, name, false, &backup->file);
-}
-
-static enum err read_submit(struct saver *saver, struct saver_backup *backup,
-                            const struct log_file *file, uint64_t offset, uint64_t size)
-{
-    if (offset >= file->used) return ERR_NOT_FOUND;
-    if (size > file->used - offset) size = file->used - offset;
-    const enum err err = file_open(saver, backup, file);
+    const enum err err = store_piece_begin(store, &backup->piece, file_id, offset, size);
     if (err != OK) return err;
-    if (backup->data == NULL) backup->data = mem_alloc(SAVER_READ_SIZE_MAX);
-    backup->is_reading = true;
-    backup->is_read = false;
-    backup->op = (struct disk_op){
-        .kind = DISK_READ,
-        .lane = DISK_LANE_BULK,
-        .file = backup->file,
-        .offset = offset,
-        .size = size,
-        .into = backup->data,
-        .done = saver_read_done,
-        .owner = backup,
-    };
-    saver->disk->submit(saver->disk->context, &backup->op);
+    backup->file_id = file_id;
+    backup->offset = offset;
+    backup->size = size;
+    backup->read_ms = 0;
     return ERR_AGAIN;
 }
 
 enum err saver_read(struct saver *saver, struct store *store, uint64_t id, uint64_t file_id,
                     uint64_t offset, uint64_t size, uint64_t now_ms, struct slice *data)
 {
-    (void)store;
     struct saver_backup *backup = backup_find(saver, id);
     CHECK(size > 0);
     CHECK(size <= SAVER_READ_SIZE_MAX);
     if (backup == NULL) return ERR_NOT_FOUND;
-    const struct log_file *file = manifest_find(&backup->manifest, file_id);
-    if (file == NULL) return ERR_NOT_FOUND;
+    if (manifest_find(&backup->manifest, file_id) == NULL) return ERR_NOT_FOUND;
     backup->used_ms = now_ms;
-    if (!backup->is_reading) return read_submit(saver, backup, file, offset, size);
-    if (!backup->is_read) return ERR_AGAIN;
+    if (backup->piece.number == 0) return read_begin(store, backup, file_id, offset, size);
+    if (!backup->piece.is_done) return ERR_AGAIN;
     if (backup->read_ms == 0) backup->read_ms = now_ms;
-    const bool is_ours = backup->file_id == file_id && backup->op.offset == offset &&
-                         backup->op.size <= size;
+    const bool is_ours = backup->file_id == file_id && backup->offset == offset &&
+                         backup->size == size;
     if (!is_ours && now_ms - backup->read_ms < STALE_MS) return ERR_AGAIN;
-    backup->is_reading = false;
-    backup->read_ms = 0;
-    if (!is_ours) return read_submit(saver, backup, file, offset, size);
-    *data = slice_of(backup->data, backup->op.size);
-    saver->read_size += backup->op.size;
-    return backup->op.result;
+    const enum err err = store_piece_take(store, &backup->piece, data);
+    if (!is_ours) return read_begin(store, backup, file_id, offset, size);
+    saver->read_size += data->size;
+    return err;
 }
 
 /* ---- end ------------------------------------------------------------------------------------------- */
@@ -170,7 +128,7 @@ enum err saver_end(struct saver *saver, struct store *store, uint64_t id)
 {
     struct saver_backup *backup = backup_find(saver, id);
     if (backup == NULL) return ERR_NOT_FOUND;
-    backup_free(saver, store, backup);
+    backup_free(store, backup);
     return OK;
 }
 
@@ -187,9 +145,9 @@ void saver_tick(struct saver *saver, struct store *store, uint64_t now_ms)
     for (uint32_t i = 0; i < SAVER_BACKUPS_MAX; i++) {
         struct saver_backup *backup = &saver->backups[i];
         /* A wait for the disk here would be one of the whole node. */
-        if (backup->is_reading && !backup->is_read) continue;
+        if (backup->piece.number != 0 && !backup->piece.is_done) continue;
         if (backup->state != SAVER_FREE && now_ms - backup->used_ms >= SAVER_IDLE_MS) {
-            backup_free(saver, store, backup);
+            backup_free(store, backup);
         }
     }
 }

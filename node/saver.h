@@ -11,9 +11,9 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/limits.h"
-#include "storage/disk.h"
 #include "storage/manifest.h"
 #include "storage/store.h"
+#include "storage/store_ship.h"
 
 #define SAVER_BACKUPS_MAX 4u
 #define SAVER_IDLE_MS 60000u
@@ -33,29 +33,25 @@ struct saver_backup {
     uint64_t index; /* for the base to reach this. */
     uint64_t begun_ms;
     uint64_t used_ms;
-    uint64_t pin;     /* Keeps the files. */
     struct buf bytes; /* Of the manifest. */
     struct manifest manifest;
-    uint64_t file_id; /* The file that is open, */
-    disk_file file;   /* -1: none. */
-    struct disk_op op;
-    bool is_reading;  /* The operation is under way, or its result was not fetched. */
-    bool is_read;     /* It is complete, */
-    uint64_t read_ms; /* and nobody fetched it since. */
-    uint8_t *data;    /* What it reads. */
+    uint64_t pin;             /* Of the store: it keeps the files. */
+    struct store_piece piece; /* Being read, or read and not fetched: its number is not 0. */
+    uint64_t file_id;         /* Of it. */
+    uint64_t offset;
+    uint64_t size;
+    uint64_t read_ms; /* Since when nobody fetched it; 0: it is not there yet. */
 };
 
 struct saver {
-    struct disk *disk;
-    const char *folder;
     struct saver_backup backups[SAVER_BACKUPS_MAX];
     uint64_t next_id;
     uint64_t begun_count; /* Figures. */
     uint64_t read_size;
 };
 
-/* @disk and @folder are kept. @seed: where the ids of backups begin: those of an earlier process are unknown. */
-void saver_init(struct saver *saver, struct disk *disk, const char *folder, uint64_t seed);
+/* @seed: where the ids of backups begin: those of an earlier process are unknown. */
+void saver_init(struct saver *saver, uint64_t seed);
 /* Waits for what is under way. */
 void saver_close(struct saver *saver, struct store *store);
 

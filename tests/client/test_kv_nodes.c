@@ -37,6 +37,39 @@ TEST(kv, moved_is_followed)
     fake_stop(&fake);
 }
 
+TEST(kv, a_handle_that_stays_asks_one_node_whoever_leads)
+{
+    struct fake fake = {0};
+    struct fake leader = {0};
+    char moved[128];
+    fake_start(&fake);
+    fake_start(&leader);
+    fake_say_leader(&fake, "leader", leader.address);
+    struct kv *kv = connect_to(fake.address, 500);
+    EXPECT_TEXT(kv_address(kv), leader.address);
+    EXPECT_EQ(kv_stay(kv, "no address:"), KV_ERR_INVALID);
+    EXPECT_EQ(set(kv, "k", "0"), KV_OK);
+    EXPECT_EQ(kv_stay(kv, fake.address), KV_OK);
+    EXPECT_EQ(set(kv, "k", "1"), KV_OK);
+    EXPECT_TEXT(kv_address(kv), fake.address);
+    fake_hang_up(&fake);
+    EXPECT_EQ(set(kv, "k", "2"), KV_OK);
+    expect_log(&fake, "SET k 1\nSET k 2\n");
+    /* Not even when it says who knows better. */
+    (void)snprintf(moved, sizeof moved, "-MOVED 1234 %s\r\n", leader.address);
+    for (int i = 0; i < FAKE_STEPS_MAX; i++) fake_step(&fake, FAKE_REPLY, moved);
+    EXPECT_EQ(set(kv, "k", "3"), KV_ERR_REFUSED);
+    /* The address may be the one that the handle gave. */
+    EXPECT_EQ(kv_stay(kv, leader.address), KV_OK);
+    EXPECT_EQ(set(kv, "k", "4"), KV_OK);
+    EXPECT_EQ(kv_stay(kv, kv_address(kv)), KV_OK);
+    EXPECT_EQ(set(kv, "k", "5"), KV_OK);
+    expect_log(&leader, "SET k 0\nSET k 4\nSET k 5\n");
+    kv_close(kv);
+    fake_stop(&leader);
+    fake_stop(&fake);
+}
+
 TEST(kv, moved_in_circles_ends_at_the_deadline)
 {
     struct fake fake = {0};

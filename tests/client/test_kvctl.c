@@ -1,5 +1,6 @@
 /* kvctl as a program, against nodes that do what the test says: arguments, exit codes, text and JSON. */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #include "tests/client/kv_tools.h"
@@ -406,6 +407,213 @@ TEST(kvctl, leader)
     expect(&result, 1, "", "kvctl: ERR no such member\n");
     expect_log(&fake, "KV.TRANSFER node2\nKV.TRANSFER node9\n");
     fake_stop(&fake);
+}
+
+/* Members of which the one that leads is not the one that is asked. */
+static void say_two(struct fake *fake, const struct fake *other)
+{
+    (void)snprintf(fake->members, sizeof fake->members,
+                   "*2\r\n*6\r\n+node1\r\n+0000000000000001\r\n+p:1\r\n+%s\r\n+voter\r\n:1\r\n"
+                   "*6\r\n+node2\r\n+0000000000000002\r\n+p:2\r\n+%s\r\n+voter\r\n:1\r\n",
+                   fake->address, other->address);
+}
+
+#define DISK(forced, freed)                                                                        \
+    "%7\r\n+node\r\n+node1\r\n+disk_bytes\r\n:4096\r\n+free_bytes\r\n:1048576\r\n+"                \
+    "forced\r\n:" forced "\r\n+bytes_freed\r\n:" freed                                             \
+    "\r\n+write_amplification\r\n+1.50\r\n+files\r\n*2\r\n"                                        \
+    "%6\r\n+number\r\n:3\r\n+kind\r\n+segment\r\n+state\r\n+sealed\r\n+used\r\n:2000\r\n+"         \
+    "live\r\n:500\r\n"                                                                             \
+    "+dead\r\n:1500\r\n%4\r\n+number\r\n:4\r\n+kind\r\n+table\r\n+state\r\n+\x1b[31m\r\n+"         \
+    "damaged\r\n:1\r\n"
+
+TEST(kvctl, disk_is_asked_of_the_node_that_is_named)
+{
+    struct fake fake = {0};
+    struct fake other = {0};
+    fake_start(&fake);
+    fake_start(&other);
+    say_two(&fake, &other);
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&other, FAKE_REPLY, STATUS("leader", "3", "90", "90"));
+    fake_say_leader(&fake, "node2", other.address);
+    fake_say_leader(&other, "node2", other.address);
+    (void)snprintf(other.members, sizeof other.members, "%s", fake.members);
+    fake_step(&fake, FAKE_REPLY, DISK("0", "7"));
+    struct result result = RUN(&fake, "disk", "node1");
+    EXPECT_TEXT(result.err, "");
+    EXPECT_EQ(result.code, 0);
+    EXPECT_TRUE(strstr(result.out, "node node1\n") == result.out);
+    EXPECT_TRUE(strstr(result.out, " 3  segment   sealed ") != NULL);
+    EXPECT_TRUE(strstr(result.out, " 75%") != NULL);
+    EXPECT_TRUE(strstr(result.out, "DAMAGED") != NULL);
+    EXPECT_TRUE(strchr(result.out, '\x1b') ==
+                NULL); /* A server's words do not reach the terminal. */
+    EXPECT_TRUE(strstr(result.out, "on disk 4.0 KiB, free 1.0 MiB") != NULL);
+    expect_log(&fake, "KV.STATUS\nKV.DISK\n");
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&other, FAKE_REPLY, STATUS("leader", "3", "90", "90"));
+    result = RUN(&fake, "disk", "node7");
+    expect(&result, 1, "", "kvctl: no member has this name\n");
+    fake_stop(&other);
+    fake_stop(&fake);
+}
+
+TEST(kvctl, compact_waits_and_says_what_came_back)
+{
+    struct fake fake = {0};
+    struct fake other = {0};
+    fake_start(&fake);
+    fake_start(&other);
+    say_two(&fake, &other);
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&fake, FAKE_REPLY, DISK("0", "1000"));
+    fake_step(&fake, FAKE_REPLY, "+OK\r\n");
+    fake_step(&fake, FAKE_REPLY, DISK("1", "1000"));
+    fake_step(&fake, FAKE_REPLY, DISK("1", "2000"));
+    fake_step(&fake, FAKE_REPLY, DISK("0", "5096"));
+    fake_stop(&other);
+    struct result result = RUN(&fake, "compact", "node1");
+    expect(&result, 0, "node1: 4.0 KiB given back\n", "");
+    expect_log(&fake, "KV.STATUS\nKV.DISK\nKV.COMPACT\nKV.DISK\nKV.DISK\nKV.DISK\n");
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&fake, FAKE_REPLY, "-ERR no\r\n");
+    result = RUN(&fake, "compact", "node1");
+    expect(&result, 1, "", "kvctl: node1: ERR no\n");
+    fake_stop(&fake);
+}
+
+#define CHECK_NODE(name, result, hash, recount)                                                    \
+    "*4\r\n+" name "\r\n+" result "\r\n+" hash "\r\n+" recount "\r\n"
+#define CHECK_ROUND(round, result, nodes)                                                          \
+    "%4\r\n+round\r\n:" round "\r\n+index\r\n:70\r\n+result\r\n+" result                           \
+    "\r\n+nodes\r\n*2\r\n" nodes
+
+TEST(kvctl, check_waits_and_fails_when_nodes_differ)
+{
+    struct fake fake = {0};
+    fake_start(&fake);
+    const char *running = CHECK_ROUND("5", "running",
+                                      CHECK_NODE("node1", "answered", "aa", "right")
+                                          CHECK_NODE("node2", "running", "", "none"));
+    fake_step(&fake, FAKE_REPLY, running);
+    fake_step(&fake, FAKE_REPLY, running);
+    fake_step(&fake, FAKE_REPLY,
+              CHECK_ROUND("5", "equal",
+                          CHECK_NODE("node1", "equal", "aa", "right")
+                              CHECK_NODE("node2", "equal", "aa", "right")));
+    struct result result = RUN(&fake, "check");
+    expect(
+        &result, 0,
+        "equal at index 70\nNAME   RESULT  STATE HASH  RECOUNT\nnode1  equal   aa          right\n"
+        "node2  equal   aa          right\n",
+        "");
+    expect_log(&fake, "KV.CHECK START\nKV.CHECK\nKV.CHECK\n");
+    /* One that counted nothing anew was under way already: another one is begun. */
+    fake_step(&fake, FAKE_REPLY,
+              CHECK_ROUND("6", "equal",
+                          CHECK_NODE("node1", "equal", "aa", "none")
+                              CHECK_NODE("node2", "equal", "aa", "none")));
+    fake_step(&fake, FAKE_REPLY,
+              CHECK_ROUND("7", "different",
+                          CHECK_NODE("node1", "equal", "aa", "right")
+                              CHECK_NODE("node2", "different", "bb", "right")));
+    result = RUN(&fake, "-o", "json", "check");
+    expect(
+        &result, 1,
+        "{\"result\":\"different\",\"index\":70,\"nodes\":[{\"name\":\"node1\",\"result\":"
+        "\"equal\","
+        "\"state_hash\":\"aa\",\"recount\":\"right\"},{\"name\":\"node2\",\"result\":\"different\","
+        "\"state_hash\":\"bb\",\"recount\":\"right\"}]}\n",
+        "");
+    fake_step(&fake, FAKE_REPLY, running);
+    fake_step(
+        &fake, FAKE_REPLY,
+        CHECK_ROUND("1", "none", CHECK_NODE("a", "b", "c", "d") CHECK_NODE("a", "b", "", "d")));
+    result = RUN(&fake, "check");
+    EXPECT_EQ(result.code, 3);
+    EXPECT_TRUE(strstr(result.err, "the leader changed") != NULL);
+    fake_stop(&fake);
+}
+
+/* ---- backups ---- */
+
+TEST(kvctl, backup_commands_check_their_arguments_before_anything_else)
+{
+    const char *wrong[][10] = {
+        {"backup"},
+        {"backup", "save"},
+        {"backup", "save", "a", "b"},
+        {"backup", "nonsense", "a"},
+        {"backup", "verify"},
+        {"backup", "verify", "a", "--node", "n"},
+        {"backup", "restore", "a"},
+        {"backup", "restore", "a", "--data", "d"},
+        {"backup", "restore", "a", "--name", "n"},
+        {"backup", "restore", "a", "--data", "d", "--name", "no/name"},
+        {"backup", "restore", "a", "--data", "d", "--name", "n", "--cluster", "n"},
+        {"dump"},
+        {"disk", "a", "b"},
+        {"check", "now"},
+        {"compact", "--force"},
+    };
+    struct fake fake = {0};
+    fake_start(&fake);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        const struct result result = run(fake.address, NULL, wrong[i]);
+        if (result.code != 2) print_message("case %zu: %s\n", i, result.err);
+        EXPECT_EQ(result.code, 2);
+        EXPECT_TEXT(result.out, "");
+    }
+    expect_log(&fake, "");
+    struct result result = run("127.0.0.1:1", NULL,
+                               (const char *[]){"backup", "verify", "/nowhere/at/all", NULL});
+    expect(&result, 1, "", "kvctl: /nowhere/at/all: cannot be read: not found\n");
+    result = run("127.0.0.1:1", NULL, (const char *[]){"dump", "/nowhere/at/all", NULL});
+    expect(&result, 1, "", "kvctl: /nowhere/at/all: cannot be read: not found\n");
+    fake_stop(&fake);
+}
+
+static void say_status_and_index(struct fake *fake)
+{
+    fake_step(fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(fake, FAKE_REPLY, ":70\r\n");
+}
+
+TEST(kvctl, a_save_that_gets_nonsense_leaves_no_file)
+{
+    const char *answers[] = {
+        "-ERR this node is receiving a snapshot: ask another one\r\n",
+        "+OK\r\n",
+        "%1\r\n+id\r\n:1\r\n",
+        "%4\r\n+id\r\n:1\r\n+node_id\r\n+0000000000000001\r\n+cluster_id\r\n+0000000000000001\r\n"
+        "+manifest\r\n$4\r\nnone\r\n",
+        "%4\r\n+id\r\n:1\r\n+node_id\r\n+zz\r\n+cluster_id\r\n+1\r\n+manifest\r\n$4\r\nnone\r\n",
+    };
+    char folder[] = "/tmp/kvctl-test-XXXXXX";
+    char path[64];
+    char partial[80];
+    EXPECT_TRUE(mkdtemp(folder) != NULL);
+    (void)snprintf(path, sizeof path, "%s/backup", folder);
+    (void)snprintf(partial, sizeof partial, "%s.partial", path);
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        struct fake fake = {0};
+        fake_start(&fake);
+        (void)snprintf(fake.members, sizeof fake.members,
+                       "*1\r\n*6\r\n+node1\r\n+0000000000000001\r\n+p:1\r\n+%s\r\n+voter\r\n:1\r\n",
+                       fake.address);
+        say_status_and_index(&fake);
+        fake_step(&fake, FAKE_REPLY, answers[i]);
+        const struct result result = RUN(&fake, "backup", "save", path);
+        if (result.code != 1) print_message("case %zu: %d %s\n", i, result.code, result.err);
+        EXPECT_EQ(result.code, 1);
+        EXPECT_TEXT(result.out, "");
+        EXPECT_TRUE(strstr(result.err, "node1: ") != NULL);
+        EXPECT_TRUE(access(path, F_OK) != 0);
+        EXPECT_TRUE(access(partial, F_OK) != 0);
+        fake_stop(&fake);
+    }
+    EXPECT_EQ(rmdir(folder), 0);
 }
 
 TEST(kvctl, nodes_come_from_the_option_before_the_environment)

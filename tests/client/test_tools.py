@@ -120,6 +120,82 @@ class Kvctl(unittest.TestCase):
                 node.resume()
             cluster.leader()
 
+    def test_disk_compact_and_check(self):
+        with Cluster(segment_size="64kb", max_value="16kb", retention="64kb", compress_above="0") as cluster:
+            with cluster.nodes[0].client(30) as client:
+                for _ in range(6):
+                    client.pipeline([("SET", f"key:{n}", os.urandom(4000)) for n in range(60)])
+                client.pipeline([("DEL", f"key:{n}") for n in range(30)])
+            cluster.wait_converged()
+            lines = self.ctl(cluster, "-o", "json", "disk").stdout.splitlines()
+            nodes = {node["node"]: node for node in map(json.loads, lines)}
+            self.assertEqual(["node1", "node2", "node3"], sorted(nodes))
+            for node in nodes.values():
+                self.assertGreater(node["disk_bytes"], 30 * 4000)
+                self.assertGreater(node["free_bytes"], 0)
+                self.assertGreater(float(node["write_amplification"]), 0.5)
+                self.assertGreater(len(node["files"]), 2)
+                for file in node["files"]:
+                    self.assertIn(file["kind"], ("segment", "table"))
+                    self.assertLessEqual(file["live"], file["used"])
+            one = self.ctl(cluster, "disk", "node2").stdout
+            self.assertTrue(one.startswith("node node2\n"), one)
+            self.assertNotIn("node1", one)
+            for word in ("segment", "together", "free", "window", "for each byte"):
+                self.assertIn(word, one)
+            self.ctl(cluster, "disk", "node9", code=REFUSED)
+            done = self.json(cluster, "compact", "node3")
+            self.assertEqual("node3", done["node"])
+            after = json.loads(self.ctl(cluster, "-o", "json", "disk", "node3").stdout)
+            self.assertEqual(0, after["forced"])
+            self.assertLessEqual(after["garbage"], nodes["node3"]["garbage"])
+            self.assertEqual(3, len(self.ctl(cluster, "compact").stdout.splitlines()))
+            check = self.json(cluster, "check")
+            self.assertEqual("equal", check["result"])
+            self.assertEqual([("equal", "right")] * 3, [(node["result"], node["recount"]) for node in check["nodes"]])
+            self.assertEqual(1, len({node["state_hash"] for node in check["nodes"]}))
+            self.assertIn("RECOUNT", self.ctl(cluster, "check").stdout)
+            # One node down: the others still answer, and the result says that something is missing.
+            cluster.followers()[0].kill()
+            self.ctl(cluster, "compact", code=NO_ANSWER, timeout=60)
+            check = self.ctl(cluster, "-o", "json", "check", code=NO_ANSWER, timeout=60)
+            self.assertEqual("incomplete", json.loads(check.stdout)["result"])
+
+    def test_dump_of_a_whole_directory(self):
+        with Cluster(count=1, segment_size="64kb", max_value="16kb", retention="64kb", compress_above="0") as cluster:
+            node = cluster.nodes[0]
+            with node.client(30) as client:
+                for round_number in range(8):
+                    client.pipeline([("SET", f"key:{n}", os.urandom(2000)) for n in range(30)])
+                    client.pipeline([("SET", f"kept:{round_number}:{n}", os.urandom(2000)) for n in range(30)])
+                client.pipeline([("DEL", "key:1"), ("PEXPIRE", "key:2", 1_000_000), ("SET", "caf\u00e9 \n", "x")])
+            self.ctl(cluster, "compact")
+            node.terminate()
+            kinds = set()
+            for folder, _, names in os.walk(node.data):
+                for name in names:
+                    if name in ("LOCK", "reserve"):
+                        continue
+                    path = os.path.join(folder, name)
+                    done = self.ctl(cluster, "-o", "json", "dump", path, "--values")
+                    lines = [json.loads(line) for line in done.stdout.splitlines()]
+                    kinds.update(line["kind"] for line in lines)
+                    self.assertTrue(all(line["file"] == path for line in lines))
+                    self.ctl(cluster, "dump", path)
+            for kind in ("segment", "table", "group", "command", "put", "delete", "expire-at", "member", "hint",
+                         "chunk", "manifest", "vote", "identity", "end"):
+                self.assertIn(kind, kinds)
+            segments = sorted(name for name in os.listdir(os.path.join(node.data, "shard-0000")) if name.endswith(".log"))
+            path = os.path.join(node.data, "shard-0000", segments[0])
+            with open(path, "r+b") as file:
+                file.seek(5000)
+                byte = file.read(1)
+                file.seek(5000)
+                file.write(bytes([byte[0] ^ 1]))
+            done = self.ctl(cluster, "dump", path, code=REFUSED)
+            self.assertIn("DAMAGED", done.stdout)
+            self.ctl(cluster, "dump", path + ".nothing", code=REFUSED)
+
     def test_shell_reads_lines(self):
         with Cluster() as cluster:
             done = self.ctl(cluster, "shell", stdin="set a 'b c'\nget a\nincr n\nquit\n")

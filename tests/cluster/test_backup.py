@@ -14,6 +14,8 @@ from harness import SMALL, Cluster, Lost, Node, ReplyError, Unsent, clean_enviro
 from history import Load
 
 SIZE = 6000
+# Nothing is packed: the values here repeat themselves, and there have to be several files.
+SMALL = {**SMALL, "compress_above": "0"}
 WORDS = "writes that {} does not have are lost"
 
 
