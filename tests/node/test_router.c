@@ -20,6 +20,8 @@ struct pipe {
     struct far_end ends[DIALS_MAX];
     bool is_held;      /* it is not dialled again */
     bool is_swallowed; /* what the dialler sends reaches nobody, and nobody notices */
+    uint64_t rate;     /* bytes that it takes in a millisecond; 0: all */
+    uint64_t room;     /* of those, what it still takes in this one */
     struct buf there;
 };
 
@@ -56,7 +58,11 @@ static uint64_t trio_peer_send(void *context, uint64_t id, const uint8_t *data, 
     if (pipe == NULL || !pipe->is_up) return 0;
     struct wire_frame frame;
     uint64_t frame_size = 0;
-    for (uint64_t at = 0; at < size; at += frame_size) {
+    if (pipe->rate > 0) {
+        if (size > pipe->room) size = pipe->room;
+        pipe->room -= size;
+    }
+    for (uint64_t at = 0; at < size && pipe->rate == 0; at += frame_size) {
         CHECK(wire_decode(slice_of(data + at, size - at), &frame, &frame_size) == OK);
         if (frame.type == WIRE_FORWARD_REPLY) ((struct member *)context)->replies++;
     }
@@ -154,6 +160,7 @@ static void trio_run(struct trio *trio, uint64_t ms)
         trio->now_ms++;
         for (int from = 0; from < NODES; from++) {
             for (int to = 0; to < NODES; to++) {
+                trio->members[from].to[to].room = trio->members[from].to[to].rate;
                 if (from == to || trio->members[from].is_frozen) continue;
                 if (trio->now_ms % 20 == 0) dial(trio, from, to);
             }
@@ -493,5 +500,179 @@ TEST(router, many_modest_clients_of_one_follower_do_not_overfill_the_connection)
         buf_close(&clients[i].out);
     }
     buf_close(&big);
+    trio_close(&trio);
+}
+
+/* ---- big requests and replies --------------------------------------------------------------------------- */
+
+#define BIG_SIZE (2u * MIB)
+#define SLOW_RATE (10u * KIB) /* a big one takes 200 ms */
+
+static void open_slow(struct trio *trio)
+{
+    trio_open(trio);
+    for (int from = 0; from < NODES; from++) {
+        trio->members[from].config.max_value_size = 4 * MIB;
+        trio->members[from].config.compress_above_size = 0;
+        for (int to = 0; to < NODES; to++) trio->members[from].to[to].rate = SLOW_RATE;
+    }
+    say(trio, 1, "SET small s\r\n");
+    trio_run(trio, 100);
+    EXPECT_TEXT(heard(trio, 1), "+OK\r\n");
+}
+
+static void say_big(struct trio *trio, int at)
+{
+    struct buf command = {0};
+    buf_printf(&command, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%u\r\n", BIG_SIZE);
+    uint8_t *value = buf_extend(&command, BIG_SIZE);
+    for (uint32_t i = 0; i < BIG_SIZE; i++) value[i] = (uint8_t)(i % 251);
+    buf_text(&command, "\r\n");
+    say_bytes(trio, at, command.data, command.size);
+    buf_close(&command);
+}
+
+static bool is_big_value(const struct buf *out)
+{
+    const uint64_t head = strlen("$2097152\r\n");
+    if (out->size != head + BIG_SIZE + 2) return false;
+    for (uint32_t i = 0; i < BIG_SIZE; i++) {
+        if (out->data[head + i] != (uint8_t)(i % 251)) return false;
+    }
+    return true;
+}
+
+/* Another client of node 1 asks for a small value until the first one was answered; the longest it waited. */
+static uint64_t small_reads(struct trio *trio, uint64_t until)
+{
+    struct member *member = &trio->members[1];
+    struct fixture_client other = {.take_max = UINT64_MAX};
+    uint64_t slowest = 0;
+    other.session = core_client_open(member->core, &other, CORE_FACE_CLIENT, "127.0.0.1:3");
+    const uint64_t end = trio->now_ms + 5000;
+    while (member->client.out.size < until && trio->now_ms < end) {
+        const uint64_t begin = trio->now_ms;
+        other.out.size = 0;
+        core_client_bytes(member->core, other.session, (const uint8_t *)"GET small\r\n", 11);
+        while (other.out.size == 0 && trio->now_ms < end) trio_run(trio, 1);
+        if (trio->now_ms - begin > slowest) slowest = trio->now_ms - begin;
+    }
+    core_client_closed(member->core, other.session);
+    buf_close(&other.out);
+    return slowest;
+}
+
+TEST(router, small_commands_of_others_pass_big_requests_and_replies)
+{
+    struct trio trio;
+    open_slow(&trio);
+    struct buf *out = &trio.members[1].client.out;
+    const uint64_t begin = trio.now_ms;
+    say_big(&trio, 1);
+    EXPECT_LT(small_reads(&trio, 5), 100);
+    EXPECT_LT(2 * BIG_SIZE / SLOW_RATE,
+              trio.now_ms - begin); /* To the leader, and to a majority. */
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    say(&trio, 1, "GET big\r\n");
+    EXPECT_LT(small_reads(&trio, BIG_SIZE), 100);
+    EXPECT_TRUE(is_big_value(out));
+    trio_run(&trio, 60);
+    EXPECT_EQ(trio.members[0].core->proxy_count, 1);
+    EXPECT_EQ(trio.closes, 0);
+    trio_close(&trio);
+}
+
+TEST(router, a_connection_keeps_its_order_around_a_big_command)
+{
+    struct trio trio;
+    open_slow(&trio);
+    say(&trio, 1, "INCR n\r\n");
+    say_big(&trio, 1);
+    say(&trio, 1, "INCR n\r\nSTRLEN big\r\nGET big\r\nINCR n\r\n");
+    trio_run(&trio, 3000);
+    struct buf *out = &trio.members[1].client.out;
+    static const char head[] = ":1\r\n+OK\r\n:2\r\n:2097152\r\n";
+    EXPECT_EQ(out->size, sizeof head - 1 + 10 + BIG_SIZE + 2 + 4);
+    EXPECT_TRUE(memcmp(out->data, head, sizeof head - 1) == 0);
+    EXPECT_TRUE(memcmp(out->data + out->size - 4, ":3\r\n", 4) == 0);
+    trio_close(&trio);
+}
+
+TEST(router, who_goes_away_takes_its_big_request_and_its_big_reply_along)
+{
+    for (int is_reply = 0; is_reply < 2; is_reply++) {
+        struct trio trio;
+        open_slow(&trio);
+        struct member *leader = &trio.members[0];
+        struct member *origin = &trio.members[1];
+        say_big(&trio, is_reply ? 0 : 1);
+        trio_run(&trio, is_reply ? 1000 : 60);
+        if (is_reply) say(&trio, 1, "GET big\r\n");
+        if (is_reply) trio_run(&trio, 60);
+        struct peer *peer = is_reply
+                                ? peers_find(&leader->core->peers, origin->core->identity.node_id)
+                                : peers_find(&origin->core->peers, leader->core->identity.node_id);
+        const uint8_t type = is_reply ? WIRE_FORWARD_REPLY : WIRE_FORWARD;
+        EXPECT_TRUE(fragment_lane_busy(peer_lane(peer, type)));
+        core_client_closed(origin->core, origin->client.session);
+        origin->client.session = NULL;
+        trio_run(&trio, 60);
+        EXPECT_FALSE(fragment_lane_busy(peer_lane(peer, type)));
+        EXPECT_EQ(leader->core->proxy_count, 0);
+        say(&trio, 1, "GET small\r\n");
+        trio_run(&trio, 100);
+        EXPECT_TEXT(heard(&trio, 1), "$1\r\ns\r\n");
+        EXPECT_EQ(trio.closes, 0);
+        trio_close(&trio);
+    }
+}
+
+/* What did not reach the old leader as a whole was certainly not carried out, so it is carried out now. */
+TEST(router, a_big_request_that_was_leaving_for_a_leader_that_fell_is_carried_out_once)
+{
+    struct trio trio;
+    open_slow(&trio);
+    trio.members[1].config.park_ms = 30000;
+    say_big(&trio, 1);
+    trio_run(&trio, 60);
+    trio.members[0].is_frozen = true;
+    trio.members[1].to[0].rate = 1; /* Its socket buffer is full. */
+    for (int i = 0; i < 600 && !shard_ready(&trio.members[1].core->shard); i++) {
+        trio_run(&trio, 20);
+    }
+    trio_run(&trio, 3000);
+    EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    say(&trio, 1, "GET big\r\n");
+    trio_run(&trio, 300);
+    EXPECT_TRUE(is_big_value(&trio.members[1].client.out));
+    trio_close(&trio);
+}
+
+TEST(router, an_answer_to_what_was_not_asked_yet_closes_the_link)
+{
+    struct trio trio;
+    struct buf body = {0};
+    open_slow(&trio);
+    say_big(&trio, 1);
+    trio_run(&trio, 60);
+    struct core *origin = trio.members[1].core;
+    const struct session *session = trio.members[1].client.session;
+    EXPECT_EQ(session->forward_count, 1);
+    for (uint8_t status = 0; status < 2; status++) {
+        body.size = 0;
+        buf_u64(&body, session->id);
+        buf_u32(&body, session->forward_epoch);
+        buf_u64(&body, session->forward_answered);
+        buf_u32(&body, 1);
+        buf_u8(&body, status);
+        buf_sized(&body, slice_text("+OK\r\n"));
+        const struct wire_frame frame = {
+            .type = WIRE_FORWARD_REPLY, .from = session->forward_node, .body = buf_slice(&body)};
+        EXPECT_EQ(router_receive(origin, &frame), ERR_CORRUPT);
+    }
+    trio_run(&trio, 2000);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    buf_close(&body);
     trio_close(&trio);
 }
