@@ -133,6 +133,10 @@ static void look(struct store *store)
     job->looked_index = store->applied_index;
     job->retry_ms = 0;
     if (job->is_forced && seals_pending(store)) return;
+    if (store->manifest.file_count < 2) {
+        job->is_forced = false; /* The newest one stays as it is. */
+        return;
+    }
     const uint32_t count = eligible_count(store);
     const struct compact_limits limits = {
         .target_size = store->config.segment_size,
@@ -164,7 +168,7 @@ uint64_t store_compact_garbage(struct store *store)
 static uint64_t look_due(const struct store *store)
 {
     const struct store_compact *job = &store->compact;
-    if (store->manifest.file_count < 2) return UINT64_MAX;
+    if (store->manifest.file_count < 2 && !job->is_forced) return UINT64_MAX;
     if (store->config.compaction_rate == 0 && !job->is_forced) return UINT64_MAX;
     if (job->retry_ms > 0) return job->retry_ms;
     if (job->is_forced) return seals_pending(store) ? UINT64_MAX : 0;

@@ -123,3 +123,24 @@ TEST(store_compact, u7_a_crash_at_any_change_of_the_disk_loses_nothing)
         model_close(&model);
     }
 }
+
+TEST(store_compact, what_was_asked_for_ends_where_there_is_nothing_to_do)
+{
+    start(3);
+    store_compact(model.store); /* nothing is sealed at all */
+    model_idle(&model);
+    EXPECT_FALSE(figures().is_forced);
+    /* One sealed file is the newest, which is left alone; more become one, and then it is over too. */
+    for (uint32_t i = 0; i < 30; i++) {
+        for (uint32_t j = 0; j < 3; j++) model_append(&model);
+        model_settle(&model);
+        store_compact(model.store);
+        model_idle(&model);
+        EXPECT_FALSE(figures().is_forced);
+        EXPECT_FALSE(figures().is_running);
+    }
+    EXPECT_LT(0, figures().jobs);
+    model_compare(&model);
+    store_close(model.store);
+    model_close(&model);
+}
