@@ -14,6 +14,7 @@
  *   ack LAST TERM         all entries up to LAST are durable; the new ones have this term
  *
  * Exit code 1: what it found is wrong; the last line says why. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,7 +84,6 @@ static bool take_unacknowledged(void)
     /* The first life made two: that of the first entry, and one more. */
     if (world.ballot.term == 0 && store_term(world.store) == 1) world.voting.vote = 0;
     if (world.ballot.term == 0 && store_term(world.store) == 2) world.voting.term = 2;
-    world_close(&world);
     return true;
 }
 
@@ -98,7 +98,8 @@ static bool open_world(const char *folder, const char *history, uint64_t seed)
     }
     world.config.disk = &disk.disk;
     world.config.random_seed = seed;
-    world.config.retention_size = UINT64_MAX;
+    /* Now and then all that was ever written stays readable entry by entry, mostly it is compacted. */
+    world.config.retention_size = seed % 4 == 0 ? UINT64_MAX : 0;
     world.config.segment_size = SEGMENT_SIZE;
     world.config.tail_size = 256 * KIB;
     world.value_scale = 30;
@@ -137,19 +138,27 @@ static void write_back(struct prng *prng, uint32_t newest)
     }
 }
 
+static uint32_t newest_segment(void)
+{
+    uint32_t newest = 0;
+    DIR *listing = fdopendir(openat(disk.folder, WORLD_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (listing == NULL) return 0;
+    const struct dirent *entry;
+    while ((entry = readdir(listing)) != NULL) {
+        const uint32_t number = segment_number(entry->d_name);
+        if (number > newest) newest = number;
+    }
+    closedir(listing);
+    return newest;
+}
+
 /* The journal of the file system is written out again and again because somebody else syncs a file. */
 static void disturb(void *context)
 {
     struct disturber *self = context;
     const int other = openat(disk.folder, "other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     for (uint64_t round = 0; other >= 0; round++) {
-        uint32_t newest = 1;
-        char name[SEGMENT_NAME_SIZE];
-        segment_name(name, WORLD_FOLDER, newest + 1);
-        while (faccessat(disk.folder, name, F_OK, 0) == 0) {
-            newest++;
-            segment_name(name, WORLD_FOLDER, newest + 1);
-        }
+        const uint32_t newest = newest_segment();
         for (uint32_t i = 0; i < 10; i++) write_back(&self->prng, newest);
         if (pwrite(other, &round, sizeof round, 0) < 0 || fsync(other) != 0) return;
     }
@@ -187,10 +196,8 @@ int main(int argc, char **argv)
     const uint64_t seed = strtoull(argv[3], NULL, 10);
     if (!open_world(argv[1], argv[2], seed)) return wrong("start");
     const uint64_t known = world.now.last;
-    char message[sizeof world.message];
     if (!take_unacknowledged()) return wrong("refused");
-    memcpy(message, world.message, sizeof message);
-    if (world_judge(&world) != WORLD_RIGHT) return wrong("found");
+    if (world_judge_store(&world) != WORLD_RIGHT) return wrong("found");
     world_adopt(&world);
     if (world.now.last == 0 && !world_bootstrap(&world)) return wrong("bootstrap");
     say("vote %llu %llu\n", (unsigned long long)world.ballot.term,
@@ -198,7 +205,7 @@ int main(int argc, char **argv)
     for (uint64_t i = known + 1; i <= world.now.last; i++) {
         say("term %llu %u\n", (unsigned long long)i, world.now.term[i]);
     }
-    say("open %llu %s\n", (unsigned long long)world.now.last, message);
+    say("open %llu %s\n", (unsigned long long)world.now.last, world.message);
     disturber.prng = prng_seed(seed);
     if (seed % 2 == 0 && uv_thread_create(&disturber.thread, disturb, &disturber) != 0) return 2;
     const int code = write_on(seed);

@@ -547,7 +547,11 @@ enum world_verdict world_judge(struct world *world)
 {
     world->wrong[0] = 0;
     const enum err err = world_open(world);
-    if (err != OK) return judge_refusal(world, err);
+    return err != OK ? judge_refusal(world, err) : world_judge_store(world);
+}
+
+enum world_verdict world_judge_store(struct world *world)
+{
     store_check(world->store);
     const uint64_t last = store_last_index(world->store);
     if (last < world->durable)

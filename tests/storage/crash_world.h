@@ -107,6 +107,8 @@ void world_record(const struct world *world, uint64_t index, uint64_t term, stru
 
 /* Opens the store and judges it. Unless it is refused it stays open. */
 enum world_verdict world_judge(struct world *world);
+/* The same of the store that was opened just now. */
+enum world_verdict world_judge_store(struct world *world);
 /* What was found is the history from now on, as after a real start. Only after RIGHT. */
 void world_adopt(struct world *world);
 /* Judges, fails the test unless it is RIGHT, adopts, writes on, restarts, and judges again. @why is printed. */
