@@ -214,6 +214,9 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     if (frame->type == WIRE_CHECK_ASK || frame->type == WIRE_CHECK_TELL) {
         return audit_receive(&core->shard, frame, core->now_ms);
     }
+    if (frame->type == WIRE_VALUE_WANT || frame->type == WIRE_VALUE_GIVE) {
+        return mender_receive(&core->shard, frame);
+    }
     if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
     return replica_receive(core->shard.replica, frame, core->now_ms);
 }

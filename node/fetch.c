@@ -266,6 +266,9 @@ enum err fetch_value(struct fetches *fetches, struct fetch **of, struct store *s
     if (found == NULL) found = begin(fetch, store, entry, size);
     if (!found->is_ready) return ERR_AGAIN;
     *value = found->value;
+    if (found->result != OK) {
+        store_note_damage(store, info.place.file, info.place.offset, keydir_size_on_disk(&info));
+    }
     return found->result;
 }
 

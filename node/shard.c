@@ -112,6 +112,7 @@ void shard_close(struct shard *shard)
         batches_close(&shard->batches);
         fetches_close(&shard->fetches);
     }
+    mender_close(&shard->mender);
     buf_close(&shard->packed);
     buf_close(&shard->unpacked);
     shard->replica = NULL;
@@ -137,6 +138,7 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     shard->store = NULL;
     fetches_void(&shard->fetches);
     audit_void(&shard->audit);
+    mender_void(&shard->mender);
     enum err err = recovery_open_store(shard, shard->member_count > 1, message);
     if (err != OK) return err;
     message[0] = 0;
@@ -474,6 +476,7 @@ enum err shard_end(struct shard *shard, uint64_t now_ms, char *message)
     if (err != OK) return err;
     recovery_turn(shard, now_ms);
     audit_turn(shard, now_ms);
+    mender_turn(shard, now_ms);
     if (shard->was_ready && !shard->lost && replica_ready(shard->replica) &&
         replica_term(shard->replica) == shard->term) {
         (void)batches_retire(&shard->batches, store_applied_index(shard->store));
@@ -490,6 +493,8 @@ uint64_t shard_deadline(const struct shard *shard, uint64_t now_ms)
     if (recovery < deadline) deadline = recovery;
     const uint64_t audit = audit_deadline(shard);
     if (audit < deadline) deadline = audit;
+    const uint64_t mender = mender_deadline(shard);
+    if (mender < deadline) deadline = mender;
     /* As in shard_end(): while leadership is being handed over nothing is swept. */
     if (shard_ready(shard) && keydir_expiring(store_keys(shard->store)) > 0) {
         const uint64_t first = keydir_expiry_first(store_keys(shard->store));

@@ -13,6 +13,7 @@
 #include "node/command.h"
 #include "node/config.h"
 #include "node/fetch.h"
+#include "node/mender.h"
 #include "node/prepare.h"
 #include "node/recovery.h"
 #include "raft/peer.h"
@@ -29,6 +30,7 @@ struct shard {
     uint64_t random;     /* For the seeds of store and replica: grows with each use. */
     struct recovery recovery;
     struct audit audit;
+    struct mender mender;
     uint32_t member_count; /* first members, ourselves included */
     struct store *store;   /* NULL while being opened again */
     struct replica *replica;

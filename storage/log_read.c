@@ -13,6 +13,7 @@ static enum err file_read(struct log *log, const struct log_segment *segment, ui
                           void *data, uint64_t size)
 {
     if (offset > segment->file.used || size > segment->file.used - offset) return ERR_CORRUPT;
+    if (segment->handle < 0) return ERR_IO; /* It was gone when this start looked. */
     struct disk *disk = log->config.disk;
     return disk->read(disk->context, segment->handle, offset, data, size);
 }

@@ -44,6 +44,9 @@ struct recover {
     uint32_t capacity;
     struct recover_file *last; /* the newest with a group that counts; NULL: none */
     struct buf bytes;          /* one file */
+    uint32_t load_number;      /* as in start, or higher */
+    struct damage_fault fault; /* of the newest refusal */
+    struct buf notes;          /* what was forgiven, for the message */
 
     /* Replay. */
     struct hash128 chain;
@@ -60,6 +63,7 @@ static enum err refuse(struct recover *recover, enum err err, uint32_t number, u
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, recover->config->folder, number);
     recover->message->size = 0;
+    damage_fault_set(&recover->fault, DAMAGE_LOG, name, offset, what);
     damage_fault_set(recover->start->fault, DAMAGE_LOG, name, offset, what);
     buf_printf(recover->message, "%s: offset %llu: %s; %s", name, (unsigned long long)offset, what,
                err_advice(err));
@@ -262,7 +266,25 @@ static enum err list_files(struct recover *recover)
     return err;
 }
 
-static enum err open_sealed(struct recover *recover, const struct log_file *sealed)
+/* A sealed file that cannot be read or verified is damaged, and known to be so: it costs nobody the start, since the
+ * keys in it are known and its entries are committed. */
+static bool forgive(struct recover *recover, enum err err, uint32_t number)
+{
+    if (recover->start->damage == NULL || (err != ERR_CORRUPT && err != ERR_IO)) return false;
+    const struct damage_fault *fault = &recover->fault;
+    (void)damage_note(recover->start->damage, number, fault->offset, SEGMENT_BLOCK_SIZE);
+    recover->message->size = 0;
+    buf_append(recover->message, recover->notes.data, recover->notes.size);
+    if (recover->message->size > 0) buf_text(recover->message, "; ");
+    buf_printf(recover->message, "%s: offset %llu: %s; it is repaired from the other members",
+               fault->file, (unsigned long long)fault->offset, fault->what);
+    recover->notes.size = 0;
+    buf_append(&recover->notes, recover->message->data, recover->message->size);
+    damage_fault_set(recover->start->fault, DAMAGE_NONE, "", 0, "");
+    return true;
+}
+
+static enum err look_at_sealed(struct recover *recover, const struct log_file *sealed)
 {
     struct disk *disk = recover->disk;
     const uint32_t number = sealed->number;
@@ -278,7 +300,8 @@ static enum err open_sealed(struct recover *recover, const struct log_file *seal
     err = disk->size(disk->context, handle, &size);
     if (err != OK || size < SEGMENT_BLOCK_SIZE) size = 0;
     /* From here on the log owns the handle. */
-    (void)log_load_segment(recover->log, sealed, size, handle, LOG_SEGMENT_SEALED);
+    (void)log_load_segment(recover->log, sealed, size < sealed->used ? sealed->used : size, handle,
+                           LOG_SEGMENT_SEALED);
     if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
     if (size < sealed->used || sealed->used < SEGMENT_BLOCK_SIZE) {
         return refuse(recover, ERR_CORRUPT, number, size, "a sealed file was cut off");
@@ -292,6 +315,16 @@ static enum err open_sealed(struct recover *recover, const struct log_file *seal
     /* Its number and node may be those of the node that it came from. */
     if (header.file_id != sealed->file_id) {
         return refuse(recover, ERR_CORRUPT, number, 0, "is another file than the manifest says");
+    }
+    return OK;
+}
+
+static enum err open_sealed(struct recover *recover, const struct log_file *sealed)
+{
+    const enum err err = look_at_sealed(recover, sealed);
+    if (err == OK || !forgive(recover, err, sealed->number)) return err;
+    if (log_segment_find(recover->log, sealed->number) == NULL) {
+        (void)log_load_segment(recover->log, sealed, sealed->used, -1, LOG_SEGMENT_SEALED);
     }
     return OK;
 }
@@ -495,8 +528,14 @@ static enum err load_sealed(struct recover *recover)
     for (uint32_t i = 0; i < start->sealed_count; i++) {
         const struct log_file *file = &start->sealed[i];
         enum err err = open_sealed(recover, file);
-        if (err == OK && file->number >= start->load_number) {
-            err = load_sealed_entries(recover, file);
+        if (err == OK && file->number >= recover->load_number) {
+            const bool is_damaged = start->damage != NULL &&
+                                    damage_has(start->damage, file->number);
+            if (!is_damaged) err = load_sealed_entries(recover, file);
+            if (is_damaged || (err != OK && forgive(recover, err, file->number))) {
+                recover->load_number = file->number + 1;
+                return ERR_AGAIN; /* From the start, without the entries up to here. */
+            }
         }
         if (err != OK) return err;
     }
@@ -672,7 +711,7 @@ static void prepare_log(struct recover *recover)
 
     uint64_t last = start->base_index;
     for (uint32_t i = 0; i < start->sealed_count; i++) {
-        if (start->sealed[i].number < start->load_number) continue;
+        if (start->sealed[i].number < recover->load_number) continue;
         last = start->sealed[i].first_index - 1;
         break;
     }
@@ -712,30 +751,48 @@ static enum err run(struct recover *recover)
     return err;
 }
 
+/* One attempt; ERR_AGAIN: with a higher load_number. */
+static enum err attempt(struct recover *recover)
+{
+    const struct log_config *config = recover->config;
+    log_init(recover->log, config);
+    const enum err err = run(recover);
+    for (uint32_t i = 0; i < recover->count; i++) {
+        if (recover->files[i].handle < 0) continue;
+        config->disk->close(config->disk->context, recover->files[i].handle);
+    }
+    mem_free(recover->files);
+    recover->files = NULL;
+    buf_close(&recover->bytes);
+    if (err != OK) {
+        recover->log->stopped = true; /* Nothing more is written. */
+        log_close(recover->log);
+    }
+    return err;
+}
+
 enum err recover_log(struct log *log, const struct log_config *config,
                      const struct recover_start *start, struct buf *message)
 {
     CHECK(message->size == 0);
-    struct recover recover = {
-        .log = log,
-        .config = config,
-        .start = start,
-        .message = message,
-        .disk = config->disk,
-    };
-    log_init(log, config);
-    const enum err err = run(&recover);
-    for (uint32_t i = 0; i < recover.count; i++) {
-        if (recover.files[i].handle < 0) continue;
-        config->disk->close(config->disk->context, recover.files[i].handle);
-    }
-    mem_free(recover.files);
-    buf_close(&recover.bytes);
-    if (err != OK) {
-        log->stopped = true; /* Nothing more is written. */
-        log_close(log);
-        return err;
-    }
-    log_check(log);
-    return OK;
+    uint32_t load_number = start->load_number;
+    struct buf notes = {0};
+    enum err err;
+    do {
+        struct recover recover = {
+            .log = log,
+            .config = config,
+            .start = start,
+            .message = message,
+            .disk = config->disk,
+            .load_number = load_number,
+            .notes = notes,
+        };
+        err = attempt(&recover);
+        load_number = recover.load_number;
+        notes = recover.notes;
+    } while (err == ERR_AGAIN);
+    buf_close(&notes);
+    if (err == OK) log_check(log);
+    return err;
 }

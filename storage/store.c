@@ -17,6 +17,7 @@ static void destroy(struct store *store)
     buf_close(&store->scratch);
     witness_close(&store->witness);
     damage_close(&store->damage);
+    mend_close(&store->mend);
     buf_close(&store->unpacked);
     keydir_destroy(store->keys);
     store_files_close(store);
@@ -220,6 +221,7 @@ void store_turn(struct store *store, uint64_t now_ms)
     log_turn(&store->log, now_ms);
     if (log_nospace(&store->log)) snapshot_forget(&store->incoming);
     store_seal_turn(store, now_ms);
+    store_mend_turn(store, now_ms);
     store_compact_turn(store, now_ms);
     store_tidy_turn(store);
 }
@@ -231,7 +233,9 @@ uint64_t store_deadline(struct store *store)
     const uint64_t seal = store_seal_deadline(store);
     const uint64_t compact = store_compact_deadline(store);
     const uint64_t tidy = store_tidy_deadline(store);
-    const uint64_t first = log < seal ? log : seal;
+    const uint64_t mend = store_mend_deadline(store);
+    uint64_t first = log < seal ? log : seal;
+    if (mend < first) first = mend;
     const uint64_t second = compact < tidy ? compact : tidy;
     return first < second ? first : second;
 }
@@ -262,7 +266,9 @@ void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint
 {
     for (uint32_t i = 0; i < store->manifest.file_count; i++) {
         if (store->manifest.files[i].number != file) continue;
-        (void)damage_note(&store->damage, file, offset, size);
+        if (damage_note(&store->damage, file, offset, size)) {
+            store->compact.looked_count = UINT64_MAX; /* It is to be compacted. */
+        }
         return;
     }
 }

@@ -20,6 +20,7 @@
 #include "storage/damage.h"
 #include "storage/disk.h"
 #include "storage/keydir.h"
+#include "storage/mend.h"
 #include "storage/record.h"
 #include "storage/witness.h"
 
@@ -163,6 +164,8 @@ void store_hold(struct store *store, uint64_t index);
  * that are not sealed, or gone, are none of its business. */
 void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint64_t size);
 const struct damage *store_damage(const struct store *store);
+/* Values that have to come from others, for node/mender.h. */
+struct mend *store_mend(struct store *store);
 /* The state hash after entry @index; false when that is not remembered or not reached. */
 bool store_hash_at(const struct store *store, uint64_t index, uint64_t *hash);
 /* See witness.h. */

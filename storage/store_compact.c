@@ -22,6 +22,8 @@ static void job_reset(struct store_compact *job)
     buf_close(&job->items);
     buf_close(&job->span);
     buf_close(&job->patched);
+    buf_close(&job->keys);
+    job->mend_ms = 0;
     job->output = NULL;
     job->output_deletes = 0;
     job->is_closed = false;
@@ -40,6 +42,7 @@ static void job_fail(struct store *store, enum err err)
     if (is_reading && (err == ERR_CORRUPT || err == ERR_IO)) {
         shelf_find(&store->shelf, job->inputs[job->at].number)->is_blocked = true;
     }
+    store_mend_failed(store);
     if (job->output != NULL) store_file_retire(store, job->output);
     job->given_up++;
     job->retry_ms = job->now_ms + COMPACT_RETRY_MS;
@@ -59,6 +62,7 @@ void store_compact_abandon(struct store *store)
         job->op_is_done = false;
     }
     job_reset(job);
+    mend_forget(&store->mend);
 }
 
 /* ---- choosing ------------------------------------------------------------------------------------- */
@@ -90,6 +94,7 @@ static struct compact_file *figures_of(struct store *store, uint32_t count)
             .deletes = file->deletes,
             .deletes_are_exact = file->deletes_are_exact,
             .is_table = file->file.is_table,
+            .is_wanted = damage_has(&store->damage, file->file.number),
             .is_blocked = file->is_blocked || file->hint_size == 0,
         };
     }
@@ -169,7 +174,8 @@ static uint64_t look_due(const struct store *store)
 {
     const struct store_compact *job = &store->compact;
     if (store->manifest.file_count < 2 && !job->is_forced) return UINT64_MAX;
-    if (store->config.compaction_rate == 0 && !job->is_forced) return UINT64_MAX;
+    const bool is_off = store->config.compaction_rate == 0 && !job->is_forced;
+    if (is_off && store->damage.count == 0) return UINT64_MAX;
     if (job->retry_ms > 0) return job->retry_ms;
     if (job->is_forced) return seals_pending(store) ? UINT64_MAX : 0;
     if (job->looked_count != store->seal.count) return 0;
@@ -351,7 +357,7 @@ void store_compact_turn(struct store *store, uint64_t now_ms)
         roll_when_due(store);
     } else if (job->state == COMPACT_SWITCH) {
         switch_step(store);
-    } else if (!is_limited(store)) {
+    } else if (!is_limited(store) && now_ms >= job->mend_ms) {
         const enum err err = store_compact_work(store);
         if (err != OK) job_fail(store, err);
     }
@@ -373,7 +379,7 @@ uint64_t store_compact_deadline(const struct store *store)
             return UINT64_MAX; /* It cannot be rolled before that is done. */
         return job->is_forced ? 0 : job->wait_ms + COMPACT_ROLL_MS;
     }
-    if (!is_limited(store)) return 0;
+    if (!is_limited(store)) return job->mend_ms;
     const uint64_t rate = store->config.compaction_rate;
     return job->credit_ms + 1 + (uint64_t)-job->credit * 1000 / rate;
 }

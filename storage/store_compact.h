@@ -59,6 +59,9 @@ struct compact_item {
     uint32_t size;
     uint8_t kind;
     bool is_merged; /* @revision and @expiry_ms are those of a later change of the expiry */
+    uint8_t flags;
+    uint32_t key_at; /* in keys */
+    uint32_t key_size;
     uint64_t revision;
     uint64_t expiry_ms;
 };
@@ -93,6 +96,7 @@ struct store_compact {
     bool ends_file;     /* They are the last of inputs[at]. */
     struct buf span;    /* bytes of the file from the first item on */
     uint64_t span_size; /* wanted */
+    struct buf keys;    /* of the items */
     struct buf patched; /* an effect with another expiry */
 
     struct table table; /* valid when has_table */
@@ -107,6 +111,7 @@ struct store_compact {
     uint64_t looked_index; /* and what was applied */
     uint64_t now_ms;       /* of the last turn */
     uint64_t retry_ms;     /* after a failure; 0: none. UINT64_MAX: as soon as the time is known */
+    uint64_t mend_ms;      /* an effect is asked from others: not before */
     uint64_t wait_ms;      /* since when it is ready; UINT64_MAX: the time is not known */
     int64_t credit;        /* bytes that may be read and written now */
     uint64_t credit_ms;
@@ -131,6 +136,23 @@ struct store;
 enum err store_compact_work(struct store *store);
 /* Looks at the result of the operation that is complete. */
 enum err store_compact_result(struct store *store);
+
+/* Item @at of those on their way. */
+struct compact_item store_compact_item(const struct store_compact *job, uint64_t at);
+/* The effect of @item as it goes into the table. ERR_CORRUPT: the file does not hold it. */
+enum err store_compact_bytes(struct store_compact *job, const struct compact_item *item,
+                             struct slice *bytes, struct effect *effect);
+
+/* ---- store_mend.c -------------------------------------------------------------------------------- */
+
+/* The effect of @item, which the file does not hold, from what is known of it and from others. Items before @end
+ * may be asked for as well. ERR_AGAIN: it is on its way.  ERR_NOT_FOUND: it does not matter any more.
+ * ERR_CORRUPT: nobody has it. */
+enum err store_mend_item(struct store *store, const struct compact_item *item, uint64_t end,
+                         struct slice *bytes, struct effect *effect);
+void store_mend_failed(struct store *store);
+void store_mend_turn(struct store *store, uint64_t now_ms);
+uint64_t store_mend_deadline(const struct store *store);
 
 /* ---- store_compact.c ----------------------------------------------------------------------------- */
 

@@ -188,6 +188,8 @@ static bool lives(const struct store *store, const struct hint_entry *entry,
         .offset = entry->offset,
         .size = (uint32_t)align_up(EFFECT_HEADER_SIZE + entry->key.size + entry->value_size, 8),
         .kind = entry->kind,
+        .flags = entry->flags,
+        .key_size = (uint32_t)entry->key.size,
         .revision = entry->revision,
         .expiry_ms = entry->expiry_ms,
     };
@@ -202,7 +204,7 @@ static bool lives(const struct store *store, const struct hint_entry *entry,
     return info.revision == entry->revision && !in_run(job, info.place.file);
 }
 
-static struct compact_item item_get(const struct store_compact *job, uint64_t at)
+struct compact_item store_compact_item(const struct store_compact *job, uint64_t at)
 {
     struct compact_item item;
     memcpy(&item, job->items.data + at * sizeof item, sizeof item);
@@ -219,8 +221,8 @@ static bool span_takes(const struct store_compact *job, const struct compact_ite
 {
     const uint64_t count = item_count(job);
     if (count == 0) return true;
-    const struct compact_item first = item_get(job, 0);
-    const struct compact_item last = item_get(job, count - 1);
+    const struct compact_item first = store_compact_item(job, 0);
+    const struct compact_item last = store_compact_item(job, count - 1);
     if (item->offset < last.offset + last.size)
         return false; /* Of a file that goes backwards: corrupt. */
     if (item->offset - (last.offset + last.size) > COMPACT_GAP_SIZE) return false;
@@ -231,15 +233,19 @@ static bool span_takes(const struct store_compact *job, const struct compact_ite
 static enum err span_read(struct store *store)
 {
     struct store_compact *job = &store->compact;
-    const struct compact_item first = item_get(job, 0);
+    const struct compact_item first = store_compact_item(job, 0);
     const uint64_t rest = job->span_size - job->span.size;
     const uint64_t size = rest < COMPACT_SPAN_SIZE ? rest : COMPACT_SPAN_SIZE;
     const uint64_t offset = first.offset + job->span.size;
     disk_file handle = -1;
     uint64_t used = 0;
     const enum err err = store_file_handle(store, job->inputs[job->at].number, &handle, &used);
-    if (err != OK) return err;
-    if (offset + rest > used) return ERR_CORRUPT;
+    if (err == OK && offset + rest > used) return ERR_CORRUPT;
+    if (err != OK || handle < 0) {
+        /* The file is not there: nothing of it can be read. */
+        memset(buf_extend(&job->span, rest), 0, rest);
+        return OK;
+    }
     const struct disk_op op = {
         .kind = DISK_READ,
         .file = handle,
@@ -256,8 +262,8 @@ static enum err span_begin(struct store *store)
 {
     struct store_compact *job = &store->compact;
     const uint64_t count = item_count(job) - (job->is_closed ? 1 : 0);
-    const struct compact_item first = item_get(job, 0);
-    const struct compact_item last = item_get(job, count - 1);
+    const struct compact_item first = store_compact_item(job, 0);
+    const struct compact_item last = store_compact_item(job, count - 1);
     CHECK(count > 0);
     job->span_size = last.offset + (uint64_t)last.size - first.offset;
     job->span.size = 0;
@@ -291,6 +297,8 @@ static enum err decide(struct store *store)
         struct compact_item item;
         if (!lives(store, &entry, &item)) continue;
         job->is_closed = !span_takes(job, &item);
+        item.key_at = (uint32_t)job->keys.size;
+        buf_append(&job->keys, entry.key.data, entry.key.size);
         buf_append(&job->items, &item, sizeof item);
         if (job->is_closed) return span_begin(store);
     }
@@ -355,11 +363,10 @@ static void group_write(struct store *store)
     submit(store, COMPACT_OP_GROUP, op);
 }
 
-/* The effect of @item as it goes into the table. */
-static enum err item_bytes(struct store_compact *job, const struct compact_item *item,
-                           struct slice *bytes, struct effect *effect)
+enum err store_compact_bytes(struct store_compact *job, const struct compact_item *item,
+                             struct slice *bytes, struct effect *effect)
 {
-    const struct compact_item first = item_get(job, 0);
+    const struct compact_item first = store_compact_item(job, 0);
     *bytes = slice_of(job->span.data + (item->offset - first.offset), item->size);
     uint64_t size = 0;
     const enum err err = effect_decode(*bytes, effect, &size);
@@ -373,11 +380,25 @@ static enum err item_bytes(struct store_compact *job, const struct compact_item 
     return OK;
 }
 
+/* Of the keys only those of the items that are left are kept: of one at most. */
+static void keys_keep(struct store_compact *job)
+{
+    if (item_count(job) == 0) {
+        job->keys.size = 0;
+        return;
+    }
+    struct compact_item item = store_compact_item(job, 0);
+    buf_shift(&job->keys, item.key_at);
+    item.key_at = 0;
+    memcpy(job->items.data, &item, sizeof item);
+}
+
 static void span_end(struct store_compact *job)
 {
     /* The item that belongs to the next span is the first one of it. */
     const uint64_t done = item_count(job) - (job->is_closed ? 1 : 0);
     buf_shift(&job->items, done * sizeof(struct compact_item));
+    keys_keep(job);
     job->is_closed = false;
     if (job->ends_file) job->at++;
     job->ends_file = false;
@@ -395,18 +416,24 @@ static enum err copy(struct store *store)
         return OK;
     }
     while (job->item_at < count && copied < COMPACT_STEP_SIZE) {
-        const struct compact_item item = item_get(job, job->item_at);
+        const struct compact_item item = store_compact_item(job, job->item_at);
         if (!table_has_room(&job->table, item.size)) {
             group_write(store);
             return OK;
         }
         struct slice bytes;
         struct effect effect;
-        const enum err err = item_bytes(job, &item, &bytes, &effect);
+        enum err err = store_compact_bytes(job, &item, &bytes, &effect);
         if (err != OK) {
             store_note_damage(store, job->inputs[job->at].number, item.offset, item.size);
-            return err;
+            err = store_mend_item(store, &item, count, &bytes, &effect);
         }
+        if (err == ERR_AGAIN) return OK;
+        if (err == ERR_NOT_FOUND) {
+            job->item_at++;
+            continue;
+        }
+        if (err != OK) return err;
         table_add(&job->table, item.revision, &effect, bytes);
         if (item.kind == EFFECT_DELETE || item.kind == EFFECT_FLUSH) {
             job->output_deletes += item.size;
@@ -495,8 +522,9 @@ static enum err span_taken(struct store *store)
 {
     struct store_compact *job = &store->compact;
     if (job->op.result != OK) {
+        /* What cannot be read comes from elsewhere, effect by effect: zeros are none. */
         store_note_damage(store, job->inputs[job->at].number, job->op.offset, job->op.size);
-        return job->op.result;
+        memset(job->op.into, 0, job->op.size);
     }
     return job->span.size < job->span_size ? span_read(store) : OK;
 }

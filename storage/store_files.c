@@ -18,7 +18,7 @@ enum err store_file_handle(struct store *store, uint32_t number, disk_file *hand
     if (segment != NULL) {
         *handle = segment->handle;
         *used = segment->file.used;
-        return OK;
+        return segment->handle >= 0 ? OK : ERR_IO; /* It was gone when this start looked. */
     }
     const struct shelf_file *file = shelf_find(&store->shelf, number);
     if (file == NULL || file->handle < 0) return ERR_NOT_FOUND;

@@ -19,6 +19,7 @@
 #include "storage/hint.h"
 #include "storage/log.h"
 #include "storage/manifest.h"
+#include "storage/mend.h"
 #include "storage/shelf.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
@@ -97,6 +98,8 @@ struct store {
     uint64_t applied_index;
     struct witness witness;       /* what the state was, for as many entries as it remembers */
     struct damage damage;         /* of sealed files */
+    struct mend mend;       /* what others are asked for */
+    uint64_t unblock_ms;    /* when files that could not be repaired are tried again; 0: none */
     uint64_t stamp_ms;            /* Highest of all entries applied. */
     struct store_growth *growths; /* Of unsealed segments, ordered by number. */
     uint32_t growth_count;

@@ -91,6 +91,11 @@ static enum err load_file(struct load *load, const struct log_file *file)
         };
         err = hint_build_check(&source, &shelved->size, &wrong);
     }
+    /* Its hint may say what is in it; without that, making the hint will refuse the start. */
+    if (err == ERR_CORRUPT || err == ERR_IO) {
+        (void)damage_note(&store->damage, file->number, 0, SEGMENT_BLOCK_SIZE);
+        return OK;
+    }
     if (err != OK) refuse(load, err, name, 0, wrong);
     return err;
 }
@@ -244,6 +249,7 @@ static enum err load_log(struct load *load)
         .base_index = store->manifest.base_index,
         .base_term = store->manifest.base_term,
         .fault = config->fault,
+        .damage = &store->damage,
     };
     const enum err err = recover_log(&store->log, &log_config, &start, load->message);
     buf_close(&segments);

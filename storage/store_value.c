@@ -66,6 +66,7 @@ static enum err from_disk(struct store *store, const struct keydir_info *info, u
     disk_file file = -1;
     struct disk *disk = store->config.disk;
     enum err err = file_of(store, info->place, size, &file);
+    if (err != OK) store_note_damage(store, info->place.file, info->place.offset, size);
     if (err != OK) return err;
     store->scratch.size = 0;
     buf_trim(&store->scratch, MIB);
@@ -74,9 +75,10 @@ static enum err from_disk(struct store *store, const struct keydir_info *info, u
                    : disk->read_now(disk->context, file, info->place.offset, at, size);
     if (err == ERR_AGAIN) return err;
     store->tail_misses++;
-    if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
     const struct wanted wanted = wanted_of(info);
-    return value_of(slice_of(at, size), &wanted, true, stored);
+    if (err == OK) err = value_of(slice_of(at, size), &wanted, true, stored);
+    if (err != OK) store_note_damage(store, info->place.file, info->place.offset, size);
+    return err == OK || err == ERR_IO ? err : ERR_CORRUPT;
 }
 
 enum err store_value_now(struct store *store, const struct keydir_entry *entry,

@@ -3,6 +3,7 @@
 
 #include "raft/replica.h"
 #include "storage/store.h"
+#include "tests/sim/check_state.h"
 
 #define NOTE "shard-0000/QUARANTINE"
 
@@ -303,4 +304,109 @@ TEST(damage, f52_a_check_on_demand_compares_all_nodes)
     EXPECT_TRUE(strstr(sim_ask(sim, sim_leader(sim), 1000, "KV.CHECK"), "different") != NULL);
     EXPECT_TRUE(sim_run_until_true(sim, 10000, is_whole));
     scenario_end(sim);
+}
+
+/* ---- sealed files ------------------------------------------------------------------------------------ */
+
+/* The text of the @skip-th sealed file of @disk that begins with @prefix, of @kind; "" when there is none. Valid
+ * until the next call. */
+static const char *sealed_file(struct sim_disk *disk, uint32_t skip, const char *kind)
+{
+    static char name[64];
+    struct buf names = {0};
+    name[0] = 0;
+    sim_disk_names(disk, &names);
+    for (const uint8_t *at = names.data; at < names.data + names.size;
+         at += strlen((const char *)at) + 1) {
+        const uint64_t size = strlen((const char *)at);
+        if (size < 14 || memcmp(at, "shard-0000/0", 12) != 0) continue;
+        if (strcmp((const char *)at + size - 4, kind) != 0) continue;
+        char hint[64];
+        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)size - 4, (const char *)at);
+        if (!sim_disk_exists(disk, hint)) continue;
+        if (skip-- > 0) continue;
+        memcpy(name, at, size + 1);
+        break;
+    }
+    buf_close(&names);
+    return name;
+}
+
+/* Values that stay, between values that go: files with something in force in each. */
+static void fill_for_long(struct sim *sim, uint32_t count)
+{
+    static char line[3100];
+    for (uint32_t i = 0; i < count; i++) {
+        const int size = snprintf(line, sizeof line, "SET stays%u ", i);
+        scenario_noise(line + size, 3000, i);
+        line[size + 3000] = 0;
+        EXPECT_TEXT(scenario_ask(sim, NOBODY, line), "+OK\r\n");
+    }
+}
+
+static bool nobody_is_damaged(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (sim->nodes[i].core == NULL) return false;
+        if (store_damage(core_store(sim->nodes[i].core))->count > 0) return false;
+    }
+    return true;
+}
+
+/* F07: rot in a sealed file of which the hint is sound: the node starts, serves, and gets what it lacks from another. */
+TEST(damage, f07_a_rotten_sealed_file_is_repaired_from_the_others)
+{
+    for (uint64_t seed = 121; seed <= 126; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        fill_for_long(sim, 120);
+        sim_run_for(sim, 500);
+        patient = (sim_leader(sim) + 1) % 3;
+        struct sim_node *node = &sim->nodes[patient];
+        sim_crash(sim, patient, false);
+        const char *name = sealed_file(&node->disk, (uint32_t)(seed % 2), ".log");
+        EXPECT_NE(name[0], 0);
+        const uint64_t size = sim_disk_file(&node->disk, name).size;
+        for (uint64_t at = 4096 + 500; at + 9000 < size; at += 9000) {
+            sim_disk_flip(&node->disk, name, at * 8);
+        }
+        if (seed == 125) sim_disk_flip(&node->disk, name, 333); /* its header as well */
+        if (seed == 126) EXPECT_TRUE(sim_disk_drop(&node->disk, name));
+        EXPECT_TRUE(sim_start(sim, patient));
+        EXPECT_FALSE(core_quarantined(node->core));
+        /* Reading is what finds rot inside a file that is outside the log's window. */
+        sim_run_for(sim, 3000);
+        (void)check_state_hash(sim, node);
+        sim->has_failed = false;
+        fill_for_long(sim, 40);
+        EXPECT_TRUE(sim_run_until_true(sim, 20000, nobody_is_damaged));
+        EXPECT_TRUE(store_damage(core_store(node->core))->repaired_count > 0);
+        EXPECT_TRUE(store_mend(core_store(node->core))->given_total > 0);
+        scenario_end(sim);
+    }
+}
+
+/* Every node has another damaged place, and there is no leader when they are found. */
+TEST(damage, f07_damage_in_another_place_of_every_node_is_repaired)
+{
+    for (uint64_t seed = 131; seed <= 133; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        fill_for_long(sim, 200);
+        sim_run_for(sim, 500);
+        for (uint32_t i = 0; i < 3; i++) {
+            sim_crash(sim, i, false);
+            const char *name = sealed_file(&sim->nodes[i].disk, i, ".log");
+            EXPECT_NE(name[0], 0);
+            sim_disk_flip(&sim->nodes[i].disk, name, (4096 + 9000 * (i + 1)) * 8);
+        }
+        for (uint32_t i = 0; i < 3; i++) EXPECT_TRUE(sim_start(sim, i));
+        EXPECT_TRUE(sim_wait_leader(sim, 10000));
+        for (uint32_t i = 0; i < 3; i++) {
+            EXPECT_FALSE(core_quarantined(sim->nodes[i].core));
+            (void)check_state_hash(sim, &sim->nodes[i]);
+            sim->has_failed = false;
+        }
+        fill_for_long(sim, 60);
+        EXPECT_TRUE(sim_run_until_true(sim, 20000, nobody_is_damaged));
+        scenario_end(sim);
+    }
 }

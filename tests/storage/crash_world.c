@@ -563,6 +563,10 @@ enum world_verdict world_judge_store(struct world *world)
     const struct world_history *history = judge_history(world);
     if (history == NULL) return say(world, WORLD_WRONG, "another history up to", last);
     enum world_verdict verdict = judge_entries(world, history);
+    if (store_damage(world->store)->count > 0) {
+        verdict = worse(verdict, say(world, WORLD_DAMAGED, "a damaged file, of which there are",
+                                     store_damage(world->store)->count));
+    }
     verdict = worse(verdict, judge_keys(world, history));
     return worse(verdict, judge_change(world, history));
 }
