@@ -29,9 +29,9 @@ struct recover_start {
     uint64_t base_index; /* last_index of the newest sealed file; 0 when there is none */
     uint64_t base_term;
     struct damage_fault *fault; /* receives what a refusal is about; may be NULL */
-    struct damage *
-        damage; /* receives what of the sealed files is damaged, which refuses nothing: the keys are
-                                 * known; entries are readable from behind the newest such file on. NULL: it is refused */
+    /* Receives what of the sealed files is damaged, which refuses nothing then: the keys are known.
+     * Entries are readable from behind the newest such file on. May be NULL. */
+    struct damage *damage;
 };
 
 /* Opens the log of config->folder, which is made if it is not there. On OK everything that was

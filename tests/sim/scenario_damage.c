@@ -353,7 +353,7 @@ static bool nobody_is_damaged(struct sim *sim)
     return true;
 }
 
-/* F07: rot in a sealed file of which the hint is sound: the node starts, serves, and gets what it lacks from another. */
+/* F07: rot in a sealed file of which the hint is sound: it starts, serves, and gets from others what it lacks. */
 TEST(damage, f07_a_rotten_sealed_file_is_repaired_from_the_others)
 {
     for (uint64_t seed = 121; seed <= 126; seed++) {
