@@ -224,11 +224,7 @@ void cmd_append(struct eval *eval)
     if (item.exists && !eval_value(eval, &item, &old)) return;
     const uint64_t size = old.size + eval->args[2].size;
     if (!eval_value_fits(eval, size)) return;
-    struct buf value = {0};
-    buf_append(&value, old.data, old.size);
-    buf_append(&value, eval->args[2].data, eval->args[2].size);
-    eval_put(eval, eval->args[1], buf_slice(&value), item.expiry_ms, &item);
-    buf_close(&value);
+    if (!eval_put_joined(eval, eval->args[1], old, eval->args[2], item.expiry_ms, &item)) return;
     resp_put_int(eval->out, (int64_t)size);
 }
 

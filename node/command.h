@@ -104,6 +104,9 @@ bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struc
 bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);
 void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
               const struct item *before);
+/* The value is @head, then @tail. False: not in this turn (eval.waits). */
+bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, struct slice tail,
+                     uint64_t expiry_ms, const struct item *before);
 void eval_delete(struct eval *eval, struct slice key, const struct item *before);
 void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms,
                  const struct item *before);

@@ -295,6 +295,49 @@ void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t 
     add(eval, &effect, built);
 }
 
+/* Joined where it will be logged, and not packed: one copy is work enough for a turn. */
+static bool put_joined_large(struct eval *eval, struct slice key, struct slice head,
+                             struct slice tail, uint64_t expiry_ms, const struct item *before)
+{
+    struct shard *shard = eval->shard;
+    struct buf built = {0};
+    const uint64_t front = BATCH_BUILT_SIZE + key.size;
+    if (!batches_open_empty(&shard->batches)) {
+        eval->session->wants_alone = true;
+        eval->waits = true;
+        return false;
+    }
+    (void)buf_reserve(&built, front + head.size + tail.size + 8);
+    (void)buf_extend(&built, BATCH_BUILT_SIZE);
+    buf_append(&built, key.data, key.size);
+    buf_append(&built, head.data, head.size);
+    buf_append(&built, tail.data, tail.size);
+    const struct effect effect = {.kind = EFFECT_PUT,
+                                  .expiry_ms = expiry_ms,
+                                  .previous_revision = before->revision,
+                                  .key = key,
+                                  .value = slice_of(built.data + front, built.size - front)};
+    shard->value_raw_size += effect.value.size;
+    shard->value_stored_size += effect.value.size;
+    add(eval, &effect, &built);
+    buf_close(&built);
+    return true;
+}
+
+bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, struct slice tail,
+                     uint64_t expiry_ms, const struct item *before)
+{
+    struct buf value = {0};
+    if (head.size + tail.size > PREPARE_BUILD_SIZE) {
+        return put_joined_large(eval, key, head, tail, expiry_ms, before);
+    }
+    buf_append(&value, head.data, head.size);
+    buf_append(&value, tail.data, tail.size);
+    eval_put(eval, key, buf_slice(&value), expiry_ms, before);
+    buf_close(&value);
+    return true;
+}
+
 void eval_delete(struct eval *eval, struct slice key, const struct item *before)
 {
     add(eval,

@@ -222,6 +222,7 @@ void session_consume(struct session *session, uint64_t size)
     fetch_end(session->fetch);
     prepare_end(session->prepare);
     session->fetch = NULL;
+    session->wants_alone = false;
     session->prepare = NULL;
     session->in_start += size;
     CHECK(session->in_start <= session->in.size);

@@ -85,6 +85,7 @@ struct session {
     uint64_t
         applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
     struct fetch *fetch;     /* Values that the head command needs (node/fetch.h); NULL: none. */
+    bool wants_alone;        /* The head command wants to find the open batch empty. */
     struct prepare *prepare; /* Its own values, being packed (node/prepare.h); NULL: none. */
     uint64_t parked_ms;      /* Since when the head command waits for a leader; 0: not. */
 

@@ -323,7 +323,8 @@ static void propose(struct shard *shard, bool at_once, uint64_t now_ms)
     uint64_t index = 0;
     if (batches_open_empty(batches)) return;
     /* While one log write is under way the batch gathers, unless it is big enough to go on its own. */
-    if (!at_once && store_flushing(shard->store) > 0 && batches_open_size(batches) < BATCH_SIZE_SOFT &&
+    if (!at_once && store_flushing(shard->store) > 0 &&
+        batches_open_size(batches) < BATCH_SIZE_SOFT &&
         batches->open->effect_count < BATCH_EFFECTS_SOFT) {
         return;
     }
@@ -358,7 +359,8 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     if (batches->retired_number < session->applied_batch) return false;
     session->applied_batch = 0;
     /* A large value that is laid out becomes an entry of its own, without a copy. */
-    if (prepare_is_built(session->prepare) && !batches_open_empty(batches)) {
+    const bool is_large = session->wants_alone || prepare_is_built(session->prepare);
+    if (is_large && !batches_open_empty(batches)) {
         propose(shard, true, shard->core->now_ms);
         if (!batches_open_empty(batches)) return false;
     }

@@ -514,3 +514,33 @@ TEST(values, large_values_survive_a_start)
     buf_close(&mixed);
     fixture_close(&f);
 }
+
+TEST(values, large_values_grow_by_append)
+{
+    struct fixture f;
+    struct buf value = {0};
+    struct buf in = {0};
+    const uint64_t sizes[] = {4 * MIB - 3, 4 * MIB + 1, 6 * MIB};
+    fixture_open(&f);
+    for (uint32_t i = 0; i < 6; i++) {
+        value.size = 0;
+        in.size = 0;
+        make_value(&value, sizes[i / 2], i % 2 == 0);
+        EXPECT_TEXT(set(&f, "k", buf_slice(&value)), "+OK\r\n");
+        /* With something else in the batch that is open. */
+        put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("v")});
+        put_args(&in, 3,
+                 (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("12345")});
+        put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("w")});
+        char expected[64];
+        (void)snprintf(expected, sizeof expected, "+OK\r\n:%llu\r\n+OK\r\n",
+                       (unsigned long long)value.size + 5);
+        EXPECT_TEXT(fixture_ask(&f, 0, in.data, in.size), expected);
+        buf_text(&value, "12345");
+        expect_get(&f, "k", buf_slice(&value));
+        EXPECT_TEXT(fixture_say(&f, "GET other"), "$1\r\nw\r\n");
+    }
+    buf_close(&in);
+    buf_close(&value);
+    fixture_close(&f);
+}
