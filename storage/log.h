@@ -156,8 +156,7 @@ uint64_t log_pending_size(const struct log *log); /* bytes appended and not subm
 bool log_nospace(const struct log *log);
 /* Bytes of groups that can still be written without new space, after what is pending. */
 uint64_t log_room(const struct log *log);
-/* Something is pending, no write is under way and no segment has room, although the disk is not
- * known to be full: it owes us the next segment. */
+/* Entries wait for the next segment, which the disk owes us: it does not say that it is full. */
 bool log_starved(const struct log *log);
 /* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once
  * a turn. */

@@ -52,6 +52,25 @@ static enum err write_all(int file, uint64_t offset, struct slice data)
     return OK;
 }
 
+/* Only being interrupted is no failure: after any other error nobody knows what the disk holds. */
+static enum err sync_all(int file)
+{
+    int code;
+    do {
+        code = fsync(file);
+    } while (code != 0 && errno == EINTR);
+    return result_of(code);
+}
+
+static enum err sync_data(int file)
+{
+    int code;
+    do {
+        code = fdatasync(file);
+    } while (code != 0 && errno == EINTR);
+    return result_of(code);
+}
+
 /* Opens the folder that holds @name; the caller closes it. */
 static int open_parent(const struct host_disk *disk, const char *name)
 {
@@ -68,7 +87,7 @@ static enum err sync_parent(const struct host_disk *disk, const char *name)
 {
     const int folder = open_parent(disk, name);
     if (folder < 0) return host_folder_error(errno);
-    const enum err err = result_of(fsync(folder));
+    const enum err err = sync_all(folder);
     (void)close(folder);
     return err;
 }
@@ -103,7 +122,7 @@ static enum err write_temporary(struct host_disk *disk, const char *temporary, u
     if (opened < 0) return host_folder_error(errno);
     enum err err = reserve(disk, opened, size);
     if (err == OK) err = write_all(opened, 0, data);
-    if (err == OK) err = result_of(fsync(opened));
+    if (err == OK) err = sync_all(opened);
     if (err == OK) {
         *file = opened;
         return OK;
@@ -253,7 +272,7 @@ static enum err disk_write_sync(void *context, disk_file file, uint64_t offset, 
 {
     (void)context;
     const enum err err = write_all(file, offset, data);
-    return err != OK ? err : result_of(fdatasync(file));
+    return err != OK ? err : sync_data(file);
 }
 
 static enum err disk_create(void *context, const char *name, uint64_t size, struct slice data,
@@ -500,7 +519,7 @@ static enum err trim(int file, uint64_t size)
     do {
         code = ftruncate(file, (off_t)size);
     } while (code != 0 && errno == EINTR);
-    return code != 0 ? host_folder_error(errno) : result_of(fsync(file));
+    return code != 0 ? host_folder_error(errno) : sync_all(file);
 }
 
 static enum err read_op(struct host_disk *disk, const struct disk_op *op)
@@ -521,7 +540,7 @@ static enum err run_op(struct host_disk *disk, struct disk_op *op)
     switch (op->kind) {
     case DISK_WRITE:
         err = write_all(op->file, op->offset, op->data);
-        if (err == OK && op->sync) err = result_of(fdatasync(op->file));
+        if (err == OK && op->sync) err = sync_data(op->file);
         return err;
     case DISK_CREATE: return disk_create(disk, op->name, op->size, op->data, &op->file);
     case DISK_REPLACE: return disk_replace(disk, op->name, op->data);

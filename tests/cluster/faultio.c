@@ -1,4 +1,4 @@
-/* faultio.c - a preloaded library that lets one disk call of a process fail, be cut short, or be its last.
+/* faultio.c - a preloaded library that lets disk calls of a process fail, be cut short, be slow, or be its last.
  *
  * The test writes a `struct order` into the file named by FAULTIO_ORDER, which is mapped here: it can change its mind
  * while the process runs. Calls on regular files below FAULTIO_PATH are counted; the one that brings `countdown`
@@ -20,14 +20,23 @@
 #include <unistd.h>
 
 /* fdatasync() is what the log is synced with, fsync() what new files and folders are. */
-enum call { CALL_WRITE = 1, CALL_SYNC = 2, CALL_NAME = 4, CALL_SPACE = 8, CALL_SYNC_NEW = 16 };
+enum call {
+    CALL_WRITE = 1,
+    CALL_SYNC = 2,
+    CALL_NAME = 4,
+    CALL_SPACE = 8,
+    CALL_SYNC_NEW = 16,
+    CALL_READ = 32
+};
 enum action {
     ACTION_ERROR,
     ACTION_SHORT,
     ACTION_EXIT_BEFORE,
     ACTION_EXIT_AFTER,
     ACTION_ERROR_EVER,
-    ACTION_EXIT_PART /* half of what was to be written is, then the process ends */
+    ACTION_EXIT_PART, /* half of what was to be written is, then the process ends */
+    ACTION_DELAY, /* each of the calls takes `error` milliseconds longer, until the order is taken back */
+    ACTION_INTERRUPT /* every second one of the calls only says EINTR */
 };
 
 struct order {
@@ -38,6 +47,7 @@ struct order {
     uint32_t pad;
     _Atomic int64_t seen; /* calls counted so far */
     _Atomic int64_t hits;
+    char name[64]; /* only files whose path ends so; empty: all */
 };
 
 static struct order *order;
@@ -68,6 +78,8 @@ static bool is_ours(int file)
     const ssize_t size = readlink(link, path, sizeof path - 1);
     if (size <= 0) return false;
     path[size] = 0;
+    const size_t end = strnlen(order->name, sizeof order->name);
+    if (end > (size_t)size || memcmp(path + size - end, order->name, end) != 0) return false;
     return strncmp(path, path_prefix, strlen(path_prefix)) == 0;
 }
 
@@ -76,6 +88,14 @@ static bool hit(enum call call)
 {
     if ((order->calls & call) == 0) return false;
     (void)atomic_fetch_add(&order->seen, 1);
+    if (order->action == ACTION_DELAY && atomic_load(&order->countdown) > 0) {
+        (void)atomic_fetch_add(&order->hits, 1);
+        (void)usleep((useconds_t)order->error * 1000);
+        return true;
+    }
+    if (order->action == ACTION_INTERRUPT) {
+        return atomic_load(&order->countdown) > 0 && atomic_fetch_add(&order->hits, 1) % 2 == 0;
+    }
     if (order->action == ACTION_ERROR_EVER && atomic_load(&order->countdown) == 0 &&
         atomic_load(&order->hits) > 0) {
         return true;
@@ -100,9 +120,11 @@ static bool is_cut(bool is_hit)
 
 static bool fails(bool is_hit)
 {
-    if (!is_hit || (order->action != ACTION_ERROR && order->action != ACTION_ERROR_EVER))
+    const uint32_t action = order->action;
+    if (!is_hit) return false;
+    if (action != ACTION_ERROR && action != ACTION_ERROR_EVER && action != ACTION_INTERRUPT)
         return false;
-    errno = order->error;
+    errno = action == ACTION_INTERRUPT ? EINTR : order->error;
     return true;
 }
 
@@ -137,6 +159,18 @@ WRAP_PWRITE(pwrite64)
     }
 WRAP_PWRITEV(pwritev)
 WRAP_PWRITEV(pwritev64)
+
+#define WRAP_PREAD(name)                                                                           \
+    ssize_t name(int file, void *data, size_t size, off_t offset)                                  \
+    {                                                                                              \
+        NEXT(ssize_t, #name, int, void *, size_t, off_t);                                          \
+        const bool is_hit = is_ours(file) && hit(CALL_READ);                                       \
+        if (fails(is_hit)) return -1;                                                              \
+        if (is_hit && order->action == ACTION_SHORT && size > 1) size /= 2;                        \
+        return next(file, data, size, offset);                                                     \
+    }
+WRAP_PREAD(pread)
+WRAP_PREAD(pread64)
 
 ssize_t write(int file, const void *data, size_t size)
 {

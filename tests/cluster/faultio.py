@@ -1,4 +1,4 @@
-"""faultio.py - builds and steers faultio.c, the preloaded library that lets one disk call of a node go wrong."""
+"""faultio.py - builds and steers faultio.c, the preloaded library that lets disk calls of a node go wrong."""
 
 import atexit
 import mmap
@@ -9,8 +9,8 @@ import subprocess
 
 import harness
 
-WRITE, SYNC, NAME, SPACE, SYNC_NEW = 1, 2, 4, 8, 16
-ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER, EXIT_PART = range(6)
+WRITE, SYNC, NAME, SPACE, SYNC_NEW, READ = 1, 2, 4, 8, 16, 32
+ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER, EXIT_PART, DELAY, INTERRUPT = range(8)
 EXIT_CODE = 113
 
 _library = None
@@ -32,7 +32,7 @@ def library():
 class Faults:
     """The orders for one node; give `environment` to its start."""
 
-    SIZE = 40
+    SIZE = 104
 
     def __init__(self, node):
         self.path = os.path.join(node.directory, "faultio.order")
@@ -44,15 +44,20 @@ class Faults:
                             "FAULTIO_PATH": os.path.realpath(os.path.dirname(node.data))
                             + "/" + os.path.basename(node.data)}
 
-    def arm(self, calls, action, countdown=1, error=0):
+    def arm(self, calls, action, countdown=1, error=0, name=""):
         """The countdown is written last: it is what starts the count."""
         self.map[0:8] = bytes(8)
+        self.map[40:104] = name.encode().ljust(64, b"\0")
         self.map[8:40] = struct.pack("<IIiIqq", calls, action, error, 0, 0, 0)
         self.map[0:8] = struct.pack("<q", countdown)
 
     def count(self, calls):
         """Counts only."""
         self.arm(calls, ERROR, 0)
+
+    def delay(self, milliseconds):
+        """Every write to the disk takes so much longer from now on."""
+        self.arm(SYNC | SYNC_NEW, DELAY, 1, milliseconds)
 
     def disarm(self):
         self.map[0:8] = bytes(8)
