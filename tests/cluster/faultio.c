@@ -172,6 +172,21 @@ WRAP_PWRITEV(pwritev64)
 WRAP_PREAD(pread)
 WRAP_PREAD(pread64)
 
+/* A read that may not wait: while reads are ordered to go wrong, nothing of these files is in the cache. */
+#define WRAP_PREADV2(name)                                                                         \
+    ssize_t name(int file, const struct iovec *parts, int count, off_t offset, int flags)          \
+    {                                                                                              \
+        NEXT(ssize_t, #name, int, const struct iovec *, int, off_t, int);                          \
+        const bool is_armed = order != NULL && (order->calls & CALL_READ) != 0;                    \
+        if ((flags & RWF_NOWAIT) != 0 && is_armed && is_ours(file)) {                              \
+            errno = EAGAIN;                                                                        \
+            return -1;                                                                             \
+        }                                                                                          \
+        return next(file, parts, count, offset, flags);                                            \
+    }
+WRAP_PREADV2(preadv2)
+WRAP_PREADV2(preadv64v2)
+
 ssize_t write(int file, const void *data, size_t size)
 {
     NEXT(ssize_t, "write", int, const void *, size_t);
