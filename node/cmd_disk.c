@@ -23,6 +23,7 @@ static const char *state_name(enum store_file_state state)
     switch (state) {
     case STORE_FILE_ACTIVE: return "active";
     case STORE_FILE_SEALED: return "sealed";
+    case STORE_FILE_MAKING: return "making";
     case STORE_FILE_RETIRED: return "retired";
     case STORE_FILE_SPARE: return "spare";
     }

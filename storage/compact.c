@@ -106,7 +106,7 @@ static bool is_companion(const struct compact_file *files, uint32_t position, ui
     if (file->is_blocked) return false;
     const uint64_t garbage = compact_garbage(files, position);
     if (out + file->used - garbage > limits->target_size) return false;
-    return garbage >= file->used / SHARE_NEIGHBOUR || file->used < limits->target_size / 2;
+    return garbage >= file->used / SHARE_NEIGHBOUR || file->used < limits->target_size / 8;
 }
 
 static void run_grow(const struct compact_file *files, uint32_t count,

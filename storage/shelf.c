@@ -160,6 +160,17 @@ void shelf_flush(struct shelf *shelf)
     for (uint32_t i = 0; i < shelf->count; i++) shelf->files[i]->live = 0;
 }
 
+uint64_t shelf_live(const struct shelf *shelf)
+{
+    uint64_t live = 0;
+    for (uint32_t i = 0; i < shelf->count; i++) {
+        const struct shelf_file *file = shelf->files[i];
+        const bool counts = file->state == SHELF_GROWING || file->state == SHELF_SEALED;
+        if (counts) live += file->live;
+    }
+    return live;
+}
+
 void shelf_check(const struct shelf *shelf)
 {
     for (uint32_t i = 1; i < shelf->count; i++) {

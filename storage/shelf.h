@@ -18,6 +18,7 @@
 enum shelf_state {
     SHELF_GROWING, /* A segment that is not sealed: first and last index are those applied so far. */
     SHELF_SEALED,  /* In the manifest. */
+    SHELF_MAKING,  /* A table that is being written. */
     SHELF_RETIRED, /* No longer in the manifest; removed when nobody needs it. */
 };
 
@@ -82,6 +83,8 @@ void shelf_dead(struct shelf *shelf, const struct keydir_dead *dead, uint64_t ke
 void shelf_expiry(struct shelf *shelf, struct shelf_file *file, const struct keydir_info *before);
 /* Every key is gone. */
 void shelf_flush(struct shelf *shelf);
+/* Bytes that matter in all files that count. */
+uint64_t shelf_live(const struct shelf *shelf);
 
 void shelf_check(const struct shelf *shelf);
 

@@ -121,6 +121,7 @@ static bool seals_pending(const struct store *store)
 {
     const struct log *log = &store->log;
     if (store->seal.state != STORE_SEAL_IDLE) return true;
+    if (store->seal.is_refused) return false; /* Who knows when there will be space. */
     for (uint32_t i = log->segments_count; i > 0; i--) {
         const struct log_segment *segment = log->segments[i - 1];
         if (segment->state == LOG_SEGMENT_SEALED) return false;
@@ -151,7 +152,7 @@ static void look(struct store *store)
     struct compact_run run;
     const bool found = count > 0 && compact_choose(files, count, &limits, &run);
     const struct compact_figures figures = compact_figures(files, count);
-    job->is_urgent = figures.garbage * 9 > figures.used * 4; /* near twice what is needed */
+    job->is_urgent = figures.garbage * 5 > figures.used * 2; /* nearing twice what is needed */
     mem_free(files);
     if (found) {
         job_begin(store, &run);
@@ -312,7 +313,7 @@ static void credit_grow(struct store *store, uint64_t now_ms)
     const uint64_t rate = store->config.compaction_rate;
     const uint64_t passed_ms = now_ms > job->credit_ms ? now_ms - job->credit_ms : 0;
     const uint64_t ms = passed_ms < 1000 ? passed_ms : 1000;
-    uint64_t more = rate / 1000 * ms + 2 * (written - job->log_written);
+    uint64_t more = rate / 1000 * ms + 3 * (written - job->log_written);
     if (job->is_urgent) more *= 4;
     const int64_t limit = (int64_t)(rate / 8 + COMPACT_SPAN_SIZE);
     job->credit += (int64_t)more;

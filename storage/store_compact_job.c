@@ -535,6 +535,7 @@ static enum err created(struct store *store)
     if (job->op.result != OK)
         return job->op.result; /* A number that is taken: the next job has another. */
     job->output = shelf_add_aside(&store->shelf, &job->table.file);
+    job->output->state = SHELF_MAKING;
     job->output->handle = job->op.file;
     job->output->size = job->op.size;
     return OK;

@@ -10,7 +10,7 @@
 struct store_compaction store_compaction(struct store *store)
 {
     const struct store_compact *job = &store->compact;
-    struct store_compaction figures = {
+    const struct store_compaction figures = {
         .is_running = job->state != COMPACT_IDLE,
         .is_forced = job->is_forced,
         .jobs = job->jobs,
@@ -20,9 +20,9 @@ struct store_compaction store_compaction(struct store *store)
         .bytes_freed = job->bytes_freed,
         .total_written = store->log.bytes_written + job->bytes_written + store->seal.bytes_written,
         .user_written = store->user_written,
+        .live = shelf_live(&store->shelf),
         .garbage = store_compact_garbage(store),
     };
-    for (uint32_t i = 0; i < store->shelf.count; i++) figures.live += store->shelf.files[i]->live;
     return figures;
 }
 
@@ -36,6 +36,17 @@ void store_amplification(const struct store_compaction *figures, char text[24])
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
+static enum store_file_state state_of(const struct shelf_file *file)
+{
+    switch (file->state) {
+    case SHELF_GROWING: return STORE_FILE_ACTIVE;
+    case SHELF_SEALED: return STORE_FILE_SEALED;
+    case SHELF_MAKING: return STORE_FILE_MAKING;
+    case SHELF_RETIRED: return STORE_FILE_RETIRED;
+    }
+    UNREACHABLE();
+}
+
 static void visit_shelved(struct store *store, const struct shelf_file *file,
                           void (*visit)(void *context, const struct store_file *file),
                           void *context)
@@ -46,9 +57,7 @@ static void visit_shelved(struct store *store, const struct shelf_file *file,
         .number = known->number,
         .file_id = known->file_id,
         .is_table = known->is_table,
-        .state = file->state == SHELF_RETIRED  ? STORE_FILE_RETIRED
-                 : file->state == SHELF_SEALED ? STORE_FILE_SEALED
-                                               : STORE_FILE_ACTIVE,
+        .state = state_of(file),
         .size = segment != NULL ? segment->size : file->size,
         .used = known->used,
         .hint_size = file->hint_size,
@@ -146,14 +155,12 @@ void store_pins_limit(struct store *store)
     struct store_pins *pins = &store->pins;
     while (pins->count > 0) {
         uint64_t kept = 0;
-        uint64_t live = 0;
         for (uint32_t i = 0; i < store->shelf.count; i++) {
             const struct shelf_file *file = store->shelf.files[i];
-            live += file->live;
             if (file->state != SHELF_RETIRED || file->retired == 0) continue;
             if (store_file_pinned(store, file)) kept += file->size;
         }
-        const uint64_t quarter = live / 4;
+        const uint64_t quarter = shelf_live(&store->shelf) / 4;
         const uint64_t limit = quarter > store->config.retention_size
                                    ? quarter
                                    : store->config.retention_size;

@@ -35,6 +35,7 @@ void store_compact(struct store *store);
 enum store_file_state {
     STORE_FILE_ACTIVE,  /* being written, or not sealed yet */
     STORE_FILE_SEALED,  /* in the manifest */
+    STORE_FILE_MAKING,  /* a table that is not complete */
     STORE_FILE_RETIRED, /* goes when nobody needs it any more */
     STORE_FILE_SPARE,   /* made ahead, empty */
 };

@@ -272,3 +272,40 @@ TEST(hint, names_are_recognized)
         EXPECT_EQ(hint_number(others[i]), 0);
     }
 }
+
+TEST(hint, is_read_in_pieces_as_in_one)
+{
+    uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1000);
+    struct buf file = make(20000, bytes);
+    struct hint_reader reader;
+    struct hint_entry entry;
+    uint64_t size = file.size < HINT_PIECE_SIZE ? file.size : HINT_PIECE_SIZE;
+    uint32_t pieces = 1;
+    EXPECT_LT(2 * HINT_PIECE_SIZE, file.size);
+    EXPECT_EQ(hint_reader_begin(&reader, &segment, file.size, slice_of(file.data, size)), OK);
+    for (uint32_t i = 0; i < 20000; i++) {
+        enum err err = hint_reader_next(&reader, &entry);
+        if (err == ERR_AGAIN) {
+            const uint64_t rest = file.size - reader.offset;
+            size = rest < HINT_PIECE_SIZE ? rest : HINT_PIECE_SIZE;
+            hint_reader_feed(&reader, slice_of(file.data + reader.offset, size));
+            pieces++;
+            err = hint_reader_next(&reader, &entry);
+        }
+        EXPECT_EQ(err, OK);
+        const struct hint_entry wanted = entry_of(i, bytes);
+        expect_entry(&entry, &wanted);
+    }
+    EXPECT_EQ(hint_reader_next(&reader, &entry), ERR_NOT_FOUND);
+    EXPECT_LT(2, pieces);
+    hint_reader_close(&reader);
+    /* A piece without the whole header, and one of another segment. */
+    EXPECT_EQ(hint_reader_begin(&reader, &segment, file.size, slice_of(file.data, 79)),
+              ERR_CORRUPT);
+    struct hint_segment other = segment;
+    other.file_id++;
+    EXPECT_EQ(hint_reader_begin(&reader, &other, file.size, slice_of(file.data, 4096)),
+              ERR_FOREIGN);
+    buf_close(&file);
+    mem_free(bytes);
+}

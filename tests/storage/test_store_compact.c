@@ -3,6 +3,7 @@
  * between any two operations.) */
 #include "tests/storage/store_model.h"
 
+#include "storage/store_ship.h"
 #include "storage/store_space.h"
 
 static struct model model; /* too big for the stack */
