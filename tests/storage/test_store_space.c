@@ -16,8 +16,11 @@ static struct store_compaction figures(void)
 #define SPACE_VALUE 256u
 #define SPACE_SEGMENT (128u * 1024u)
 
+static uint32_t space_keys; /* from which random ones are taken */
+
 static void space_start(uint64_t seed)
 {
+    space_keys = SPACE_KEYS;
     model_init(&model, seed);
     model.config.segment_size = SPACE_SEGMENT;
     model.config.retention_size = 2 * SPACE_SEGMENT;
@@ -35,7 +38,7 @@ static void space_write(uint8_t kind, uint32_t first, uint32_t count, bool is_ra
     buf_u32(&payload, count);
     buf_u32(&payload, 0);
     for (uint32_t i = 0; i < count; i++) {
-        const uint64_t number = is_random ? prng_below(&model.prng, SPACE_KEYS) : first + i;
+        const uint64_t number = is_random ? prng_below(&model.prng, space_keys) : first + i;
         (void)snprintf(key, sizeof key, "key:%027llu", (unsigned long long)number);
         for (uint32_t j = 0; j < sizeof value; j++) value[j] = (uint8_t)prng_next(&model.prng);
         struct effect effect = {.kind = kind, .key = slice_text(key)};
@@ -253,8 +256,9 @@ static enum err file_read(uint64_t id)
 TEST(store_space, pinned_files_stay_until_they_are_too_much)
 {
     space_start(6);
-    for (uint32_t i = 0; i < 4 * SPACE_KEYS; i += 50) space_write(EFFECT_PUT, i, 50, false);
-    for (uint32_t i = 0; i < 100; i++) {
+    space_keys = 4 * SPACE_KEYS;
+    for (uint32_t i = 0; i < space_keys; i += 50) space_write(EFFECT_PUT, i, 50, false);
+    for (uint32_t i = 0; i < 300; i++) {
         space_write(EFFECT_PUT, 0, 50, true);
         space_turns(20);
     }
