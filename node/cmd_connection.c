@@ -257,7 +257,7 @@ static void put_flags(struct eval *eval, const struct command *command)
     const char *flags[6];
     uint32_t count = 0;
     if ((command->flags & CMD_WRITE) != 0) flags[count++] = "write";
-    if ((command->flags & CMD_WRITE) != 0 && (command->flags & CMD_FREES) == 0)
+    if ((command->flags & CMD_WRITE) != 0 && (command->flags & (CMD_FREES | CMD_EXPIRY)) == 0)
         flags[count++] = "denyoom";
     if ((command->flags & CMD_READ) != 0) flags[count++] = "readonly";
     if ((command->flags & CMD_LOCAL) != 0) flags[count++] = "loading";

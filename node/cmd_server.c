@@ -36,8 +36,10 @@ static void info_memory(struct core *core, struct buf *out)
     const struct keydir *keys = store_keys(core->shard.store);
     buf_printf(out,
                "# Memory\r\nused_memory:%" PRIu64 "\r\nused_memory_index:%" PRIu64
+               "\r\nmax_memory_index:%" PRIu64 "\r\nindex_full:%d\r\nindex_refusals:%" PRIu64
                "\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n",
-               mem_used(), keydir_memory(keys));
+               mem_used(), keydir_memory(keys), core->config->max_index_memory,
+               shard_index_full(&core->shard) ? 1 : 0, core->shard.oom_count);
 }
 
 static void info_values(const struct shard *shard, struct buf *out)

@@ -6,6 +6,7 @@
 #define READ (CMD_READ | CMD_FAST)
 #define WRITE (CMD_WRITE | CMD_FAST)
 #define FREES (CMD_WRITE | CMD_FREES | CMD_FAST)
+#define EXPIRY (CMD_WRITE | CMD_EXPIRY | CMD_FAST)
 #define WALK (CMD_READ | CMD_APPLIED)
 
 static const struct command table[] = {
@@ -38,9 +39,9 @@ static const struct command table[] = {
      "ECHO message"},
     {"exists", -2, READ, 1, -1, 1, cmd_exists, "generic", "1.0.0", "O(n) keys",
      "Counts how many of the keys exist", "EXISTS key [key ...]"},
-    {"expire", -3, WRITE, 1, 1, 1, cmd_expire, "generic", "1.0.0", "O(1)",
+    {"expire", -3, EXPIRY, 1, 1, 1, cmd_expire, "generic", "1.0.0", "O(1)",
      "Sets the time to live of a key in seconds", "EXPIRE key seconds [NX | XX | GT | LT]"},
-    {"expireat", -3, WRITE, 1, 1, 1, cmd_expireat, "generic", "1.2.0", "O(1)",
+    {"expireat", -3, EXPIRY, 1, 1, 1, cmd_expireat, "generic", "1.2.0", "O(1)",
      "Sets the moment at which a key expires, in seconds since the epoch",
      "EXPIREAT key unix-time-seconds [NX | XX | GT | LT]"},
     {"flushall", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
@@ -95,12 +96,12 @@ static const struct command table[] = {
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
     {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
      "Sets keys, all at one moment", "MSET key value [key value ...]"},
-    {"persist", 2, WRITE, 1, 1, 1, cmd_persist, "generic", "2.2.0", "O(1)",
+    {"persist", 2, EXPIRY, 1, 1, 1, cmd_persist, "generic", "2.2.0", "O(1)",
      "Takes the time to live from a key", "PERSIST key"},
-    {"pexpire", -3, WRITE, 1, 1, 1, cmd_pexpire, "generic", "2.6.0", "O(1)",
+    {"pexpire", -3, EXPIRY, 1, 1, 1, cmd_pexpire, "generic", "2.6.0", "O(1)",
      "Sets the time to live of a key in milliseconds",
      "PEXPIRE key milliseconds [NX | XX | GT | LT]"},
-    {"pexpireat", -3, WRITE, 1, 1, 1, cmd_pexpireat, "generic", "2.6.0", "O(1)",
+    {"pexpireat", -3, EXPIRY, 1, 1, 1, cmd_pexpireat, "generic", "2.6.0", "O(1)",
      "Sets the moment at which a key expires, in milliseconds since the epoch",
      "PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]"},
     {"ping", -1, LOCAL, 0, 0, 0, cmd_ping, "connection", "1.0.0", "O(1)",

@@ -23,8 +23,9 @@ enum command_flag {
     CMD_WRITE = 4, /* May add effects. */
     CMD_APPLIED =
         8, /* Looks at the applied keys as a whole: waits until all before it is applied. */
-    CMD_FREES = 16, /* A write that is still taken when the disk is full. */
-    CMD_FAST = 32,  /* For COMMAND INFO: constant or logarithmic time. */
+    CMD_FREES = 16,   /* A write that is still taken when the disk is full. */
+    CMD_FAST = 32,    /* For COMMAND INFO: constant or logarithmic time. */
+    CMD_EXPIRY = 128, /* A write that adds no key: still taken when the index is full. */
     CMD_TOPOLOGY =
         64, /* Local, but waits for a leader to be known: clients build their map from it. */
 };

@@ -52,6 +52,7 @@ struct config {
     uint64_t max_connections;
     uint64_t max_value_size;
     uint64_t compress_above_size; /* compress-above: values larger than this are packed; 0: none */
+    uint64_t max_index_memory;    /* Bytes; 0: no limit but the one of keydir_full. */
     uint64_t max_inflight_size;
     uint64_t output_limit_size;
     uint64_t retention_size;

@@ -303,6 +303,22 @@ static bool disk_has_room(struct eval *eval)
     return false;
 }
 
+bool shard_index_full(const struct shard *shard)
+{
+    return keydir_full(store_keys(shard->store), shard->config->max_index_memory);
+}
+
+/* Before the log: what is in it must be applied by every node. */
+static bool index_has_room(struct eval *eval)
+{
+    const uint8_t flags = eval->command->flags;
+    if ((flags & CMD_WRITE) == 0 || (flags & (CMD_FREES | CMD_EXPIRY)) != 0) return true;
+    if (!shard_index_full(eval->shard)) return true;
+    eval->shard->oom_count++;
+    eval_error(eval, "OOM command not allowed when used memory > 'max-index-memory'.");
+    return false;
+}
+
 static struct eval eval_for(struct shard *shard, struct session *session,
                             const struct command *command, const struct slice *args, uint32_t count)
 {
@@ -367,7 +383,7 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_applied = (command->flags & CMD_APPLIED) != 0;
     const uint64_t begin = session->out.size;
-    if (keys_fit(&eval) && disk_has_room(&eval)) command->function(&eval);
+    if (keys_fit(&eval) && disk_has_room(&eval) && index_has_room(&eval)) command->function(&eval);
     if (eval.waits) {
         CHECK(!eval.wrote);
         session->out.size = begin;

@@ -64,7 +64,8 @@ struct shard {
     uint64_t confirmed_seen;
 
     uint64_t value_raw_size, value_stored_size,
-        packed_count; /* Of values put by this node as leader. */
+        packed_count;   /* Of values put by this node as leader. */
+    uint64_t oom_count; /* commands refused because of max-index-memory */
     uint64_t expired_count, write_count, read_count, uncertain_count, batch_count, effect_count;
 };
 
@@ -84,6 +85,8 @@ enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, cha
 bool shard_ready(const struct shard *shard);
 /* The open batch or what is in flight is at its limit: no more writes this turn. */
 bool shard_is_full(const struct shard *shard);
+/* The index takes what max-index-memory allows: commands that may add keys are refused. */
+bool shard_index_full(const struct shard *shard);
 /* Evaluates one request for @session: its reply and wait are added. False: not now (see session.applied_batch
  * and session.fetch). */
 bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,

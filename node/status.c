@@ -37,6 +37,7 @@ void status_of(struct core *core, struct status *status)
         (void)snprintf(status->health, sizeof status->health, "%s", reason);
     } else if (status->health[0] == 0) {
         const char *health = core->shard.stalled_ms > 0 ? "the disk hangs" : "ok";
+        if (shard_index_full(&core->shard)) health = "max-index-memory reached";
         if (store_nospace(store)) health = "nospace";
         (void)snprintf(status->health, sizeof status->health, "%s", health);
     }
@@ -112,6 +113,12 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "keys", "gauge", "Keys in the store.", keydir_count(store_keys(store)));
     metric(body, "index_memory_bytes", "gauge", "Memory of the key index.",
            keydir_memory(store_keys(store)));
+    metric(body, "index_memory_max_bytes", "gauge", "What it may take: max-index-memory, 0: any.",
+           core->config->max_index_memory);
+    metric(body, "index_full", "gauge", "1 while writes are refused for want of index memory.",
+           shard_index_full(&core->shard));
+    metric(body, "index_refusals_total", "counter", "Commands refused for want of index memory.",
+           core->shard.oom_count);
     metric(body, "memory_bytes", "gauge", "Memory allocated by the node.", mem_used());
     metric(body, "disk_bytes", "gauge", "Bytes of the data files.", stats.disk_size);
     const struct damage *damage = store_damage(store);

@@ -18,6 +18,7 @@
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
 #define PLACE_UNIT 8u
+#define MEMORY_STEP (2u * MIB) /* Memory comes in steps of up to half of this: slab.h. */
 
 struct keydir {
     struct hashdir dir;
@@ -73,6 +74,18 @@ uint64_t keydir_memory(const struct keydir *keydir)
 {
     return sizeof *keydir + keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
            keydir->slab.memory;
+}
+
+uint64_t keydir_used(const struct keydir *keydir)
+{
+    return keydir_memory(keydir) - (keydir->slab.memory - keydir->slab.used);
+}
+
+bool keydir_full(const struct keydir *keydir, uint64_t max)
+{
+    if (slab_full(&keydir->slab)) return true;
+    if (max == 0) return false;
+    return keydir_used(keydir) >= max || keydir_memory(keydir) >= max + max / 2 + MEMORY_STEP;
 }
 
 uint64_t keydir_expiring(const struct keydir *keydir)
@@ -212,17 +225,23 @@ static uint64_t content_units(const struct content *content)
     return align_up(size, KEYDIR_ENTRY_UNIT) / KEYDIR_ENTRY_UNIT;
 }
 
+/* The part of @content whose size is always the same. */
+static void entry_fix(struct keydir_entry *entry, const struct content *content)
+{
+    entry->revision = content->revision;
+    entry->file = content->place.file;
+    entry->offset = (content->place.offset / PLACE_UNIT) & 0x1FFFFFFFu;
+    entry->is_compressed = content->is_compressed;
+    entry->value_size = content->value.size & 0xFFFFFFFu;
+}
+
 static void entry_fill(struct keydir_entry *entry, uint64_t units, const struct content *content)
 {
     uint8_t value[VALUE_INLINE_MAX];
     const uint64_t inline_size = content_inline_size(content);
     if (inline_size > 0) memcpy(value, content->value.data, inline_size);
-    entry->revision = content->revision;
-    entry->file = content->place.file;
-    entry->offset = (content->place.offset / PLACE_UNIT) & 0x1FFFFFFFu;
+    entry_fix(entry, content);
     entry->has_expiry = content->expiry_ms > 0;
-    entry->is_compressed = content->is_compressed;
-    entry->value_size = content->value.size & 0xFFFFFFFu;
     entry->slack = (units - content_units(content)) & 0xFu;
     entry->key_last = (uint16_t)(content->key.size - 1);
     uint8_t *at = entry->bytes + 8u * entry->has_expiry;
@@ -245,8 +264,18 @@ static void entry_free(struct keydir *keydir, uint32_t ref)
     slab_free(&keydir->slab, ref, keydir_entry_capacity(slab_at(&keydir->slab, ref)));
 }
 
-/* Lets the entry in @slot hold @content, in place when its allocation suits. */
-static void update(struct keydir *keydir, uint64_t hash, uint32_t *slot, struct content *content)
+/* The most frequent change: a longer value takes the place of another one. True: done, nothing had to move. */
+static bool update_fixed(struct keydir_entry *entry, const struct content *content)
+{
+    if (content_inline_size(content) > 0) return false;
+    if (keydir_entry_inline(entry) && entry->value_size > 0) return false;
+    if (keydir_entry_expiry(entry) != content->expiry_ms) return false;
+    entry_fix(entry, content);
+    return true;
+}
+
+/* Lets the entry in @slot hold @content, in another allocation if this one does not suit. */
+static void update_all(struct keydir *keydir, uint32_t *slot, const struct content *content)
 {
     const uint32_t before = *slot;
     struct keydir_entry *entry = slab_at(&keydir->slab, before);
@@ -255,9 +284,6 @@ static void update(struct keydir *keydir, uint64_t hash, uint32_t *slot, struct 
     const uint64_t old_expiry = keydir_entry_expiry(entry);
     const bool same_expiry = old_expiry == content->expiry_ms;
     const bool is_ordered = !keydir->is_loading;
-    content->key = keydir_entry_key(entry); /* The same bytes, and surely ours. */
-    const uint64_t key_hash = digest_key(content->key);
-    const uint64_t old_digest = digest(entry, key_hash);
     if (is_ordered && old_expiry > 0 && !same_expiry) btree_remove(&keydir->by_expiry, before);
     if (units <= old_units && old_units - units <= SLACK_MAX) {
         entry_fill(entry, old_units, content);
@@ -271,8 +297,17 @@ static void update(struct keydir *keydir, uint64_t hash, uint32_t *slot, struct 
     if (is_ordered && content->expiry_ms > 0 && !same_expiry) {
         btree_insert(&keydir->by_expiry, *slot);
     }
-    digest_changed(keydir, hash, digest(slab_at(&keydir->slab, *slot), key_hash) - old_digest);
     if (*slot != before) entry_free(keydir, before);
+}
+
+static void update(struct keydir *keydir, uint64_t hash, uint32_t *slot, struct content *content)
+{
+    struct keydir_entry *entry = slab_at(&keydir->slab, *slot);
+    content->key = keydir_entry_key(entry); /* The same bytes, and surely ours. */
+    const uint64_t key_hash = digest_key(content->key);
+    const uint64_t old_digest = digest(entry, key_hash);
+    if (!update_fixed(entry, content)) update_all(keydir, slot, content);
+    digest_changed(keydir, hash, digest(slab_at(&keydir->slab, *slot), key_hash) - old_digest);
 }
 
 static void tell_dead(struct keydir_dead *dead, const struct keydir_entry *entry)

@@ -54,7 +54,12 @@ struct keydir *keydir_create(uint64_t hash_seed);
 void keydir_destroy(struct keydir *keydir);
 
 uint64_t keydir_count(const struct keydir *keydir);
-uint64_t keydir_memory(const struct keydir *keydir);   /* bytes of all entries and structures */
+uint64_t keydir_memory(const struct keydir *keydir); /* bytes of all entries and structures */
+/* The same without what removed entries left behind, which others take again. */
+uint64_t keydir_used(const struct keydir *keydir);
+/* No key should be added: it takes @max bytes (0: any number), or half as much again with what removed entries
+ * left behind, or it is near the most that it can ever take (slab.h). */
+bool keydir_full(const struct keydir *keydir, uint64_t max);
 uint64_t keydir_expiring(const struct keydir *keydir); /* keys that have an expiry */
 
 const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice key);

@@ -195,6 +195,8 @@ TEST(config, sizes_and_numbers)
     expect_taken("max-value", "1048576", "1mb");
     expect_taken("max-value", "1536kb", "1536kb");
     expect_taken("max-inflight", "2gb", "2gb");
+    expect_taken("max-index-memory", "24gb", "24gb");
+    expect_refused("max-index-memory", "25gb", "0 to 24gb");
     expect_taken("retention", "0", "0");
     expect_refused("max-value", "65mb", "max-value: '65mb' is not allowed; it takes 1kb to 64mb");
     expect_refused("max-value", "1023", "1kb to 64mb");
