@@ -166,9 +166,10 @@ class Kvctl(unittest.TestCase):
             node = cluster.nodes[0]
             with node.client(30) as client:
                 for round_number in range(8):
-                    client.pipeline([("SET", f"key:{n}", os.urandom(2000)) for n in range(30)])
-                    client.pipeline([("SET", f"kept:{round_number}:{n}", os.urandom(2000)) for n in range(30)])
-                client.pipeline([("DEL", "key:1"), ("PEXPIRE", "key:2", 1_000_000), ("SET", "caf\u00e9 \n", "x")])
+                    for n in range(15):  # both in each file
+                        client.pipeline([("SET", f"key:{n}:{i}", os.urandom(2000)) for i in range(2)] +
+                                        [("SET", f"kept:{round_number}:{n}:{i}", os.urandom(2000)) for i in range(2)])
+                client.pipeline([("DEL", "key:1:1"), ("PEXPIRE", "key:2:1", 1_000_000), ("SET", "caf\u00e9 \n", "x")])
             self.ctl(cluster, "compact")
             node.terminate()
             kinds = set()
