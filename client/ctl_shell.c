@@ -147,9 +147,10 @@ static void offer_arguments(const char *text, const char *name, const char *seco
             }
         }
         if (text[0] != '-' && strncmp(command->usage, "KEY", 3) == 0) offer_keys(text);
-        if (command->run == ctl_leader_transfer && strcmp(second, "transfer") == 0) {
-            offer_members(text);
-        }
+        const bool takes_member = command->run == ctl_disk || command->run == ctl_compact ||
+                                  (command->run == ctl_leader_transfer &&
+                                   strcmp(second, "transfer") == 0);
+        if (takes_member && text[0] != '-') offer_members(text);
     }
     if (strcmp(name, "help") == 0) offer_names(text);
 }

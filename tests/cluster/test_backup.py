@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 import unittest
 
@@ -162,6 +163,42 @@ class Backup(unittest.TestCase):
                 for round_number in range(3):
                     self.assertEqual(new.nodes[0].call("GET", f"round:{round_number}"), b"acknowledged")
                 data.verify(new.nodes[0], "fill", 1, SIZE, start=1)
+
+    def test_saved_while_compaction_replaces_the_files(self):
+        options = {**SMALL, "segment_size": "64kb", "max_value": "16kb", "retention": "64kb"}
+        with Cluster(**options) as cluster:
+            data.fill(cluster.nodes[0], "kept", 100, SIZE)
+            stop = threading.Event()
+
+            def overwrite():
+                with cluster.nodes[0].client(30) as client:
+                    while not stop.is_set():
+                        client.pipeline([("SET", f"often:{n}", os.urandom(3000)) for n in range(40)])
+                        client.pipeline([("DEL", f"often:{n}") for n in range(0, 40, 3)])
+            writer = threading.Thread(target=overwrite)
+            writer.start()
+            try:
+                wait_until("compaction has begun", lambda: any(
+                    int(line.split()[-1]) > 3 for line in cluster.nodes[0].http("/metrics")[1].decode().splitlines()
+                    if line.startswith("flashkv_compaction_jobs_total ")), 30)
+                for round_number in range(6):
+                    self.path = os.path.join(self.folder, f"backup{round_number}")
+                    cluster.nodes[1].call("SET", "round", str(round_number))
+                    self.save(cluster)
+                    self.verify()
+            finally:
+                stop.set()
+                writer.join()
+            with NewCluster(self.path, self, count=1, **options) as new:
+                new.start()
+                self.assertEqual(new.nodes[0].call("GET", "round"), b"5")
+                data.verify(new.nodes[0], "kept", 100, SIZE)
+                before = contents(new.nodes[0])
+                done = new.kvctl("compact", timeout=60)
+                self.assertEqual(done.returncode, 0, done)
+                new.nodes[0].terminate()
+                new.nodes[0].start().wait_serving()
+                self.assertEqual(contents(new.nodes[0]), before)
 
     def test_any_node_can_be_asked_and_an_unknown_one_is_refused(self):
         with Cluster(**SMALL) as cluster:
