@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <time.h>
@@ -195,8 +196,10 @@ static bool number_field(const struct kv_reply *map, const char *name, uint64_t 
 static bool hex_field(const struct kv_reply *map, const char *name, uint64_t *number)
 {
     const struct kv_reply *value = field(map, name);
-    return value != NULL && value->type == KV_STRING && value->size == 16 &&
-           sscanf(value->data, "%16" SCNx64, number) == 1;
+    if (value == NULL || value->type != KV_STRING || value->size != 16) return false;
+    if (strspn(value->data, "0123456789abcdef") != 16) return false;
+    *number = strtoull(value->data, NULL, 16);
+    return true;
 }
 
 /* Everything acknowledged so far lies up to this index. */
