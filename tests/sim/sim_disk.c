@@ -70,7 +70,9 @@ static struct sim_file *change_do(struct sim_image *image, const struct change *
         file->is_removing = true;
         return NULL;
     case CHANGE_TRIM:
-        if (change->size < file->size) sim_image_cut(file, change->size);
+        if (change->size >= file->size)
+            return NULL; /* Nothing is cut, and nothing synced either. */
+        sim_image_cut(file, change->size);
         sim_image_synced(file);
         return NULL;
     }
