@@ -32,6 +32,9 @@ struct target {
     struct replica *replica;
     struct link link; /* of node 2 */
     struct buf body;
+    uint8_t piece;   /* bytes of the fragments in which frames come; 0: whole */
+    uint8_t turn_at; /* what happens between them */
+    uint32_t serial;
     uint64_t now;
     struct message_entry parts[APPEND_ENTRIES_MAX];
 };
@@ -165,13 +168,68 @@ static void raw_bytes(struct target *target, struct slice bytes)
     link_feed(&target->link, bytes);
     for (uint32_t i = 0; i < 1000 && err == OK; i++) {
         err = link_next(&target->peers, &target->link, target->now, &frame, message);
-        if (err == OK && frame.type < WIRE_FORWARD) receive(target, &frame);
+        if (err != OK) break;
+        if (frame.type < WIRE_FORWARD || frame.type == WIRE_FRAGMENT) receive(target, &frame);
     }
     if (err != OK && err != ERR_MORE) open_link(target);
 }
 
+/* One FRAGMENT of node 2. */
+static void fragment(struct target *target, uint32_t type, uint32_t size, uint32_t offset,
+                     uint32_t serial, struct slice data)
+{
+    struct buf body = {0};
+    struct buf bytes = {0};
+    buf_u32(&body, type);
+    buf_u32(&body, size);
+    buf_u32(&body, offset);
+    buf_u32(&body, serial);
+    buf_append(&body, data.data, data.size);
+    const struct wire_frame frame = {.type = WIRE_FRAGMENT,
+                                     .cluster_id = CLUSTER,
+                                     .from = 2,
+                                     .to = 1,
+                                     .incarnation = 1,
+                                     .body = buf_slice(&body)};
+    wire_encode(&bytes, &frame);
+    raw_bytes(target, buf_slice(&bytes));
+    buf_close(&bytes);
+    buf_close(&body);
+}
+
+/* @body in pieces of @piece bytes; at the one numbered @turn_at something else happens: a turn of a heartbeat or two,
+ * or an end. */
+static void in_fragments(struct target *target, uint8_t type, struct slice body)
+{
+    uint32_t count = 0;
+    struct buf copy = {0}; /* A turn may use target->body. */
+    buf_append(&copy, body.data, body.size);
+    body = buf_slice(&copy);
+    target->serial++;
+    for (uint64_t at = 0; at < body.size; count++) {
+        const uint64_t left = body.size - at;
+        const uint64_t size = left < target->piece ? left : target->piece;
+        if (count == target->turn_at % 8) {
+            if ((target->turn_at & 8) != 0) turn(target, (target->turn_at & 16) != 0 ? 60 : 500);
+            if ((target->turn_at & 32) != 0) {
+                fragment(target, type, 0, 0, target->serial, slice_of("", 0));
+                break;
+            }
+            if ((target->turn_at & 64) != 0) break; /* Never ends; the next one is refused. */
+        }
+        fragment(target, type, (uint32_t)body.size, (uint32_t)at, target->serial,
+                 slice_of(body.data + at, size));
+        at += size;
+    }
+    buf_close(&copy);
+}
+
 static void framed(struct target *target, uint8_t type, uint64_t from, struct slice body)
 {
+    if (target->piece > 0 && from == 2 && body.size > 0) {
+        in_fragments(target, type, body);
+        return;
+    }
     /* Through the link when it is node 2's, for the way that all frames take. */
     struct wire_frame frame = {
         .type = type, .cluster_id = CLUSTER, .from = from, .to = 1, .incarnation = 1, .body = body};
@@ -307,7 +365,7 @@ static void submit(struct target *target)
 
 static void step(struct target *target, struct reader *reader)
 {
-    switch (reader_u8(reader) % 6) {
+    switch (reader_u8(reader) % 8) {
     case 0: turn(target, reader_u8(reader)); break;
     case 1: raw_bytes(target, reader_bytes(reader, reader_u16(reader))); break;
     case 2: {
@@ -324,6 +382,19 @@ static void step(struct target *target, struct reader *reader)
         break;
     }
     case 4: submit(target); break;
+    case 6: { /* From here on frames come in fragments, or whole again. */
+        target->piece = reader_u8(reader);
+        target->turn_at = reader_u8(reader);
+        break;
+    }
+    case 7: {
+        const uint32_t type = reader_u16(reader);
+        const uint32_t size = reader_u16(reader);
+        const uint32_t offset = reader_u16(reader);
+        const uint32_t serial = reader_u8(reader);
+        fragment(target, type, size, offset, serial, reader_bytes(reader, reader_u8(reader)));
+        break;
+    }
     default: (void)replica_read_request(target->replica); break;
     }
 }
