@@ -279,6 +279,7 @@ static void add_manifest(struct message *message, struct buf *change, struct buf
         .base_index = message->last_index,
         .base_term = message->last_term,
         .change_index = message->change_index,
+        .has_state_hash = true,
     };
     const struct guard_configuration configuration = {
         .count = 2, .members = {{1, "host1:1", GUARD_VOTER}, {2, "host2:1", GUARD_VOTER}}};
