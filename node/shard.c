@@ -63,7 +63,7 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .retention_size = config->retention_size,
         .compaction_rate = config->compaction_rate,
         .tail_size = tail_size(config),
-        .reserve_size = config->segment_size * 2,
+        .reserve_size = config->segment_size * 2 + RESERVE_REST,
         .fault = fault,
     };
     return store_open(&store_config, &shard->store, message, 512);
@@ -286,11 +286,12 @@ static bool keys_fit(struct eval *eval)
     return true;
 }
 
-/* The end of what is kept for a full disk is not for deletes: elections need it. */
+/* The end of what is kept for a full disk is not for deletes: elections need it, and a start after a crash, which
+ * may have to write the last group again in a segment of its own. */
 static bool may_delete(const struct shard *shard)
 {
     return !store_nospace(shard->store) ||
-           store_room(shard->store) >= shard->config->segment_size / 4;
+           store_room(shard->store) >= shard->config->segment_size / 4 * 5;
 }
 
 static bool disk_has_room(struct eval *eval)

@@ -161,7 +161,8 @@ uint64_t log_room(const struct log *log)
     const uint64_t usual = log->config.segment_size - SEGMENT_BLOCK_SIZE;
     const uint64_t pending = log_pending_size(log) +
                              log->images_count * (uint64_t)SEGMENT_BLOCK_SIZE;
-    uint64_t room = log->reserve.held / log->config.segment_size * usual;
+    const uint64_t reserved = reserve_whole(&log->reserve) ? log->reserve.held - RESERVE_REST : 0;
+    uint64_t room = reserved / log->config.segment_size * usual;
     if (log->active != NULL) room += log->active->size - log->active->file.used;
     if (spare_ready(log)) room += log->spare->size - SEGMENT_BLOCK_SIZE;
     return room > pending ? room - pending : 0;
@@ -407,7 +408,7 @@ enum err log_flush_wait(struct log *log)
         reserve_settle(&log->reserve);
         if (!log->spare_pending) spare_request(log);
         wait_spare(log);
-        if (log->nospace && log->reserve.held == 0) return ERR_NOSPACE;
+        if (log->nospace && !reserve_whole(&log->reserve)) return ERR_NOSPACE;
     }
 }
 

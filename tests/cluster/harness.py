@@ -9,6 +9,7 @@ Only programs that the harness itself started are ever signalled, and none outli
 
 import atexit
 import ctypes
+import errno
 import os
 import random
 import shutil
@@ -485,10 +486,12 @@ def run_quiet(*arguments):
 class Mount:
     """A file system of its own, unmounted at the end. `kind` is tmpfs, ext4 or xfs (on a loop device)."""
 
-    def __init__(self, path, kind, size):
+    def __init__(self, path, kind, size, image=None, options=()):
         self.path, self.kind, self.size = path, kind, size
-        self.image = path + ".img"
+        self.image = image or path + ".img"
+        self.options = options
         self.mounted = False
+        self.end_of_frost = None
 
     def __enter__(self):
         os.makedirs(self.path, exist_ok=True)
@@ -500,13 +503,61 @@ class Mount:
             with open(self.image, "wb") as image:
                 image.truncate(self.size)
             force = "-f" if self.kind == "xfs" else "-F"
-            self.mounted = (run_quiet(f"mkfs.{self.kind}", "-q", force, self.image) and self.mount())
+            self.mounted = run_quiet(f"mkfs.{self.kind}", "-q", force, *self.options, self.image) and self.mount()
         if not self.mounted:
             raise unittest.SkipTest(f"cannot mount {self.kind} here")
         return self
 
     def mount(self, options="loop"):
         return run_quiet("mount", "-o", options, self.image, self.path)
+
+    def repair(self):
+        """What the machine does before it mounts it again. 1: errors were mended."""
+        return subprocess.run(["e2fsck", "-fy", self.image], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=60, check=False).returncode <= 1
+
+    def balloon(self, leave):
+        """Takes all the space but this; burst() gives it back."""
+        try:
+            with open(os.path.join(self.path, "balloon"), "ab", buffering=0) as file:
+                for piece in (1 << 20, 1 << 12):
+                    while True:
+                        stat = os.statvfs(self.path)
+                        if stat.f_bavail * stat.f_frsize <= leave + piece or file.write(bytes(piece)) == 0:
+                            break
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+    def burst(self):
+        if os.path.exists(os.path.join(self.path, "balloon")):
+            os.unlink(os.path.join(self.path, "balloon"))
+
+    def resize(self, size):
+        assert run_quiet("mount", "-o", f"remount,size={size}", self.path), "cannot resize it"
+
+    def abort(self):
+        """What an error of the file system itself does: from now on it is read-only."""
+        assert run_quiet("mount", "-o", "remount,abort", self.path), "cannot make the file system read-only"
+
+    def freeze(self, seconds):
+        """Nothing is written any more, and whoever tries waits. Ends with thaw(), or by itself after so many seconds,
+        since nobody could even be killed otherwise."""
+        self.end_of_frost = subprocess.Popen(["sh", "-c", f"sleep {seconds}; exec fsfreeze -u '{self.path}'"],
+                                             start_new_session=True, stdin=subprocess.DEVNULL,
+                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if not run_quiet("fsfreeze", "-f", self.path):
+            self.thaw()
+            raise unittest.SkipTest("cannot freeze a file system here")
+
+    def thaw(self):
+        if self.end_of_frost is None:
+            return
+        run_quiet("fsfreeze", "-u", self.path)
+        os.killpg(self.end_of_frost.pid, signal.SIGKILL)
+        self.end_of_frost.wait()
+        self.end_of_frost = None
 
     def unmount(self):
         for _ in range(50):
@@ -516,6 +567,7 @@ class Mount:
         return False
 
     def __exit__(self, *_):
+        self.thaw()
         if self.mounted and not self.unmount():
             run_quiet("umount", "-l", self.path)
         if os.path.exists(self.image):

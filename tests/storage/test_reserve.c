@@ -4,11 +4,12 @@
 static struct fixture f;
 #define RESERVE (FIXTURE_FOLDER "/" RESERVE_NAME)
 #define SEGMENT (64 * KIB)
+#define WHOLE (2 * SEGMENT + RESERVE_REST)
 
 static void begin(uint64_t seed)
 {
     fixture_init(&f, seed);
-    f.config.reserve_size = 2 * SEGMENT;
+    f.config.reserve_size = WHOLE;
     fixture_open(&f);
 }
 
@@ -44,21 +45,21 @@ TEST(reserve, is_made_behind_the_spare_and_found_again)
     begin(1);
     EXPECT_FALSE(log_nospace(&f.log));
     settle();
-    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, 2 * SEGMENT);
+    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, WHOLE);
     EXPECT_FALSE(log_nospace(&f.log));
     EXPECT_EQ(log_deadline(&f.log), UINT64_MAX);
     fixture_close(&f);
     const uint64_t changes = f.disk.change_count;
     fixture_open(&f);
-    EXPECT_EQ(f.log.reserve.held, 2 * SEGMENT);
+    EXPECT_EQ(f.log.reserve.held, WHOLE);
     settle();
     EXPECT_EQ(f.disk.change_count, changes);
     fixture_close(&f);
-    f.config.reserve_size = 5 * SEGMENT; /* Another option: the old file is of no use. */
+    f.config.reserve_size = 9 * SEGMENT; /* Another option: the old file is of no use. */
     fixture_open(&f);
     EXPECT_FALSE(sim_disk_exists(&f.disk, RESERVE));
     settle();
-    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, 5 * SEGMENT);
+    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, 9 * SEGMENT);
     fixture_close(&f);
     f.config.reserve_size = 0;
     fixture_open(&f);
@@ -70,7 +71,7 @@ TEST(reserve, is_made_behind_the_spare_and_found_again)
 TEST(reserve, without_it_the_disk_counts_as_full_although_there_is_a_spare)
 {
     begin(2);
-    f.disk.capacity = sim_disk_used(&f.disk) + SEGMENT + SEGMENT / 2;
+    f.disk.capacity = sim_disk_used(&f.disk) + SEGMENT + WHOLE - 1;
     settle();
     EXPECT_TRUE(f.log.spare != NULL && f.log.spare->handle >= 0);
     EXPECT_FALSE(f.log.nospace);
@@ -97,8 +98,8 @@ TEST(reserve, f11_a_log_on_a_full_disk_goes_on_for_as_long_as_it_said)
         EXPECT_TRUE(log_room(&f.log) + written * SEGMENT_BLOCK_SIZE <= room);
         if (f.log.segments_count > 2) EXPECT_TRUE(log_nospace(&f.log));
     }
-    EXPECT_TRUE(written * SEGMENT_BLOCK_SIZE >= room - 5 * SEGMENT_BLOCK_SIZE);
-    EXPECT_FALSE(sim_disk_exists(&f.disk, RESERVE));
+    EXPECT_TRUE(written * SEGMENT_BLOCK_SIZE >= room - 9 * SEGMENT_BLOCK_SIZE);
+    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, RESERVE_REST);
     EXPECT_FALSE(log_starved(&f.log));
     EXPECT_EQ(log_flush_wait(&f.log), ERR_NOSPACE);
     f.disk.capacity = UINT64_MAX;
@@ -107,7 +108,7 @@ TEST(reserve, f11_a_log_on_a_full_disk_goes_on_for_as_long_as_it_said)
     settle();
     EXPECT_FALSE(log_nospace(&f.log));
     EXPECT_EQ(f.log.persisted_index, written + 2);
-    EXPECT_EQ(f.log.reserve.held, 2 * SEGMENT);
+    EXPECT_EQ(f.log.reserve.held, WHOLE);
     fixture_verify(&f);
     fixture_end(&f);
 }
@@ -124,7 +125,7 @@ TEST(reserve, f11_a_mark_is_no_reason_to_give_it_up)
     }
     settle();
     EXPECT_TRUE(f.log.nospace);
-    EXPECT_EQ(f.log.reserve.held, 2 * SEGMENT);
+    EXPECT_EQ(f.log.reserve.held, WHOLE);
     fixture_end(&f);
 }
 
@@ -158,11 +159,54 @@ TEST(reserve, f11_a_small_file_can_be_saved_with_a_piece_of_it)
     EXPECT_EQ(disk->replace(disk->context, "identity", small), ERR_NOSPACE);
     EXPECT_TRUE(reserve_spend(&f.log.reserve));
     EXPECT_EQ(disk->replace(disk->context, "identity", small), OK);
-    EXPECT_EQ(f.log.reserve.held, 2 * SEGMENT - RESERVE_PIECE);
+    EXPECT_EQ(f.log.reserve.held, WHOLE - RESERVE_PIECE);
     fixture_close(&f);
     fixture_open(&f); /* What is left is enough. */
-    EXPECT_EQ(f.log.reserve.held, 2 * SEGMENT - RESERVE_PIECE);
-    EXPECT_EQ(log_room(&f.log) / SEGMENT, 1); /* One file fits, and the active one. */
+    EXPECT_FALSE(log_nospace(&f.log));
+    EXPECT_EQ(f.log.reserve.held, WHOLE - RESERVE_PIECE);
+    fixture_end(&f);
+}
+
+TEST(reserve, f11_its_rest_lets_a_node_start_when_the_log_has_used_it_up)
+{
+    begin(7);
+    struct disk *disk = &f.disk.disk;
+    settle();
+    fill_disk();
+    while (log_room(&f.log) > SEGMENT + SEGMENT / 4) EXPECT_TRUE(write_one());
+    EXPECT_FALSE(reserve_whole(&f.log.reserve));
+    fixture_kill(&f); /* The newest group has no mark: it moves to the spare. */
+    fixture_open(&f);
+    for (uint32_t i = 1; i < RESERVE_REST / RESERVE_PIECE; i++) {
+        fill_disk(); /* Somebody else takes what became free. */
+        EXPECT_EQ(disk->replace(disk->context, "identity", slice_text("start")), ERR_NOSPACE);
+        EXPECT_TRUE(reserve_spend(&f.log.reserve));
+        EXPECT_EQ(disk->replace(disk->context, "identity", slice_text("start")), OK);
+        sim_disk_drop(&f.disk, "identity");
+        fixture_close(&f);
+        fixture_open(&f);
+        settle();
+        EXPECT_TRUE(log_nospace(&f.log));
+    }
+    EXPECT_FALSE(reserve_spend(&f.log.reserve));
+    f.disk.capacity = UINT64_MAX;
+    settle();
+    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, WHOLE);
+    EXPECT_FALSE(log_nospace(&f.log));
+    fixture_end(&f);
+}
+
+TEST(reserve, one_that_somebody_removed_is_made_again)
+{
+    begin(8);
+    settle();
+    fill_disk();
+    sim_disk_drop(&f.disk, RESERVE);
+    while (write_one()) continue;
+    EXPECT_TRUE(log_nospace(&f.log));
+    f.disk.capacity = UINT64_MAX;
+    settle();
+    EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, WHOLE);
     fixture_end(&f);
 }
 
@@ -182,7 +226,7 @@ TEST(reserve, a_power_cut_at_any_change_leaves_a_log_that_starts)
         sim_disk_crash(&f.disk);
         fixture_open(&f);
         settle();
-        EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, 2 * SEGMENT);
+        EXPECT_EQ(sim_disk_file(&f.disk, RESERVE).size, WHOLE);
         fixture_end(&f);
     }
     EXPECT_TRUE(n > 50);
