@@ -4,6 +4,8 @@
 
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
+#include "storage/base/limits.h"
+#include "storage/compress.h"
 #include "storage/effect.h"
 #include "storage/record.h"
 
@@ -22,6 +24,25 @@ static void check_record(struct slice bytes)
     buf_close(&again);
 }
 
+/* What has the form of a packed value either is one, in one go as in slices, or is found to be none. */
+static void check_packed(struct slice packed)
+{
+    struct buf whole = {0};
+    struct compress_undo undo = {0};
+    CHECK(compress_valid(packed));
+    const uint64_t raw_size = compress_raw_size(packed);
+    CHECK(raw_size <= VALUE_SIZE_MAX);
+    CHECK(raw_size <= packed.size * 255);
+    const enum err err = compress_unpack(packed, &whole);
+    enum err step = ERR_MORE;
+    while (step == ERR_MORE) step = compress_undo_step(&undo, packed, 1);
+    CHECK(step == err);
+    CHECK(whole.size == (err == OK ? raw_size : 0));
+    if (err == OK) CHECK(slice_equal(buf_slice(&whole), buf_slice(&undo.out)));
+    buf_close(&undo.out);
+    buf_close(&whole);
+}
+
 static void check_effect(struct slice bytes)
 {
     struct effect effect;
@@ -34,6 +55,7 @@ static void check_effect(struct slice bytes)
     /* All but the checksum, which trusted bytes need not have. */
     CHECK(slice_equal(slice_of(again.data + 4, size - 4), slice_of(bytes.data + 4, size - 4)));
     CHECK(effect_decode(buf_slice(&again), &effect, &size) == OK);
+    if ((effect.flags & EFFECT_FLAG_LZ4) != 0) check_packed(effect.value);
     buf_close(&again);
 }
 
