@@ -306,6 +306,7 @@ struct store_stats store_stats(const struct store *store)
         .tail_hits = store->tail_hits,
         .tail_misses = store->tail_misses,
         .seals = store->seal.count,
+        .compactions = store->compact.jobs,
     };
     for (uint32_t i = 0; i < log->segments_count; i++) stats.disk_size += log->segments[i]->size;
     for (uint32_t i = 0; i < store->shelf.count; i++) {

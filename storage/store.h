@@ -183,6 +183,7 @@ struct store_stats {
     uint64_t tail_hits;   /* values read from memory */
     uint64_t tail_misses; /* values read from disk */
     uint64_t seals;
+    uint64_t compactions; /* runs of files */
 };
 struct store_stats store_stats(const struct store *store);
 

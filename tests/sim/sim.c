@@ -180,6 +180,9 @@ static void note_counts(struct sim_node *node)
     node->base = base;
     if (seals > node->seals) counts->seals += seals - node->seals;
     node->seals = seals;
+    const uint64_t compactions = store_stats(store).compactions;
+    if (compactions > node->compactions) counts->compactions += compactions - node->compactions;
+    node->compactions = compactions;
 }
 
 static void end_life(struct sim_node *node)
@@ -202,6 +205,7 @@ bool sim_start(struct sim *sim, uint32_t number)
     node->life++;
     node->mono_offset_ms = 1000 + sim_below(sim, 1000000);
     node->seals = 0;
+    node->compactions = 0;
     sim->counts.starts++;
     (void)sim_disk_turn(&node->disk, sim->now);
     node->core = core_create(&node->config, &node->disk.disk, &node->net, sim_below(sim, ~0ull));

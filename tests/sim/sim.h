@@ -64,6 +64,7 @@ struct sim_node {
     char message[512];   /* of the last start */
     struct check_durable durable;
     uint64_t seals;      /* in this life, as counted */
+    uint64_t compactions; /* likewise */
     uint64_t base;       /* index of the base, as last seen */
     uint64_t checked_at; /* of the last core_check() */
 };
@@ -78,7 +79,7 @@ struct sim_options {
 
 struct sim_counts {
     uint64_t events, turns, elections, crashes, power_cuts, starts, torn_tails, installs, reopens,
-        cuts, seals;
+        cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines;

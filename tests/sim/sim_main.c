@@ -152,21 +152,23 @@ static void print_counts(const struct sim_counts *c)
            " full disks, %" PRIu64 " clock jumps, %" PRIu64 " bits rotten (%" PRIu64
            " refusals, %" PRIu64 " quarantines); %" PRIu64 " torn writes, %" PRIu64
            " sectors lost, %" PRIu64 " torn tails cut, %" PRIu64 " seals, %" PRIu64
-           " cuts, %" PRIu64 " installs (%" PRIu64 " given up); %" PRIu64 " turns\n",
+           " compactions, %" PRIu64 " cuts, %" PRIu64 " installs (%" PRIu64 " given up); %" PRIu64
+           " turns\n",
            c->ops_ok, c->ops_failed, c->ops_unknown, c->keys_checked, c->entries, c->elections,
            c->faults, c->crashes, c->power_cuts, c->stops, c->freezes, c->partitions, c->resets,
            c->frames_changed, c->disk_full, c->jumps, c->rots, c->refusals, c->quarantines,
-           c->torn_writes, c->lost_sectors, c->torn_tails, c->seals, c->cuts, c->installs,
-           c->reopens - c->installs, c->turns);
+           c->torn_writes, c->lost_sectors, c->torn_tails, c->seals, c->compactions, c->cuts,
+           c->installs, c->reopens - c->installs, c->turns);
 }
 
 /* Long runs in which something never happened did not test it. */
 static bool all_happened(const struct sim_counts *c)
 {
-    const uint64_t floors[] = {
-        c->crashes,   c->power_cuts, c->stops,          c->freezes,      c->partitions, c->resets,
-        c->disk_full, c->jumps,      c->torn_writes,    c->lost_sectors, c->torn_tails, c->seals,
-        c->cuts,      c->installs,   c->frames_changed, c->ops_unknown,  c->refusals};
+    const uint64_t floors[] = {c->crashes,     c->power_cuts,   c->stops,          c->freezes,
+                               c->partitions,  c->resets,       c->disk_full,      c->jumps,
+                               c->torn_writes, c->lost_sectors, c->torn_tails,     c->seals,
+                               c->cuts,        c->installs,     c->frames_changed, c->ops_unknown,
+                               c->refusals,    c->compactions};
     for (size_t i = 0; i < sizeof floors / sizeof floors[0]; i++) {
         if (floors[i] == 0) return false;
     }
