@@ -133,7 +133,7 @@ static void expect_counts(void)
     EXPECT_EQ(counts[REGION_HEADER].verdicts[WORLD_RIGHT], 0);
     EXPECT_TRUE(noticed(REGION_MANIFEST) > 20);
     EXPECT_TRUE(noticed(REGION_HEADER) > 20);
-    EXPECT_TRUE(noticed(REGION_GROUP) > 500);
+    EXPECT_TRUE(noticed(REGION_GROUP) > 200);
     /* Where the log goes on it is noticed; behind a file that is full nothing is ever read. */
     EXPECT_TRUE(noticed(REGION_BEHIND) > 0);
 }
