@@ -32,7 +32,7 @@ SMALL = {"segment_size": "256kb", "max_value": "64kb", "retention": "1mb"}
 EXIT_CLEAN, EXIT_CONFIG, EXIT_DATA, EXIT_DISK = 0, 1, 2, 3
 
 # Refusals that are made before a write is proposed: it did not happen and will not.
-REFUSED = ("CLUSTERDOWN", "TRYAGAIN", "LOADING", "MOVED", "NOSPACE", "TOOBIG", "READONLY")
+REFUSED = ("CLUSTERDOWN", "TRYAGAIN", "LOADING", "MOVED", "NOSPACE", "OOM", "TOOBIG", "READONLY")
 
 # What a log must never hold.
 TROUBLE = ("ERROR: AddressSanitizer", "runtime error:", "kvnode: bug:", "WARNING: ThreadSanitizer",
