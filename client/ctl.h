@@ -103,6 +103,11 @@ enum ctl_exit ctl_check(struct ctl *ctl, const struct ctl_args *args);
 int ctl_split(const char *line, struct kv_bytes *words, char **memory);
 bool ctl_number(struct kv_bytes text, int64_t least, int64_t most, int64_t *value);
 
+/* ctl_line.c: the value of @name in a map, or in the same as a flat array; a nil when it is missing. */
+const struct kv_reply *ctl_field(const struct kv_reply *map, const char *name);
+uint64_t ctl_field_number(const struct kv_reply *map, const char *name);  /* 0: missing, or none */
+const char *ctl_field_text(const struct kv_reply *map, const char *name); /* "": missing, or none */
+
 /* ---- ctl_output.c ---------------------------------------------------------------------------- */
 
 enum ctl_exit ctl_exit_of(enum kv_err err);

@@ -174,29 +174,18 @@ static enum save_result partial_end(struct save *save)
 
 /* ---- asking a node --------------------------------------------------------------------------- */
 
-/* The value of @field in a map. NULL: it is missing. */
-static const struct kv_reply *field(const struct kv_reply *map, const char *name)
-{
-    if (map->type != KV_MAP && map->type != KV_ARRAY) return NULL;
-    for (size_t i = 0; i + 1 < map->count; i += 2) {
-        const struct kv_reply *key = &map->items[i];
-        if (key->type == KV_STRING && strcmp(key->data, name) == 0) return key + 1;
-    }
-    return NULL;
-}
-
 static bool number_field(const struct kv_reply *map, const char *name, uint64_t *number)
 {
-    const struct kv_reply *value = field(map, name);
-    if (value == NULL || value->type != KV_INTEGER || value->integer < 0) return false;
+    const struct kv_reply *value = ctl_field(map, name);
+    if (value->type != KV_INTEGER || value->integer < 0) return false;
     *number = (uint64_t)value->integer;
     return true;
 }
 
 static bool hex_field(const struct kv_reply *map, const char *name, uint64_t *number)
 {
-    const struct kv_reply *value = field(map, name);
-    if (value == NULL || value->type != KV_STRING || value->size != 16) return false;
+    const struct kv_reply *value = ctl_field(map, name);
+    if (value->type != KV_STRING || value->size != 16) return false;
     if (strspn(value->data, "0123456789abcdef") != 16) return false;
     *number = strtoull(value->data, NULL, 16);
     return true;
@@ -250,8 +239,8 @@ static enum save_result begin(struct save *save, uint64_t index)
     const enum kv_err err = kv_command(save->kv, KV_WRITE, args, 3, &reply);
     kv_set_timeout(save->kv, timeout_ms);
     if (err != KV_OK) return judge(save, save->kv, err);
-    const struct kv_reply *manifest = field(reply, "manifest");
-    if (manifest == NULL || manifest->type != KV_STRING || !number_field(reply, "id", &save->id) ||
+    const struct kv_reply *manifest = ctl_field(reply, "manifest");
+    if (manifest->type != KV_STRING || !number_field(reply, "id", &save->id) ||
         !hex_field(reply, "node_id", &node_id) || !hex_field(reply, "cluster_id", &cluster_id)) {
         return strange(save, "a strange answer to KV.BACKUP BEGIN");
     }

@@ -72,30 +72,6 @@ static enum ctl_exit ask(const struct ctl *ctl, struct kv *kv, const char *name,
 
 /* ---- replies --------------------------------------------------------------------------------- */
 
-/* The value of @field in a map, or in the same as a flat array; a nil when it is missing. */
-static const struct kv_reply *field(const struct kv_reply *map, const char *name)
-{
-    static const struct kv_reply nil = {.type = KV_NIL};
-    if (map->type != KV_MAP && map->type != KV_ARRAY) return &nil;
-    for (size_t i = 0; i + 1 < map->count; i += 2) {
-        const struct kv_reply *key = &map->items[i];
-        if (key->type == KV_STRING && strcmp(key->data, name) == 0) return key + 1;
-    }
-    return &nil;
-}
-
-static uint64_t number(const struct kv_reply *map, const char *name)
-{
-    const struct kv_reply *value = field(map, name);
-    return value->type == KV_INTEGER && value->integer > 0 ? (uint64_t)value->integer : 0;
-}
-
-static const char *text(const struct kv_reply *map, const char *name)
-{
-    const struct kv_reply *value = field(map, name);
-    return value->type == KV_STRING ? value->data : "";
-}
-
 /* Text of a server for a terminal. */
 static void put_text(const char *bytes, int width)
 {
@@ -118,22 +94,22 @@ static const char *const node_numbers[] = {
 
 static void put_disk_json(const char *name, const struct kv_reply *disk)
 {
-    const struct kv_reply *files = field(disk, "files");
+    const struct kv_reply *files = ctl_field(disk, "files");
     ctl_json_begin();
     ctl_json_text("node", name);
     for (size_t i = 0; i < sizeof node_numbers / sizeof node_numbers[0]; i++) {
-        ctl_json_uint(node_numbers[i], number(disk, node_numbers[i]));
+        ctl_json_uint(node_numbers[i], ctl_field_number(disk, node_numbers[i]));
     }
-    ctl_json_text("write_amplification", text(disk, "write_amplification"));
+    ctl_json_text("write_amplification", ctl_field_text(disk, "write_amplification"));
     ctl_json_list_begin("files");
     for (size_t i = 0; is_list(files) && i < files->count; i++) {
         const struct kv_reply *file = &files->items[i];
         ctl_json_begin();
-        ctl_json_text("id", text(file, "id"));
-        ctl_json_text("kind", text(file, "kind"));
-        ctl_json_text("state", text(file, "state"));
+        ctl_json_text("id", ctl_field_text(file, "id"));
+        ctl_json_text("kind", ctl_field_text(file, "kind"));
+        ctl_json_text("state", ctl_field_text(file, "state"));
         for (size_t k = 0; k < sizeof file_numbers / sizeof file_numbers[0]; k++) {
-            ctl_json_uint(file_numbers[k], number(file, file_numbers[k]));
+            ctl_json_uint(file_numbers[k], ctl_field_number(file, file_numbers[k]));
         }
         ctl_json_end();
     }
@@ -156,15 +132,16 @@ static void put_sizes(const uint64_t *sizes, size_t count)
 /* A node may have more files than a table has rows: columns of fixed width. */
 static void put_file(const struct kv_reply *file)
 {
-    const uint64_t used = number(file, "used");
-    const uint64_t dead = number(file, "dead");
-    const uint64_t first = number(file, "first");
-    const uint64_t last = number(file, "last");
-    const uint64_t sizes[] = {number(file, "size"), used, number(file, "live"), dead};
-    (void)printf("%8" PRIu64 "  ", number(file, "number"));
-    put_text(text(file, "kind"), 7);
+    const uint64_t used = ctl_field_number(file, "used");
+    const uint64_t dead = ctl_field_number(file, "dead");
+    const uint64_t first = ctl_field_number(file, "first");
+    const uint64_t last = ctl_field_number(file, "last");
+    const uint64_t sizes[] = {ctl_field_number(file, "size"), used, ctl_field_number(file, "live"),
+                              dead};
+    (void)printf("%8" PRIu64 "  ", ctl_field_number(file, "number"));
+    put_text(ctl_field_text(file, "kind"), 7);
     (void)fputs("  ", stdout);
-    put_text(text(file, "state"), 7);
+    put_text(ctl_field_text(file, "state"), 7);
     put_sizes(sizes, 4);
     (void)printf("  %3u%%", percent(dead, used));
     if (first <= last && last > 0) {
@@ -172,14 +149,14 @@ static void put_file(const struct kv_reply *file)
     } else {
         (void)fputs("  -", stdout);
     }
-    if (number(file, "window") != 0) (void)fputs("  window", stdout);
-    if (number(file, "damaged") != 0) (void)fputs("  DAMAGED", stdout);
+    if (ctl_field_number(file, "window") != 0) (void)fputs("  window", stdout);
+    if (ctl_field_number(file, "damaged") != 0) (void)fputs("  DAMAGED", stdout);
     (void)fputc('\n', stdout);
 }
 
 static void put_disk_text(const struct ctl *ctl, const char *name, const struct kv_reply *disk)
 {
-    const struct kv_reply *files = field(disk, "files");
+    const struct kv_reply *files = ctl_field(disk, "files");
     uint64_t sums[4] = {0};
     char size[4][CTL_SIZE_TEXT];
     (void)printf("%snode %s%s\n", ctl->colour ? "\033[1m" : "", name, ctl->colour ? "\033[0m" : "");
@@ -188,22 +165,22 @@ static void put_disk_text(const struct ctl *ctl, const char *name, const struct 
     for (size_t i = 0; is_list(files) && i < files->count; i++) {
         const struct kv_reply *file = &files->items[i];
         put_file(file);
-        sums[0] += number(file, "size");
-        sums[1] += number(file, "used");
-        sums[2] += number(file, "live");
-        sums[3] += number(file, "dead");
+        sums[0] += ctl_field_number(file, "size");
+        sums[1] += ctl_field_number(file, "used");
+        sums[2] += ctl_field_number(file, "live");
+        sums[3] += ctl_field_number(file, "dead");
     }
     (void)printf("%26s", "together");
     put_sizes(sums, 4);
     (void)printf("  %3u%%\n", percent(sums[3], sums[1]));
     (void)printf("on disk %s, free %s; %s could be given back%s; written %s for each byte of the "
                  "users; given back so far %s\n",
-                 ctl_size_text(number(disk, "disk_bytes"), size[0]),
-                 ctl_size_text(number(disk, "free_bytes"), size[1]),
-                 ctl_size_text(number(disk, "garbage"), size[2]),
-                 number(disk, "compacting") != 0 ? ", compacting now" : "",
-                 text(disk, "write_amplification"),
-                 ctl_size_text(number(disk, "bytes_freed"), size[3]));
+                 ctl_size_text(ctl_field_number(disk, "disk_bytes"), size[0]),
+                 ctl_size_text(ctl_field_number(disk, "free_bytes"), size[1]),
+                 ctl_size_text(ctl_field_number(disk, "garbage"), size[2]),
+                 ctl_field_number(disk, "compacting") != 0 ? ", compacting now" : "",
+                 ctl_field_text(disk, "write_amplification"),
+                 ctl_size_text(ctl_field_number(disk, "bytes_freed"), size[3]));
 }
 
 enum ctl_exit ctl_disk(struct ctl *ctl, const struct ctl_args *args)
@@ -257,13 +234,14 @@ static enum ctl_exit wait_compacted(struct ctl *ctl, struct kv *kv, const char *
     for (;;) {
         const enum ctl_exit exit = ask(ctl, kv, name, "KV.DISK", NULL, &disk);
         if (exit != CTL_DONE) return exit;
-        *freed = number(disk, "bytes_freed");
-        if (number(disk, "forced") == 0) return CTL_DONE;
-        const uint64_t garbage = number(disk, "garbage");
+        *freed = ctl_field_number(disk, "bytes_freed");
+        if (ctl_field_number(disk, "forced") == 0) return CTL_DONE;
+        const uint64_t garbage = ctl_field_number(disk, "garbage");
         if (garbage > most) most = garbage;
         ctl_progress_show(progress, most - garbage, most);
-        const uint64_t moved = number(disk, "bytes_read") + number(disk, "bytes_written") +
-                               number(disk, "jobs") + *freed;
+        const uint64_t moved = ctl_field_number(disk, "bytes_read") +
+                               ctl_field_number(disk, "bytes_written") +
+                               ctl_field_number(disk, "jobs") + *freed;
         if (moved != moved_before) moved_ms = now_ms();
         moved_before = moved;
         if (now_ms() - moved_ms > SILENT_MS) {
@@ -288,7 +266,7 @@ static enum ctl_exit compact_node(struct ctl *ctl, const char *name, const char 
     if (kv == NULL) return CTL_NO_ANSWER;
     enum ctl_exit exit = ask(ctl, kv, name, "KV.DISK", NULL, &reply);
     if (exit == CTL_DONE) {
-        before = number(reply, "bytes_freed");
+        before = ctl_field_number(reply, "bytes_freed");
         exit = ask(ctl, kv, name, "KV.COMPACT", NULL, &reply);
     }
     if (exit == CTL_DONE) {
@@ -336,7 +314,7 @@ static const char *node_text(const struct kv_reply *node, size_t at)
 /* Was every key counted anew on every node that answered? */
 static bool is_recounted(const struct kv_reply *round)
 {
-    const struct kv_reply *nodes = field(round, "nodes");
+    const struct kv_reply *nodes = ctl_field(round, "nodes");
     for (size_t i = 0; is_list(nodes) && i < nodes->count; i++) {
         const struct kv_reply *node = &nodes->items[i];
         if (strcmp(node_text(node, 1), "silent") == 0) continue;
@@ -350,11 +328,11 @@ static enum ctl_exit run_check(struct ctl *ctl, const struct kv_reply **round)
 {
     const int64_t end_ms = now_ms() + CHECK_MS;
     enum ctl_exit exit = ask(ctl, ctl->kv, "check", "KV.CHECK", "START", round);
-    uint64_t begun = exit == CTL_DONE ? number(*round, "round") : 0;
+    uint64_t begun = exit == CTL_DONE ? ctl_field_number(*round, "round") : 0;
     uint32_t tries = 1;
     while (exit == CTL_DONE) {
-        const bool is_over = strcmp(text(*round, "result"), "running") != 0;
-        if (number(*round, "round") != begun || begun == 0) {
+        const bool is_over = strcmp(ctl_field_text(*round, "result"), "running") != 0;
+        if (ctl_field_number(*round, "round") != begun || begun == 0) {
             return ctl_complain(ctl, CTL_NO_ANSWER, "no_leader",
                                 "the leader changed while the nodes were compared: try again");
         }
@@ -367,7 +345,7 @@ static enum ctl_exit run_check(struct ctl *ctl, const struct kv_reply **round)
         exit = ask(ctl, ctl->kv, "check", "KV.CHECK", is_over ? "START" : NULL, round);
         if (is_over) {
             tries++;
-            begun = exit == CTL_DONE ? number(*round, "round") : 0;
+            begun = exit == CTL_DONE ? ctl_field_number(*round, "round") : 0;
         }
     }
     return exit;
@@ -375,10 +353,10 @@ static enum ctl_exit run_check(struct ctl *ctl, const struct kv_reply **round)
 
 static void put_check_json(const struct kv_reply *round)
 {
-    const struct kv_reply *nodes = field(round, "nodes");
+    const struct kv_reply *nodes = ctl_field(round, "nodes");
     ctl_json_begin();
-    ctl_json_text("result", text(round, "result"));
-    ctl_json_uint("index", number(round, "index"));
+    ctl_json_text("result", ctl_field_text(round, "result"));
+    ctl_json_uint("index", ctl_field_number(round, "index"));
     ctl_json_list_begin("nodes");
     for (size_t i = 0; is_list(nodes) && i < nodes->count; i++) {
         const struct kv_reply *node = &nodes->items[i];
@@ -398,7 +376,7 @@ static void put_check_text(const struct ctl *ctl, const struct kv_reply *round)
 {
     static const char *const names[] = {"NAME", "RESULT", "STATE HASH", "RECOUNT"};
     static struct ctl_table table;
-    const struct kv_reply *nodes = field(round, "nodes");
+    const struct kv_reply *nodes = ctl_field(round, "nodes");
     ctl_table_head(&table, names, sizeof names / sizeof names[0]);
     for (size_t i = 0; is_list(nodes) && i < nodes->count; i++) {
         const struct kv_reply *node = &nodes->items[i];
@@ -414,7 +392,8 @@ static void put_check_text(const struct ctl *ctl, const struct kv_reply *round)
         ctl_table_cell(&table, 2, CTL_PLAIN, "%s", node_text(node, 2));
         ctl_table_cell(&table, 3, CTL_PLAIN, "%s", node_text(node, 3));
     }
-    (void)printf("%s at index %" PRIu64 "\n", text(round, "result"), number(round, "index"));
+    (void)printf("%s at index %" PRIu64 "\n", ctl_field_text(round, "result"),
+                 ctl_field_number(round, "index"));
     ctl_table_print(&table, ctl->colour);
 }
 
@@ -429,6 +408,6 @@ enum ctl_exit ctl_check(struct ctl *ctl, const struct ctl_args *args)
     } else {
         put_check_text(ctl, round);
     }
-    if (strcmp(text(round, "result"), "equal") == 0) return CTL_DONE;
-    return strcmp(text(round, "result"), "different") == 0 ? CTL_REFUSED : CTL_NO_ANSWER;
+    if (strcmp(ctl_field_text(round, "result"), "equal") == 0) return CTL_DONE;
+    return strcmp(ctl_field_text(round, "result"), "different") == 0 ? CTL_REFUSED : CTL_NO_ANSWER;
 }

@@ -108,6 +108,20 @@ void ctl_dump_read(struct ctl_dump *dump, uint64_t offset, void *data, uint64_t 
 
 /* ---- which file ------------------------------------------------------------------------------ */
 
+static void put_reserve(struct ctl_dump *dump)
+{
+    ctl_dump_begin(dump, 0, 0, "reserve");
+    ctl_dump_number(dump, "bytes", dump->size);
+    ctl_dump_end(dump);
+}
+
+static void put_lock(struct ctl_dump *dump)
+{
+    ctl_dump_begin(dump, 0, 0, "lock");
+    ctl_dump_end(dump);
+    if (dump->size > 0) ctl_dump_damage(dump, 0, dump->size, "this file ought to be empty");
+}
+
 struct kind {
     const char *magic; /* 8 bytes; NULL: only the name tells */
     uint64_t at;       /* offset of the magic */
@@ -126,6 +140,8 @@ static const struct kind kinds[] = {
     {"kVpeers\0", 0, "peers", ctl_dump_peers},
     {"VQUARAN1", 0, "QUARANTINE", ctl_dump_quarantine},
     {"KVBACKUP", 0, ".backup", ctl_dump_backup},
+    {NULL, 0, "reserve", put_reserve},
+    {NULL, 0, "LOCK", put_lock},
 };
 #define KIND_COUNT (sizeof kinds / sizeof kinds[0])
 

@@ -85,3 +85,28 @@ int ctl_split(const char *line, struct kv_bytes *words, char **memory)
         out += size + 1;
     }
 }
+
+/* ---- replies --------------------------------------------------------------------------------- */
+
+const struct kv_reply *ctl_field(const struct kv_reply *map, const char *name)
+{
+    static const struct kv_reply nil = {.type = KV_NIL};
+    if (map->type != KV_MAP && map->type != KV_ARRAY) return &nil;
+    for (size_t i = 0; i + 1 < map->count; i += 2) {
+        const struct kv_reply *key = &map->items[i];
+        if (key->type == KV_STRING && strcmp(key->data, name) == 0) return key + 1;
+    }
+    return &nil;
+}
+
+uint64_t ctl_field_number(const struct kv_reply *map, const char *name)
+{
+    const struct kv_reply *value = ctl_field(map, name);
+    return value->type == KV_INTEGER && value->integer > 0 ? (uint64_t)value->integer : 0;
+}
+
+const char *ctl_field_text(const struct kv_reply *map, const char *name)
+{
+    const struct kv_reply *value = ctl_field(map, name);
+    return value->type == KV_STRING ? value->data : "";
+}

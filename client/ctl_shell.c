@@ -16,7 +16,7 @@ static void shell_help(void)
     (void)puts("Commands:");
     for (size_t i = 0; ctl_command_at(i) != NULL; i++) {
         const struct ctl_command *command = ctl_command_at(i);
-        if (command->run == ctl_shell) continue;
+        if (command->run == ctl_shell || strcmp(command->name, "help") == 0) continue;
         (void)printf("  %s%s%s %s\n", command->name, command->second != NULL ? " " : "",
                      command->second != NULL ? command->second : "", command->usage);
     }

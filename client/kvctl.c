@@ -13,6 +13,8 @@ static const char *const default_nodes[] = {"127.0.0.1:6379", "127.0.0.1:7001", 
 
 #define BIT(option) (1u << (option))
 
+static enum ctl_exit help(struct ctl *ctl, const struct ctl_args *args);
+
 static const struct ctl_command commands[] = {
     {"status", NULL, "", "every node: role, term, indexes, lag, keys, disk, health", 0, 0, 0,
      ctl_status, false},
@@ -53,6 +55,7 @@ static const struct ctl_command commands[] = {
     {"dump", NULL, "FILE... [--values]",
      "a file of a stopped node, or a backup, in readable form, also a damaged one", 1,
      CTL_WORDS_MAX, BIT(CTL_VALUES), ctl_dump, true},
+    {"help", NULL, "[COMMAND]", "this text, or about one command", 0, 1, 0, help, true},
     {"shell", NULL, "", "type commands; with history and completion on a terminal", 0, 0, 0,
      ctl_shell, false},
 };
@@ -131,6 +134,18 @@ void ctl_help(const char *name)
         "\n"
         "Exit codes: 0 done, 1 refused or not found, 2 usage, 3 no leader or no answer, 4 outcome\n"
         "unknown: a write that may have happened.");
+}
+
+static enum ctl_exit help(struct ctl *ctl, const struct ctl_args *args)
+{
+    const char *name = args->count > 0 ? args->words[0].data : NULL;
+    for (size_t i = 0; name != NULL && i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, name) == 0) break;
+        if (i + 1 < sizeof commands / sizeof commands[0]) continue;
+        return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command %s; try help", name);
+    }
+    ctl_help(name);
+    return CTL_DONE;
 }
 
 /* ---- arguments ------------------------------------------------------------------------------- */

@@ -78,8 +78,8 @@ static void backup_begin(struct eval *eval)
     const struct saver_backup *backup = NULL;
     uint64_t index = 0;
     if (!number_at(eval, 2, &index)) return;
-    if (replica_installing(eval->shard->replica)) {
-        eval_error(eval, "ERR this node is receiving a snapshot: ask another one");
+    if (replica_installing(eval->shard->replica) || core_quarantined(core)) {
+        eval_error(eval, "ERR this node is not whole, it receives what it lacks: ask another one");
         return;
     }
     const enum err err = saver_begin(&core->saver, eval->shard->store, eval->session->id, index,

@@ -175,8 +175,6 @@ class Kvctl(unittest.TestCase):
             kinds = set()
             for folder, _, names in os.walk(node.data):
                 for name in names:
-                    if name in ("LOCK", "reserve"):
-                        continue
                     path = os.path.join(folder, name)
                     done = self.ctl(cluster, "-o", "json", "dump", path, "--values")
                     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -4,6 +4,7 @@
 #include "node/rescue.h"
 #include "raft/replica.h"
 #include "storage/base/hash.h"
+#include "storage/quarantine.h"
 #include "tests/node/core_fixture.h"
 #include "tests/test.h"
 
@@ -382,6 +383,28 @@ TEST(rescue, F50_a_node_of_three_leads_alone_afterwards_and_a_crash_at_any_write
     switch_to(&target, "new");
     EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":399\r\n");
     EXPECT_TEXT(fixture_say(&f, "SET more of"), "+OK\r\n");
+    end();
+}
+
+TEST(rescue, a_node_in_quarantine_is_not_the_one_to_go_on_with)
+{
+    struct rescue rescue;
+    struct identity identity;
+    struct quarantine quarantine = {.stage = QUARANTINE_RECOVERING, .aside = 3};
+    begin();
+    stop_node();
+    EXPECT_EQ(identity_read(&f.disk.disk, &identity, message), OK);
+    damage_fault_set(&quarantine.fault, DAMAGE_LOG, "shard-0000/00000001.log", 8192, "it rotted");
+    EXPECT_EQ(quarantine_save(&quarantine, &f.disk.disk, "shard-0000", identity.storage_id,
+                              identity.node_id),
+              OK);
+    EXPECT_EQ(rescue_open(&rescue, &f.disk.disk, 1, message), ERR_INVALID);
+    EXPECT_TRUE(strstr(message, "quarantine") != NULL);
+    EXPECT_TRUE(strstr(message, "aside-3") != NULL);
+    rescue_close(&rescue);
+    EXPECT_EQ(quarantine_lift(&quarantine, &f.disk.disk, "shard-0000"), OK);
+    fixture_start(&f);
+    sim_disk_init(&shelf, 1);
     end();
 }
 
