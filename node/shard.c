@@ -64,6 +64,8 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .compaction_rate = config->compaction_rate,
         .tail_size = tail_size(config),
         .reserve_size = config->segment_size * 2 + RESERVE_REST,
+        .reserve_size = config->segment_size * 2,
+        .scrub_rate = config->scrub_rate,
         .fault = fault,
     };
     return store_open(&store_config, &shard->store, message, 512);

@@ -127,6 +127,12 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "damaged_ranges", "gauge", "Ranges of files that cannot be read or verified.",
            damage->count);
     metric(body, "damage_found_total", "counter", "Damaged ranges found.", damage->found_count);
+    metric(body, "scrub_bytes_total", "counter", "Bytes of sealed files read to be verified.",
+           stats.scrub_bytes);
+    metric(body, "scrub_passes_total", "counter", "Times that all sealed files were verified.",
+           stats.scrub_passes);
+    metric(body, "scrub_hints_total", "counter", "Hint files that were wrong and made again.",
+           stats.scrub_hints);
     metric(body, "damage_repaired_total", "counter", "Damaged ranges repaired.",
            damage->repaired_count);
     metric(body, "log_bytes_written_total", "counter", "Bytes written to segments.",

@@ -346,8 +346,10 @@ uint64_t replica_deadline(const struct replica *replica)
     deadline = earlier(deadline, ship_deadline(&replica->ship_in));
     deadline = earlier(deadline, ship_send_deadline(&replica->ship_out));
     if (may_probe(replica)) deadline = earlier(deadline, readgate_deadline(&replica->gate));
-    if (replica->transfer_to != 0) {
-        deadline = earlier(deadline, replica->transfer_ms + replica->config.election_timeout_ms);
+    const uint64_t transfer_end_ms = replica->transfer_ms + replica->config.election_timeout_ms;
+    /* Behind that it is the library that ends it, with its own timer. */
+    if (replica->transfer_to != 0 && replica->now_ms < transfer_end_ms) {
+        deadline = earlier(deadline, transfer_end_ms);
     }
     if (replica->is_writing) {
         deadline = earlier(deadline, replica->write_watch_ms + REPLICA_STALL_STEP_MS);

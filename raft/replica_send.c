@@ -52,8 +52,10 @@ static uint32_t send_some(struct replica *replica, struct peer *peer, struct mes
     if (err != OK || count == 0) {
         peer_frame_cancel(peer, start);
         /* Retention went ahead of the library: the base will be sent instead. All else is
-         * damage. */
-        if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
+         * damage: of a sealed file, which the store has noted and another leader may not have; or of what this
+         * start wrote itself. */
+        const bool is_sealed = first + count <= store_base(replica->store).index;
+        if ((err == ERR_CORRUPT || err == ERR_IO) && !is_sealed) replica->ended = err;
         return 0;
     }
     message_set_count(out, body, count);

@@ -60,6 +60,7 @@ void store_close(struct store *store)
     store_seal_settle(store);
     store_reads_settle(store);
     store_compact_abandon(store);
+    store_scrub_close(store);
     store_tidy_settle(store);
     log_close(&store->log);
     ballot_close(&store->ballot);
@@ -189,7 +190,12 @@ enum err store_flush_wait(struct store *store)
 enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
                     struct buf *out, uint32_t *count)
 {
-    return log_read(&store->log, first, last, size_max, out, count);
+    const enum err err = log_read(&store->log, first, last, size_max, out, count);
+    if (err == ERR_CORRUPT || err == ERR_IO) {
+        const struct shelf_file *file = shelf_of_index(&store->shelf, first + *count);
+        if (file != NULL) store_note_damage(store, file->file.number, 0, UINT64_MAX);
+    }
+    return err;
 }
 
 uint64_t store_entry_size(const struct store *store, uint64_t index)
@@ -223,6 +229,7 @@ void store_turn(struct store *store, uint64_t now_ms)
     store_seal_turn(store, now_ms);
     store_mend_turn(store, now_ms);
     store_compact_turn(store, now_ms);
+    store_scrub_turn(store, now_ms);
     store_tidy_turn(store);
 }
 
@@ -235,7 +242,9 @@ uint64_t store_deadline(struct store *store)
     const uint64_t tidy = store_tidy_deadline(store);
     const uint64_t mend = store_mend_deadline(store);
     uint64_t first = log < seal ? log : seal;
+    const uint64_t scrub = store_scrub_deadline(store);
     if (mend < first) first = mend;
+    if (scrub < first) first = scrub;
     const uint64_t second = compact < tidy ? compact : tidy;
     return first < second ? first : second;
 }
@@ -307,6 +316,9 @@ struct store_stats store_stats(const struct store *store)
         .tail_misses = store->tail_misses,
         .seals = store->seal.count,
         .compactions = store->compact.jobs,
+        .scrub_bytes = store->scrub.bytes,
+        .scrub_passes = store->scrub.passes,
+        .scrub_hints = store->scrub.hints,
     };
     for (uint32_t i = 0; i < log->segments_count; i++) stats.disk_size += log->segments[i]->size;
     for (uint32_t i = 0; i < store->shelf.count; i++) {

@@ -38,10 +38,10 @@ struct store_config {
     uint64_t retention_size; /* bytes of sealed log kept readable for lagging peers */
     uint64_t
         compaction_rate; /* bytes a second that compaction reads and writes at least; 0: it does not run */
-    uint64_t tail_size; /* bytes of newest groups kept in memory */
-    struct damage_fault
-        *fault;            /* receives what a refusal because of damage is about; may be NULL */
-    uint64_t reserve_size; /* bytes kept for a full disk (reserve.h); 0: none */
+    uint64_t tail_size;         /* bytes of newest groups kept in memory */
+    uint64_t scrub_rate;        /* bytes of sealed files verified each second; 0: none */
+    struct damage_fault *fault; /* what a refusal because of damage is about; may be NULL */
+    uint64_t reserve_size;      /* bytes kept for a full disk (reserve.h); 0: none */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -184,6 +184,9 @@ struct store_stats {
     uint64_t tail_misses; /* values read from disk */
     uint64_t seals;
     uint64_t compactions; /* runs of files */
+    uint64_t scrub_bytes;  /* read to be verified */
+    uint64_t scrub_passes; /* over all sealed files */
+    uint64_t scrub_hints;  /* hints that were wrong and are written anew */
 };
 struct store_stats store_stats(const struct store *store);
 

@@ -23,6 +23,7 @@
 #include "storage/shelf.h"
 #include "storage/snapshot.h"
 #include "storage/store.h"
+#include "storage/store_scrub.h"
 #include "storage/store_compact.h"
 #include "storage/store_space.h"
 #include "storage/store_value.h"
@@ -99,6 +100,8 @@ struct store {
     struct witness witness;       /* what the state was, for as many entries as it remembers */
     struct damage damage;         /* of sealed files */
     struct mend mend;       /* what others are asked for */
+    struct store_scrub scrub;
+    uint64_t rolled_base; /* the log was rolled for the sake of a damaged file at this base */
     uint64_t unblock_ms;    /* when files that could not be repaired are tried again; 0: none */
     uint64_t stamp_ms;            /* Highest of all entries applied. */
     struct store_growth *growths; /* Of unsealed segments, ordered by number. */

@@ -94,9 +94,28 @@ void store_mend_failed(struct store *store)
     store->unblock_ms = store->compact.now_ms + UNBLOCK_MS;
 }
 
+/* A damaged file in the log's window is repaired when the base has moved on, see retention_apply(). */
+static void roll_for_damage(struct store *store)
+{
+    const struct manifest *manifest = &store->manifest;
+    const struct log_segment *active = store->log.active;
+    if (store->damage.count == 0 || active == NULL) return;
+    if (store->rolled_base == manifest->base_index || active->file.used <= SEGMENT_BLOCK_SIZE)
+        return;
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        const struct log_file *file = &manifest->files[i];
+        if (file->last_index < store->log.first_index) continue;
+        if (!damage_has(&store->damage, file->number)) continue;
+        log_roll(&store->log);
+        if (store->log.active != active) store->rolled_base = manifest->base_index;
+        return;
+    }
+}
+
 /* Another node may have come back that has what was missing. */
 void store_mend_turn(struct store *store, uint64_t now_ms)
 {
+    roll_for_damage(store);
     if (store->unblock_ms == 0 || now_ms < store->unblock_ms) return;
     store->unblock_ms = 0;
     for (uint32_t i = 0; i < store->shelf.count; i++) store->shelf.files[i]->is_blocked = false;

@@ -187,6 +187,12 @@ static void retention_apply(struct store *store)
     uint64_t first = store->manifest.base_index + 1;
     if (number != UINT32_MAX) first = log_segment_find(&store->log, number)->file.first_index;
     if (store->hold_index < first) first = store->hold_index;
+    /* Entries of a damaged file cannot be given to anybody, and it can be repaired once nobody asks for them. */
+    for (uint32_t i = 0; i + 1 < store->manifest.file_count; i++) {
+        const struct log_file *file = &store->manifest.files[i];
+        if (file->last_index < first || !damage_has(&store->damage, file->number)) continue;
+        first = file->last_index + 1;
+    }
     if (first > store->log.first_index) log_drop_prefix(&store->log, first);
 }
 

@@ -130,6 +130,7 @@ enum err store_install_finish(struct store *store)
      * would read as the continuation of their log. */
     store_seal_settle(store);
     store_compact_abandon(store);
+    store_scrub_close(store);
     store_tidy_settle(store);
     log_stop(&store->log);
     const uint32_t count = incoming->manifest.file_count;

@@ -396,7 +396,7 @@ TEST(damage, f07_damage_in_another_place_of_every_node_is_repaired)
             sim_crash(sim, i, false);
             const char *name = sealed_file(&sim->nodes[i].disk, i, ".log");
             EXPECT_NE(name[0], 0);
-            sim_disk_flip(&sim->nodes[i].disk, name, (4096 + 9000 * (i + 1)) * 8);
+            sim_disk_flip(&sim->nodes[i].disk, name, (4096 * (3 + i) + 500) * 8);
         }
         for (uint32_t i = 0; i < 3; i++) EXPECT_TRUE(sim_start(sim, i));
         EXPECT_TRUE(sim_wait_leader(sim, 10000));
@@ -409,4 +409,79 @@ TEST(damage, f07_damage_in_another_place_of_every_node_is_repaired)
         EXPECT_TRUE(sim_run_until_true(sim, 20000, nobody_is_damaged));
         scenario_end(sim);
     }
+}
+
+/* ---- scrub ------------------------------------------------------------------------------------------- */
+
+static bool patient_is_damaged(struct sim *sim)
+{
+    return store_damage(core_store(sim->nodes[patient].core))->found_count > 0;
+}
+static bool patient_is_repaired(struct sim *sim)
+{
+    const struct damage *damage = store_damage(core_store(sim->nodes[patient].core));
+    return damage->count == 0 && damage->repaired_count > 0;
+}
+static bool hint_is_new(struct sim *sim)
+{
+    return store_stats(core_store(sim->nodes[patient].core)).scrub_hints > 0;
+}
+
+/* F07: nobody reads it, nobody restarts: the scrub finds the rot while the node serves, and it is repaired. */
+TEST(damage, f07_the_scrub_finds_rot_where_nobody_looks)
+{
+    for (uint64_t seed = 141; seed <= 144; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        fill_for_long(sim, 120);
+        sim_run_for(sim, 500);
+        for (uint32_t i = 0; i < 3; i++) {
+            EXPECT_EQ(store_damage(core_store(sim->nodes[i].core))->found_count, 0);
+            EXPECT_EQ(store_stats(core_store(sim->nodes[i].core)).scrub_hints, 0);
+        }
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3; /* the leader as well */
+        struct sim_disk *disk = &sim->nodes[patient].disk;
+        sim_disk_flip(disk, sealed_file(disk, 0, ".log"), (4096 * 4 + 500) * 8);
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+        fill_for_long(sim, 60);
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_repaired));
+        scenario_end(sim);
+    }
+}
+
+TEST(damage, f07_the_scrub_makes_a_rotten_hint_again)
+{
+    struct sim *sim = scenario_begin(3, 3, 151);
+    fill_for_long(sim, 120);
+    sim_run_for(sim, 500);
+    patient = 1;
+    struct sim_disk *disk = &sim->nodes[patient].disk;
+    const char *name = sealed_file(disk, 0, ".log");
+    char hint[64];
+    (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)strlen(name) - 4, name);
+    struct buf sound = {0};
+    const struct slice file = sim_disk_file(disk, hint);
+    buf_append(&sound, file.data, file.size);
+    sim_disk_flip(disk, hint, 8 * (file.size / 2));
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, hint_is_new));
+    sim_run_for(sim, 100);
+    EXPECT_TRUE(slice_equal(sim_disk_file(disk, hint), buf_slice(&sound)));
+    EXPECT_EQ(store_damage(core_store(sim->nodes[patient].core))->found_count, 0);
+    buf_close(&sound);
+    scenario_end(sim);
+}
+
+/* F10: a file that the disk refuses to read, while the node serves. */
+TEST(damage, f10_errors_of_the_disk_while_reading_are_repaired)
+{
+    struct sim *sim = scenario_begin(3, 3, 161);
+    fill_for_long(sim, 120);
+    sim_run_for(sim, 500);
+    patient = (sim_leader(sim) + 1) % 3;
+    struct sim_disk *disk = &sim->nodes[patient].disk;
+    (void)snprintf(disk->read_error, sizeof disk->read_error, "%s", sealed_file(disk, 1, ".log"));
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+    fill_for_long(sim, 60);
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_repaired));
+    disk->read_error[0] = 0;
+    scenario_end(sim);
 }
