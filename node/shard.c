@@ -64,7 +64,6 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .compaction_rate = config->compaction_rate,
         .tail_size = tail_size(config),
         .reserve_size = config->segment_size * 2 + RESERVE_REST,
-        .reserve_size = config->segment_size * 2,
         .scrub_rate = config->scrub_rate,
         .fault = fault,
     };
