@@ -34,6 +34,7 @@ struct shelf_file {
     bool deletes_are_exact; /* Each of them hides something in an older file, as those are now. */
     bool is_blocked;        /* Something in it could not be read or verified: not compacted. */
     bool wants_trim;        /* More is allocated than used. */
+    bool is_read_only;      /* So is its handle: another one is needed for that. */
     uint32_t readers;       /* submitted reads */
     bool was_sealed;        /* It is or was in a manifest. */
     uint64_t retired;       /* count of retirements when it was retired */

@@ -76,6 +76,7 @@ struct store_tidy {
     uint32_t number;   /* of the file; 0: none */
     bool is_hint_gone; /* of the file that is being removed */
     uint64_t retired;  /* count of retirements */
+    disk_file opened;  /* for a trim; -1: none */
     uint32_t chores;   /* files to be trimmed or removed */
 };
 

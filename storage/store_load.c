@@ -305,6 +305,19 @@ static enum err load_all(struct load *load)
     return err;
 }
 
+/* A crash came before the sealed file had given back what it did not use. */
+static void trim_later(struct store *store)
+{
+    for (uint32_t i = 0; i < store->log.segments_count; i++) {
+        const struct log_segment *segment = store->log.segments[i];
+        if (segment->state != LOG_SEGMENT_SEALED || segment->size <= segment->file.used) continue;
+        struct shelf_file *file = shelf_find(&store->shelf, segment->file.number);
+        file->wants_trim = true;
+        file->is_read_only = true;
+        store->tidy.chores++;
+    }
+}
+
 enum err store_load(struct store *store, struct buf *message)
 {
     struct load load = {.store = store, .message = message};
@@ -312,6 +325,7 @@ enum err store_load(struct store *store, struct buf *message)
     if (err == OK) {
         write_hints(&load);
         snapshot_clean(&store->incoming, &store->manifest);
+        trim_later(store);
     }
     buf_close(&load.rebuilt);
     return err;

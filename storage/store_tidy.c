@@ -61,14 +61,21 @@ static void remove_next(struct store *store, struct shelf_file *file)
 static void trim_next(struct store *store, struct shelf_file *file)
 {
     struct store_tidy *tidy = &store->tidy;
+    struct disk *disk = store->config.disk;
     const struct log_segment *segment = log_segment_find(&store->log, file->file.number);
     file->wants_trim = false;
     tidy->chores--;
+    tidy->opened = -1;
     if (segment == NULL) return;
+    disk_file handle = segment->handle;
+    if (file->is_read_only) {
+        segment_name(tidy->name, store->config.folder, file->file.number);
+        if (disk->open(disk->context, tidy->name, true, &handle) != OK) return;
+        tidy->opened = handle;
+    }
     file->readers++;
     tidy->number = file->file.number;
-    submit(store,
-           (struct disk_op){.kind = DISK_TRIM, .file = segment->handle, .size = file->file.used});
+    submit(store, (struct disk_op){.kind = DISK_TRIM, .file = handle, .size = file->file.used});
 }
 
 static void removed(struct store *store, struct shelf_file *file)
@@ -97,6 +104,7 @@ static void result(struct store *store)
               tidy->number);
     }
     file->readers--;
+    if (tidy->opened >= 0) store->config.disk->close(store->config.disk->context, tidy->opened);
     struct log_segment *segment = log_segment_find(&store->log, tidy->number);
     if (segment != NULL && tidy->op.result == OK) segment->size = file->file.used;
 }

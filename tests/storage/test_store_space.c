@@ -343,3 +343,20 @@ TEST(store_space, f11_a_full_disk_ends_a_job_and_not_the_store)
     store_close(model.store);
     model_close(&model);
 }
+
+TEST(store_space, a_sealed_file_gives_back_what_a_crash_left_of_it)
+{
+    static const char name[] = "shard-0000/00000001.log";
+    space_start(9);
+    for (uint32_t i = 0; i < SPACE_KEYS; i += 50) space_write(EFFECT_PUT, i, 50, false);
+    model_idle(&model);
+    const uint64_t used = sim_disk_file(&model.disk, name).size;
+    EXPECT_LT(used, SPACE_SEGMENT);
+    store_close(model.store);
+    sim_disk_truncate(&model.disk, name, SPACE_SEGMENT);
+    model_open(&model);
+    model_idle(&model);
+    EXPECT_EQ(sim_disk_file(&model.disk, name).size, used);
+    store_close(model.store);
+    model_close(&model);
+}
