@@ -262,23 +262,23 @@ static void key_switch(struct store *store, const struct hint_entry *entry)
 static void job_end(struct store *store)
 {
     struct store_compact *job = &store->compact;
-    uint32_t numbers[COMPACT_RUN_MAX];
+    uint32_t numbers[COMPACT_RUN_MAX] = {0};
     uint64_t freed = 0;
-    bool is_older = true;
+    bool is_later = true;
     for (uint32_t i = 0; i < job->input_count; i++) numbers[i] = job->inputs[i].number;
     shelf_replace(&store->shelf, numbers, job->input_count, job->output);
     for (uint32_t i = 0; i < job->input_count; i++) {
-        struct shelf_file *file = shelf_find(&store->shelf, numbers[i]);
+        struct shelf_file *file = shelf_find(&store->shelf, job->inputs[i].number);
         freed += file->file.used;
-        damage_repaired(&store->damage, numbers[i]);
+        damage_repaired(&store->damage, file->file.number);
         store_file_retire(store, file);
     }
     /* What a later file deletes may be gone from here now. */
     const uint64_t first_index = job->inputs[0].first_index;
-    for (uint32_t i = store->shelf.order_count; i > 0 && is_older; i--) {
+    for (uint32_t i = store->shelf.order_count; i > 0 && is_later; i--) {
         struct shelf_file *file = store->shelf.order[i - 1];
-        is_older = file->file.first_index > first_index && file != job->output;
-        if (is_older) file->deletes_are_exact = false;
+        is_later = file->file.first_index > first_index && file != job->output;
+        if (is_later) file->deletes_are_exact = false;
     }
     if (job->has_table) freed -= job->table.file.used < freed ? job->table.file.used : freed;
     job->bytes_freed += freed;
