@@ -248,6 +248,7 @@ static enum save_result begin(struct save *save, uint64_t index)
     if (manifest_decode(slice_of(manifest->data, manifest->size), &save->manifest, &wrong) != OK) {
         return strange(save, "its manifest is damaged");
     }
+    if (!save->manifest.has_state_hash) return strange(save, "its manifest is of an old version");
     if (save->manifest.base_index < index) return strange(save, "its base is older than asked for");
     const bool is_same = save->node_id == node_id && save->cluster_id == cluster_id &&
                          save->backup.header.storage_id == save->manifest.cluster_id;

@@ -337,7 +337,8 @@ static enum err look(int folder, bool *is_restoring, bool *is_empty)
         if (strcmp(name, IDENTITY_RESTORING_FILE) == 0) *is_restoring = true;
         const bool counts = strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
                             strcmp(name, LOCK_NAME) != 0 && strcmp(name, "lost+found") != 0 &&
-                            strcmp(name, IDENTITY_RESTORING_FILE) != 0;
+                            strncmp(name, IDENTITY_RESTORING_FILE,
+                                    strlen(IDENTITY_RESTORING_FILE)) != 0; /* .tmp, too */
         if (counts) *is_empty = false;
     }
     (void)closedir(stream);

@@ -346,7 +346,9 @@ enum err backup_manifest(struct backup *backup, struct manifest *manifest, const
     if (err == OK) err = manifest_decode(buf_slice(&bytes), manifest, wrong);
     buf_close(&bytes);
     if (err != OK) return err;
-    *wrong = "its manifest is not the one that header and trailer speak of";
+    *wrong = "its manifest is of a version that no backup has";
+    if (!manifest->has_state_hash) err = ERR_CORRUPT;
+    if (err == OK) *wrong = "its manifest is not the one that header and trailer speak of";
     if (manifest->cluster_id != backup->header.storage_id) err = ERR_CORRUPT;
     if (manifest->base_index != backup->base_index) err = ERR_CORRUPT;
     if (manifest->stamp_ms != backup->stamp_ms) err = ERR_CORRUPT;
@@ -446,7 +448,7 @@ static enum err keys_verify(struct backup *backup, const struct manifest *manife
     *file = 0;
     *offset = 0;
     *wrong = "the keys in its files are not those that its manifest vouches for";
-    if (manifest->has_state_hash && manifest->state_hash != keydir_hash(keys)) return ERR_CORRUPT;
+    if (manifest->state_hash != keydir_hash(keys)) return ERR_CORRUPT;
     return OK;
 }
 
