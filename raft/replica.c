@@ -205,10 +205,14 @@ static void watch_disk(struct replica *replica)
 {
     const uint64_t persisted = store_persisted_index(replica->store);
     const uint64_t passed_ms = replica->now_ms - replica->write_watch_ms;
-    const bool is_same = replica->is_writing && persisted == replica->write_from;
+    /* That the segment has come is progress, too. */
+    const bool is_starved = store_starved(replica->store);
+    const bool is_same = replica->is_writing && persisted == replica->write_from &&
+                         is_starved == replica->is_starved;
     replica->write_watch_ms = replica->now_ms;
     const uint64_t size = store_flushing(replica->store);
-    replica->is_writing = size > 0 || store_starved(replica->store);
+    replica->is_writing = size > 0 || is_starved;
+    replica->is_starved = is_starved;
     replica->write_grace_ms = size / REPLICA_STALL_SIZE_PER_MS;
     replica->write_from = persisted;
     if (!replica->is_writing || !is_same) {

@@ -103,6 +103,7 @@ struct replica {
     uint64_t start_ms;
 
     bool is_writing;         /* a group write is under way, */
+    bool is_starved;         /* or waits for a segment, */
     uint64_t writing_ms;     /* for so long, */
     uint64_t write_grace_ms; /* and for so long more because of its size, */
     uint64_t write_from;     /* with this persisted index, */
