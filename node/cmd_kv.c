@@ -185,7 +185,14 @@ void cmd_kv_members(struct eval *eval)
 {
     struct core *core = eval->core;
     struct replica_member members[PEERS_MAX + 1];
-    const uint32_t count = replica_members(core->shard.replica, members, PEERS_MAX + 1);
+    uint32_t count = replica_members(core->shard.replica, members, PEERS_MAX + 1);
+    /* Without a log, as in a quarantine, the members are those of the beginning. */
+    for (uint32_t i = 0; count == 0 && i < core->identity.member_count; i++) {
+        const struct identity_member *first = &core->identity.members[i];
+        members[i] = (struct replica_member){
+            .id = first->id, .address = first->address, .is_voter = true};
+    }
+    if (count == 0) count = core->identity.member_count;
     resp_put_array(eval->out, count);
     for (uint32_t i = 0; i < count; i++) {
         const struct peer *peer = peers_find(&core->peers, members[i].id);
