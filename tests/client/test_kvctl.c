@@ -586,8 +586,8 @@ TEST(kvctl, a_save_that_gets_nonsense_leaves_no_file)
         "-ERR this node is receiving a snapshot: ask another one\r\n",
         "+OK\r\n",
         "%1\r\n+id\r\n:1\r\n",
-        "%4\r\n+id\r\n:1\r\n+node_id\r\n+0000000000000001\r\n+cluster_id\r\n+0000000000000001\r\n"
-        "+manifest\r\n$4\r\nnone\r\n",
+        ("%4\r\n+id\r\n:1\r\n+node_id\r\n+0000000000000001\r\n+cluster_id\r\n+0000000000000001\r\n"
+         "+manifest\r\n$4\r\nnone\r\n"),
         "%4\r\n+id\r\n:1\r\n+node_id\r\n+zz\r\n+cluster_id\r\n+1\r\n+manifest\r\n$4\r\nnone\r\n",
     };
     char folder[] = "/tmp/kvctl-test-XXXXXX";
