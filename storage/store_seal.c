@@ -220,12 +220,14 @@ static void manifest_taken(struct store *store)
     snapshot_forget(&store->incoming);
 }
 
-static void hint_taken(struct store *store)
+/* @is_there: on the disk. */
+static void hint_taken(struct store *store, bool is_there)
 {
     for (uint32_t i = 0; i < store->growth_count; i++) {
         struct store_growth *growth = &store->growths[i];
         if (growth->number != store->seal.number) continue;
         growth->is_written = true;
+        if (!is_there) growth->hint_size = 0;
         hint_close(&growth->hint);
     }
 }
@@ -238,18 +240,28 @@ static void seal_result(struct store *store)
     const enum store_seal_state state = seal->state;
     seal->state = STORE_SEAL_IDLE;
     seal->is_done = false;
+    /* A hint is a help, not a need: when files would go once the base has grown, it grows without. The next start
+     * makes the hint. */
+    if (seal->op.result == ERR_NOSPACE && state == STORE_SEAL_HINT &&
+        store->compact.state == COMPACT_READY) {
+        hint_taken(store, false);
+        return;
+    }
     if (seal->op.result == ERR_NOSPACE) {
         /* Nothing depends on the base growing now. Until there is room the log just gets longer. */
         seal->is_refused = true;
         seal->retry_ms = UINT64_MAX;
         manifest_close(&seal->next);
+        /* With this manifest files would go: a little of the reserve is well spent for it. */
+        if (seal->has_table) seal->is_refused = !reserve_spend(&store->log.reserve);
+        seal->has_table = false;
         return;
     }
     if (seal->op.result != OK) {
         fatal(EXIT_DISK, "%s: cannot be written: %s", seal->name, err_name(seal->op.result));
     }
     seal->is_refused = false;
-    if (state == STORE_SEAL_HINT) hint_taken(store);
+    if (state == STORE_SEAL_HINT) hint_taken(store, true);
     if (state == STORE_SEAL_MANIFEST) manifest_taken(store);
 }
 

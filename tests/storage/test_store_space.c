@@ -390,3 +390,35 @@ TEST(store_space, a_sealed_file_gives_back_what_a_crash_left_of_it)
     store_close(model.store);
     model_close(&model);
 }
+
+TEST(store_space, f11_a_full_disk_is_emptied_by_what_is_deleted)
+{
+    space_start(11);
+    store_close(model.store);
+    model.config.reserve_size = 2 * SPACE_SEGMENT;
+    model_open(&model);
+    EXPECT_EQ(store_apply(model.store, model.last_index), OK);
+    model_idle(&model);
+    for (uint32_t i = 0; i < 4 * SPACE_KEYS; i += 50) {
+        space_write(EFFECT_PUT, i, 50, false);
+        space_turns(10);
+    }
+    model_idle(&model);
+    model.disk.capacity = sim_disk_used(&model.disk);
+    const uint64_t before = sim_disk_used(&model.disk);
+    space_flush();
+    for (uint32_t i = 0; i < 20; i++) {
+        model.now_ms += 1000;
+        space_turns(200);
+    }
+    print_message("%llu of %llu, %llu jobs, %llu given up\n",
+                  (unsigned long long)sim_disk_used(&model.disk), (unsigned long long)before,
+                  (unsigned long long)figures().jobs, (unsigned long long)figures().given_up);
+    EXPECT_LT(sim_disk_used(&model.disk), before / 2);
+    EXPECT_FALSE(store_nospace(model.store));
+    model.disk.capacity = UINT64_MAX;
+    space_restart();
+    EXPECT_EQ(keydir_count(store_keys(model.store)), 0);
+    store_close(model.store);
+    model_close(&model);
+}
