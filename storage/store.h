@@ -183,7 +183,7 @@ struct store_stats {
     uint64_t tail_hits;   /* values read from memory */
     uint64_t tail_misses; /* values read from disk */
     uint64_t seals;
-    uint64_t compactions; /* runs of files */
+    uint64_t compactions;  /* runs of files */
     uint64_t scrub_bytes;  /* read to be verified */
     uint64_t scrub_passes; /* over all sealed files */
     uint64_t scrub_hints;  /* hints that were wrong and are written anew */

@@ -98,13 +98,13 @@ struct store {
     struct log log;
     struct manifest manifest; /* As on disk; base_index 0: there is none. */
     uint64_t applied_index;
-    struct witness witness;       /* what the state was, for as many entries as it remembers */
-    struct damage damage;         /* of sealed files */
+    struct witness witness; /* what the state was, for as many entries as it remembers */
+    struct damage damage;   /* of sealed files */
     struct mend mend;       /* what others are asked for */
     struct store_scrub scrub;
     uint64_t rolled_base; /* the log was rolled for the sake of a damaged file at this base */
-    uint64_t unblock_ms;    /* when files that could not be repaired are tried again; 0: none */
-    uint64_t stamp_ms;            /* Highest of all entries applied. */
+    uint64_t unblock_ms;  /* when files that could not be repaired are tried again; 0: none */
+    uint64_t stamp_ms;    /* Highest of all entries applied. */
     struct store_growth *growths; /* Of unsealed segments, ordered by number. */
     uint32_t growth_count;
     uint32_t growth_capacity;

@@ -57,16 +57,16 @@ struct sim_node {
     int64_t mono_drift_ppm;  /* and each machine its own idea of a second */
     int64_t wall_offset_ms;
     int64_t wall_drift_ppm;
-    bool is_dying;       /* calls of the network are void */
-    bool may_refuse;     /* its disk was damaged on purpose: a refusal to start is right */
-    bool is_flipped;     /* its memory was changed on purpose: its own checks would end the process */
+    bool is_dying;   /* calls of the network are void */
+    bool may_refuse; /* its disk was damaged on purpose: a refusal to start is right */
+    bool is_flipped; /* its memory was changed on purpose: its own checks would end the process */
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
-    uint64_t seals;      /* in this life, as counted */
+    uint64_t seals;       /* in this life, as counted */
     uint64_t compactions; /* likewise */
-    uint64_t base;       /* index of the base, as last seen */
-    uint64_t checked_at; /* of the last core_check() */
+    uint64_t base;        /* index of the base, as last seen */
+    uint64_t checked_at;  /* of the last core_check() */
 };
 
 struct sim_options {
