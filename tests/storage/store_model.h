@@ -372,6 +372,7 @@ static inline void model_adopt(struct model *model, uint64_t durable)
         uint32_t count;
         EXPECT_EQ(store_read(store, index, index, 1, &out, &count), OK);
         struct model_entry *entry = model->entries[index];
+        CHECK(entry != NULL);
         if (index <= durable) {
             EXPECT_TRUE(slice_equal(buf_slice(&entry->record), buf_slice(&out)));
             continue;
@@ -380,7 +381,7 @@ static inline void model_adopt(struct model *model, uint64_t durable)
         while (found != NULL && !slice_equal(buf_slice(&found->record), buf_slice(&out))) {
             found = found->older;
         }
-        EXPECT_TRUE(found != NULL);
+        CHECK(found != NULL);                  /* What is on the disk was appended once. */
         const struct buf swap = entry->record; /* the version on disk becomes the newest */
         entry->record = found->record;
         found->record = swap;
