@@ -307,7 +307,7 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
         eval->waits = true;
         return false;
     }
-    (void)buf_reserve(&built, front + head.size + tail.size + 8);
+    (void)buf_reserve_exact(&built, front + head.size + tail.size + 8);
     (void)buf_extend(&built, BATCH_BUILT_SIZE);
     buf_append(&built, key.data, key.size);
     buf_append(&built, head.data, head.size);

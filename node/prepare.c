@@ -70,7 +70,7 @@ static uint64_t advance(struct prepared *value, struct slice raw, uint64_t budge
     }
     const uint64_t left = raw.size - value->copied;
     const uint64_t size = left < budget * COPY_SPEEDUP ? left : budget * COPY_SPEEDUP;
-    if (value->copied == 0) (void)buf_reserve(&value->pack.out, raw.size);
+    if (value->copied == 0) (void)buf_reserve_exact(&value->pack.out, raw.size + 8);
     buf_append(&value->pack.out, raw.data + value->copied, size);
     value->copied += size;
     if (value->copied == raw.size) value->step = PREPARE_DONE;

@@ -8,6 +8,7 @@
 #define HEADER_SIZE 4u
 #define BLOCK_HEADER_SIZE 4u
 #define BLOCK_IS_RAW 0x80000000u
+#define END_SIZE 8u    /* room behind an unpacked value, which becomes a reply */
 #define RATIO_MAX 255u /* raw bytes that one byte of an LZ4 block can stand for */
 
 /* The largest size that is worth unpacking at every read: it saves 12 in 100. */
@@ -142,7 +143,7 @@ enum err compress_undo_step(struct compress_undo *undo, struct slice packed, uin
     if (undo->position == 0) {
         undo->position = HEADER_SIZE;
         undo->base = undo->out.size;
-        (void)buf_reserve(&undo->out, raw_size);
+        (void)buf_reserve_exact(&undo->out, raw_size + END_SIZE);
     }
     while (undo->position < packed.size) {
         if (done > 0 && done >= budget) return ERR_MORE;

@@ -7,6 +7,8 @@
 
 #define WARM_VALUE_SIZE 384u
 
+#define REPLY_END_SIZE 8u
+
 /* The put that a key's entry speaks of. */
 struct wanted {
     struct slice key;
@@ -138,6 +140,8 @@ void store_read_begin(struct store *store, const struct keydir_entry *entry,
         read->is_done = true;
         return;
     }
+    /* What is read can become a reply, which has an end of its own. */
+    (void)buf_reserve_exact(&read->bytes, size + REPLY_END_SIZE);
     read->op.into = buf_extend(&read->bytes, size);
     list_append(&store->reads, &read->link);
     store->config.disk->submit(store->config.disk->context, &read->op);

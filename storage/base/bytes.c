@@ -71,6 +71,17 @@ uint8_t *buf_reserve(struct buf *buf, uint64_t more)
     return buf->data + buf->size;
 }
 
+uint8_t *buf_reserve_exact(struct buf *buf, uint64_t more)
+{
+    const uint64_t need = buf->size + more;
+    CHECK(need >= more);
+    if (need > buf->capacity) {
+        buf->data = mem_resize(buf->data, need);
+        buf->capacity = need;
+    }
+    return buf->data + buf->size;
+}
+
 uint8_t *buf_extend(struct buf *buf, uint64_t more)
 {
     uint8_t *at = buf_reserve(buf, more);

@@ -37,7 +37,9 @@ struct buf {
 
 void buf_close(struct buf *buf);                      /* frees; the buf is empty afterwards */
 uint8_t *buf_reserve(struct buf *buf, uint64_t more); /* room for @more bytes behind size */
-uint8_t *buf_extend(struct buf *buf, uint64_t more);  /* as reserve, and size grows by @more */
+/* The same for a size that is known to be the last one: no more memory than that is asked for. */
+uint8_t *buf_reserve_exact(struct buf *buf, uint64_t more);
+uint8_t *buf_extend(struct buf *buf, uint64_t more); /* as reserve, and size grows by @more */
 void buf_append(struct buf *buf, const void *data, uint64_t size);
 void buf_text(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
