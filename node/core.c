@@ -52,7 +52,8 @@ struct core *core_create(const struct config *config, struct disk *disk, struct 
 static int exit_code_of(enum err err)
 {
     switch (err) {
-    case ERR_INVALID: return EXIT_BAD_CONFIG;
+    case ERR_INVALID:
+    case ERR_HANDLES: return EXIT_BAD_CONFIG;
     case ERR_IO: return EXIT_DISK;
     default: return EXIT_BAD_DATA;
     }

@@ -96,6 +96,7 @@ static enum err load_file(struct load *load, const struct log_file *file)
         (void)damage_note(&store->damage, file->number, 0, SEGMENT_BLOCK_SIZE);
         return OK;
     }
+    if (err == ERR_HANDLES) wrong = "it cannot be opened";
     if (err != OK) refuse(load, err, name, 0, wrong);
     return err;
 }

@@ -35,6 +35,8 @@ enum err host_folder_error(int code)
     case EROFS: return ERR_READ_ONLY;
     case EACCES:
     case EPERM: return ERR_PERMISSION;
+    case EMFILE:
+    case ENFILE: return ERR_HANDLES;
     default: return ERR_IO;
     }
 }

@@ -27,7 +27,7 @@
 #define TRIM_SIZE                                                                                  \
     (64u * MIB) /* what a burst left behind, from which giving it back is worth the while */
 #define FILES_RESERVED_MIN 32u /* handles for files, peers and listeners, beside those of clients */
-#define FILES_RESERVED_MAX 8192u
+#define FILES_RESERVED_MAX (256u * 1024u) /* each data file has one, and there may be 233,000 */
 #define FILES_MAX (4u * MIB)
 
 struct host {

@@ -23,6 +23,7 @@ const char *err_name(enum err err)
     case ERR_UNCERTAIN: return "outcome unknown";
     case ERR_CLOSED: return "closed";
     case ERR_IN_USE: return "address in use";
+    case ERR_HANDLES: return "too many open files";
     }
     return "unknown error";
 }
@@ -33,6 +34,10 @@ const char *err_advice(enum err err)
     case ERR_FOREIGN: return "nothing was changed: check which data directory this is";
     case ERR_NEWER: return "nothing was changed: start the newer version that wrote it";
     case ERR_CORRUPT: return ADVICE_DAMAGED;
+    case ERR_HANDLES:
+        return "nothing was changed: this process may not open enough files, and needs one for "
+               "each "
+               "data file and connection: raise the limit (ulimit -n, LimitNOFILE)";
     case ERR_NOSPACE: return "free space on this file system and start again";
     default: return err_name(err);
     }

@@ -26,6 +26,7 @@ enum err {
     ERR_UNCERTAIN,  /* Proposed, and the outcome is not known: never repeat silently. */
     ERR_CLOSED,     /* The connection or file is closed. */
     ERR_IN_USE,     /* Address already in use. */
+    ERR_HANDLES,    /* No more files may be opened: says nothing about the disk or what is on it. */
 };
 
 /* The name of @err in lower case words, for log lines. Never NULL. */

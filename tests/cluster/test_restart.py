@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Planned stops: a rolling restart costs clients of the other nodes nothing."""
 
+import os
 import signal
 import time
 import unittest
 
+import data
 import harness
-from harness import EXIT_CLEAN, Cluster
+from harness import EXIT_CLEAN, EXIT_CONFIG, Cluster
 from history import Load
 
 
@@ -48,6 +50,27 @@ class Restart(unittest.TestCase):
                 self.assertEqual(EXIT_CLEAN, node.wait_exit(), node.log_tail())
             cluster.start()
             load.check(cluster.nodes)
+
+    def test_too_many_files_for_the_limit_is_no_damage(self):
+        """A node that may not open all its files says so and leaves them alone: it is not damaged."""
+        options = {"segment_size": "64kb", "max_value": "16kb", "retention": "64kb", "compaction_rate": "0"}
+        with Cluster(**options) as cluster:
+            data.fill(cluster.leader(), "k", 8000, 1000)
+            cluster.wait_converged()
+            for node in cluster.nodes:
+                self.assertEqual(EXIT_CLEAN, node.terminate(), node.log_tail())
+                kept = sorted(os.listdir(os.path.join(node.data, "shard-0000")))
+                self.assertGreater(len(kept), 100)
+                node.process = harness.spawn(["sh", "-c", 'ulimit -n 100; exec "$0" "$@"', *node.command()],
+                                             node.log_path, harness.clean_environment())
+                self.assertEqual(EXIT_CONFIG, node.wait_exit(), node.log_tail())
+                self.assertIn("may not open enough files", node.log_tail(1))
+                self.assertEqual(kept, sorted(os.listdir(os.path.join(node.data, "shard-0000"))))
+            cluster.start()
+            for node in cluster.nodes:
+                self.assertEqual("ok", node.status()["health"])
+                self.assertNotIn("QUARANTINE", node.log())
+            data.verify(cluster.leader(), "k", 8000, 1000)
 
     def test_second_signal_ends_at_once(self):
         with Cluster(drain=10000) as cluster:

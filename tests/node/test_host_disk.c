@@ -611,6 +611,34 @@ TEST(host_disk, short_write_goes_on_and_its_error_is_reported)
     wipe(fixture.path);
 }
 
+/* It must not look like a disk that fails, for which a node gives up what it has. */
+TEST(host_disk, too_many_open_files_are_not_taken_for_a_failing_disk)
+{
+    struct fixture fixture;
+    start(&fixture);
+    struct disk *disk = fixture.disk;
+    disk_file file = -1;
+    struct rlimit before;
+    struct buf names = {0};
+    EXPECT_EQ(disk->replace(disk->context, "a", text("x")), OK);
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none = before;
+    none.rlim_cur = 0;
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const enum err opened = disk->open(disk->context, "a", false, &file);
+    const enum err created = disk->create(disk->context, "b", 4096, text("x"), &file);
+    const enum err replaced = disk->replace(disk->context, "a", text("y"));
+    const enum err listed = disk->list(disk->context, "", &names);
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(opened, ERR_HANDLES);
+    EXPECT_EQ(created, ERR_HANDLES);
+    EXPECT_EQ(replaced, ERR_HANDLES);
+    EXPECT_EQ(listed, ERR_HANDLES);
+    expect_content(&fixture, "a", text("x"));
+    stop(&fixture);
+    wipe(fixture.path);
+}
+
 TEST(host_disk, write_to_a_read_only_handle_fails)
 {
     struct fixture fixture;
