@@ -55,6 +55,7 @@ static void node_open(struct cluster *cluster, uint32_t place)
         .heartbeat_ms = CLUSTER_HEARTBEAT_MS,
         .random_seed = (uint32_t)prng_next(&cluster->prng),
         .guards = node->guards,
+        .has_lost = node->has_lost,
     };
     if (store_open(&store_config, &node->store, message, sizeof message) != OK) {
         fail_msg("node %u: %s", place, message);
@@ -115,6 +116,7 @@ void cluster_up(struct cluster *cluster, uint32_t place)
         if (i == place) continue;
         EXPECT_EQ(peers_add(&node->peers, cluster_id(i), "peer", address), OK);
     }
+    node->peers.self_recovering = node->has_lost;
     node_open(cluster, place);
     node->is_up = true;
     for (uint32_t i = 0; i < cluster->count; i++) {

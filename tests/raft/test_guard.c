@@ -672,3 +672,86 @@ TEST(guard, a_follower_whose_base_was_overtaken_goes_on_from_the_log)
     EXPECT_LT(1, held_installs(BIT(GUARD_HELD)));
     EXPECT_EQ(held_installs(0), 1);
 }
+
+/* ---- who has lost something ---------------------------------------------------------------------------- */
+
+/* Everything but the vote. */
+static void lose_all(struct sim_disk *disk)
+{
+    struct buf names = {0};
+    sim_disk_names(disk, &names);
+    for (uint64_t at = 0; at < names.size; at += strlen((const char *)names.data + at) + 1) {
+        const char *name = (const char *)names.data + at;
+        if (strstr(name, "/vote") == NULL) EXPECT_TRUE(sim_disk_drop(disk, name));
+    }
+    buf_close(&names);
+}
+
+/* An entry is committed by two of three; one of the two loses it, and the other is away. Who leads then? */
+static void elect_after_loss(bool guarded)
+{
+    struct cluster *cluster = cluster_start(3, 3, 77);
+    const uint32_t leader = cluster_elect(cluster);
+    const uint32_t behind = (leader + 1) % 3;
+    const uint32_t patient = (leader + 2) % 3;
+    cluster_write(cluster, leader, 5, 100);
+    EXPECT_TRUE(cluster_converge(cluster, 2000));
+    cluster_down(cluster, behind, false);
+    cluster_write(cluster, leader, 5, 100);
+    const uint64_t committed = replica_committed(cluster->nodes[leader].replica);
+    cluster_down(cluster, leader, false);
+    cluster_down(cluster, patient, false);
+    lose_all(&cluster->nodes[patient].disk);
+    cluster->nodes[patient].has_lost = true;
+    if (!guarded) cluster->nodes[patient].guards = GUARD_ALL & ~(1u << GUARD_LOSS);
+    if (!guarded) memset(cluster->hashes, 0, sizeof cluster->hashes); /* it will contradict itself */
+    cluster_up(cluster, patient);
+    cluster_up(cluster, behind);
+    cluster_run(cluster, 5000);
+    if (guarded) {
+        EXPECT_EQ(cluster_leader(cluster), 3);
+        cluster_up(cluster, leader);
+        cluster_elect(cluster);
+        EXPECT_TRUE(cluster_converge(cluster, 5000));
+        EXPECT_TRUE(store_last_index(cluster->nodes[patient].store) >= committed);
+    } else {
+        /* What was committed is gone. */
+        EXPECT_EQ(cluster_leader(cluster), behind);
+        EXPECT_NE(store_term_at(cluster->nodes[behind].store, committed), 2);
+    }
+    cluster_end(cluster);
+}
+
+TEST(guard, f06_who_has_lost_entries_elects_nobody)
+{
+    elect_after_loss(true);
+    elect_after_loss(false);
+}
+
+/* The library goes on from what a follower once acknowledged, and ignores that it holds less. */
+TEST(guard, a_leader_knows_of_a_follower_that_holds_less_than_it_acknowledged)
+{
+    struct cluster *cluster = cluster_start(3, 3, 78);
+    const uint32_t leader = cluster_elect(cluster);
+    const uint32_t patient = (leader + 1) % 3;
+    cluster_write(cluster, leader, 5, 100);
+    EXPECT_TRUE(cluster_converge(cluster, 2000));
+    EXPECT_FALSE(replica_has_regressed(cluster->nodes[leader].replica));
+    cluster_down(cluster, patient, false);
+    lose_all(&cluster->nodes[patient].disk);
+    cluster->nodes[patient].has_lost = true;
+    cluster_up(cluster, patient);
+    cluster_run(cluster, 3000);
+    EXPECT_EQ(cluster_leader(cluster), leader);
+    EXPECT_EQ(store_last_index(cluster->nodes[patient].store), 0);
+    EXPECT_TRUE(replica_has_regressed(cluster->nodes[leader].replica));
+    /* Never to the one that cannot take it. */
+    EXPECT_EQ(replica_transfer(cluster->nodes[leader].replica, cluster_id(patient), cluster->now),
+              ERR_NOT_FOUND);
+    EXPECT_EQ(replica_transfer(cluster->nodes[leader].replica, 0, cluster->now), OK);
+    cluster_run(cluster, 3000);
+    EXPECT_NE(cluster_leader(cluster), leader);
+    EXPECT_TRUE(cluster_converge(cluster, 5000));
+    EXPECT_TRUE(store_last_index(cluster->nodes[patient].store) > 5);
+    cluster_end(cluster);
+}
