@@ -103,7 +103,9 @@ enum err recovery_open_store(struct shard *shard, bool may_recover, char *messag
     const bool is_loss = (err == ERR_CORRUPT || err == ERR_IO) &&
                          (fault.kind == DAMAGE_STATE || fault.kind == DAMAGE_LOG);
     if (!is_loss || !may_recover || !vote_is_sound(shard)) return err;
-    err = note(shard, &fault);
+    /* A PRESENT that was meant for an earlier quarantine of this incarnation must not end this one. */
+    err = recovery->is_running ? core_renew(shard->core) : OK;
+    if (err == OK) err = note(shard, &fault);
     if (err == OK) err = make_empty(shard);
     if (err == OK) err = shard_open_store(shard, &fault, message);
     return err;

@@ -23,8 +23,10 @@ struct shard;
 struct recovery {
     struct quarantine quarantine; /* stage NONE: none */
     bool is_lifted;               /* over; what was set aside is being removed, the file last */
-    uint64_t tidy_ms;             /* when the next of it goes */
-    uint64_t entered_count;       /* since the start of the process */
+    bool is_running;    /* The start is over: what is lost from now on needs a new incarnation. */
+    uint64_t reread_ms; /* no other new start of the state because of damage before */
+    uint64_t tidy_ms;   /* when the next of it goes */
+    uint64_t entered_count; /* since the start of the process */
     struct {
         uint64_t term; /* in which a PRESENT was proposed for this peer, */
         uint64_t incarnation;

@@ -10,6 +10,7 @@
 
 #define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
 #define LARGE_BATCH_SIZE (8u * MIB)
+#define REREAD_MS 60000u /* between two starts of the state because its log cannot be read */
 #define SWEEP_INTERVAL_MS 100u
 #define SWEEP_EFFECTS_MAX 1000u
 #define NO_ROOM_REPEAT_MS 60000u
@@ -102,6 +103,7 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
     fetches_init(&shard->fetches);
     shard->leaderless_ms = now_ms;
     shard->audit.counted_ms = now_ms;
+    shard->recovery.is_running = true;
     return replica_start(shard, now_ms, message);
 }
 
@@ -231,6 +233,16 @@ static void watch_room(struct shard *shard, uint64_t now_ms)
 static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
 {
     enum err err = replica_turn(shard->replica, now_ms);
+    const bool is_unreadable = (err == ERR_CORRUPT || err == ERR_IO) &&
+                               replica_stalled_ms(shard->replica) <= REPLICA_STALL_FATAL_MS;
+    if (is_unreadable && shard->member_count > 1 && now_ms >= shard->recovery.reread_ms) {
+        /* A start from the disk finds out what is lost, and what can be done about it. */
+        shard->recovery.reread_ms = now_ms + REREAD_MS;
+        core_log(shard->core, CONFIG_ERROR,
+                 "the log cannot be read back from the disk (%s): the state is opened anew",
+                 err_name(err));
+        err = ERR_AGAIN;
+    }
     if (err == ERR_AGAIN) err = reopen(shard, now_ms, message);
     if (err == OK) watch_disk(shard);
     if (err == OK) watch_room(shard, now_ms);
