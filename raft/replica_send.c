@@ -151,8 +151,12 @@ void replica_give(struct replica *replica, struct peer *peer, const struct fragm
         peer_give(replica->peers, peer, piece, buf_slice(&replica->piece));
         return;
     }
-    /* As in send_some. */
-    if (err == ERR_CORRUPT || err == ERR_IO) replica->ended = err;
+    if (err == ERR_CORRUPT || err == ERR_IO) {
+        /* As in send_some. */
+        const bool is_sealed = piece->token <= store_base(replica->store).index;
+        store_note_entry(replica->store, piece->token);
+        if (!is_sealed) replica->ended = err;
+    }
     big->term = 0;
     peer_lane_drop(replica->peers, peer, WIRE_APPEND);
 }

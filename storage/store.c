@@ -187,14 +187,17 @@ enum err store_flush_wait(struct store *store)
     return log_flush_wait(&store->log);
 }
 
+void store_note_entry(struct store *store, uint64_t index)
+{
+    const struct shelf_file *file = shelf_of_index(&store->shelf, index);
+    if (file != NULL) store_note_damage(store, file->file.number, 0, UINT64_MAX);
+}
+
 enum err store_read(struct store *store, uint64_t first, uint64_t last, uint64_t size_max,
                     struct buf *out, uint32_t *count)
 {
     const enum err err = log_read(&store->log, first, last, size_max, out, count);
-    if (err == ERR_CORRUPT || err == ERR_IO) {
-        const struct shelf_file *file = shelf_of_index(&store->shelf, first + *count);
-        if (file != NULL) store_note_damage(store, file->file.number, 0, UINT64_MAX);
-    }
+    if (err == ERR_CORRUPT || err == ERR_IO) store_note_entry(store, first + *count);
     return err;
 }
 

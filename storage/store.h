@@ -163,6 +163,8 @@ void store_hold(struct store *store, uint64_t index);
 /* A range of a sealed file cannot be read or verified: it is remembered, and the file will be repaired. Files
  * that are not sealed, or gone, are none of its business. */
 void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint64_t size);
+/* The same for the file with the entry at @index. */
+void store_note_entry(struct store *store, uint64_t index);
 const struct damage *store_damage(const struct store *store);
 /* Values that have to come from others, for node/mender.h. */
 struct mend *store_mend(struct store *store);

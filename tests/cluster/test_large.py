@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Values of 64 MiB: through any node, beside other clients, over slow connections, for a node that missed them."""
 
+import glob
 import hashlib
 import multiprocessing
 import os
@@ -246,6 +247,32 @@ class Large(unittest.TestCase):
             self.assertGreater(set_seconds, 1.8 * size / (10 * MIB))
             self.assertLess(others.percentile("GET", 0.99, begin, end), 1.0 * harness.SLOW)
             self.assertIs(leader, cluster.leader())
+
+    def test_damage_in_a_sealed_file_that_a_lagging_node_needs_ends_no_leader(self):
+        """What is too large to be read at once is verified while it leaves: then the file is damaged, not the node lost."""
+        def noise(number):
+            return hashlib.shake_128(str(number).encode()).digest(900000)
+        with Cluster(segment_size="2mb", max_value="1mb", retention="256mb", scrub_rate="0") as cluster:
+            leader, away = cluster.leader(), cluster.followers()[0]
+            away.kill()
+            with leader.client(60) as client:
+                for number in range(20):
+                    self.assertEqual("OK", client.call("SET", f"large:{number}", noise(number)))
+            folder = os.path.join(leader.data, "shard-0000")
+            wait_until("most of it is sealed", lambda: len(glob.glob(os.path.join(folder, "*.idx"))) > 6)
+            with open(sorted(glob.glob(os.path.join(folder, "*.log")))[3], "r+b") as file:
+                file.seek(700000)
+                byte = file.read(1)[0]
+                file.seek(700000)
+                file.write(bytes([byte ^ 1]))
+            away.start().wait_serving(60)
+            cluster.wait_converged(60)
+            self.assertTrue(leader.alive(), leader.log_tail())
+            wait_until("it is repaired", lambda: leader.status()["health"] == "ok", 60)
+            for node in (leader, away):
+                with node.client(60) as client:
+                    for number in range(20):
+                        self.assertEqual(noise(number), client.call("GET", f"large:{number}"))
 
     def test_many_large_requests_at_once_hold_bounded_memory(self):
         with Cluster(1, max_value="64mb", max_inflight="64mb") as cluster:
