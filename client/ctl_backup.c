@@ -121,8 +121,9 @@ static enum save_result partial_open(struct save *save)
         return fail(save, CTL_USAGE, "usage", "the name is too long");
     }
     if (access(save->path, F_OK) == 0) {
-        errno = EEXIST;
-        return fail_file(save, "the backup is there already: choose another name");
+        char text[4400];
+        (void)snprintf(text, sizeof text, "%s is there already: choose another name", save->path);
+        return fail(save, CTL_REFUSED, "file", text);
     }
     save->fd = open(save->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (save->fd < 0) return fail_file(save, "cannot make");

@@ -143,7 +143,7 @@ static void put_file(const struct kv_reply *file)
     (void)fputs("  ", stdout);
     put_text(ctl_field_text(file, "state"), 7);
     put_sizes(sizes, 4);
-    (void)printf("  %3u%%", percent(dead, used));
+    (void)printf("   %3u%%", percent(dead, used));
     if (first <= last && last > 0) {
         (void)printf("  %" PRIu64 "-%" PRIu64, first, last);
     } else {
@@ -158,9 +158,9 @@ static void put_disk_text(const struct ctl *ctl, const char *name, const struct 
 {
     const struct kv_reply *files = ctl_field(disk, "files");
     uint64_t sums[4] = {0};
-    char size[4][CTL_SIZE_TEXT];
+    char size[5][CTL_SIZE_TEXT];
     (void)printf("%snode %s%s\n", ctl->colour ? "\033[1m" : "", name, ctl->colour ? "\033[0m" : "");
-    (void)puts("  NUMBER     KIND    STATE        SIZE        USED        LIVE        DEAD   DEAD  "
+    (void)puts("  NUMBER     KIND    STATE        SIZE        USED        LIVE        DEAD  DEAD%  "
                "ENTRIES");
     for (size_t i = 0; is_list(files) && i < files->count; i++) {
         const struct kv_reply *file = &files->items[i];
@@ -172,15 +172,16 @@ static void put_disk_text(const struct ctl *ctl, const char *name, const struct 
     }
     (void)printf("%26s", "together");
     put_sizes(sums, 4);
-    (void)printf("  %3u%%\n", percent(sums[3], sums[1]));
-    (void)printf("on disk %s, free %s; %s could be given back%s; written %s for each byte of the "
-                 "users; given back so far %s\n",
+    (void)printf("   %3u%%\n", percent(sums[3], sums[1]));
+    (void)printf("on disk %s, free %s; %s could be given back%s; since its start %s given back, "
+                 "%s written (%s for each byte of keys and values)\n",
                  ctl_size_text(ctl_field_number(disk, "disk_bytes"), size[0]),
                  ctl_size_text(ctl_field_number(disk, "free_bytes"), size[1]),
                  ctl_size_text(ctl_field_number(disk, "garbage"), size[2]),
                  ctl_field_number(disk, "compacting") != 0 ? ", compacting now" : "",
-                 ctl_field_text(disk, "write_amplification"),
-                 ctl_size_text(ctl_field_number(disk, "bytes_freed"), size[3]));
+                 ctl_size_text(ctl_field_number(disk, "bytes_freed"), size[3]),
+                 ctl_size_text(ctl_field_number(disk, "total_written"), size[4]),
+                 ctl_field_text(disk, "write_amplification"));
 }
 
 enum ctl_exit ctl_disk(struct ctl *ctl, const struct ctl_args *args)

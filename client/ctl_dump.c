@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "client/ctl.h"
@@ -189,6 +190,12 @@ enum ctl_exit ctl_dump(struct ctl *ctl, const struct ctl_args *args)
                                 .path = path,
                                 .json = ctl->json,
                                 .values = args->options[CTL_VALUES].data != NULL};
+        struct stat status;
+        if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
+            exit = ctl_complain(ctl, CTL_REFUSED, "file", "%s is a folder: name the files in it",
+                                path);
+            continue;
+        }
         enum err err = files.disk.open(files.disk.context, path, false, &dump.file);
         if (err == OK) err = files.disk.size(files.disk.context, dump.file, &dump.size);
         if (err != OK) {

@@ -362,7 +362,13 @@ enum err ctl_files_open(struct ctl_files *files, const char *path, bool *is_rest
         const enum err err = sync_folder(AT_FDCWD, path);
         if (err != OK) return refuse(files, err, message, path, "cannot make");
     } else if (errno != EEXIST) {
-        return refuse(files, error_of(errno), message, path, "cannot make");
+        const enum err err = error_of(errno);
+        (void)refuse(files, err, message, path, "cannot make");
+        if (err == ERR_NOT_FOUND) {
+            (void)snprintf(message, 512, "cannot make %.300s: the folder above it does not exist",
+                           path);
+        }
+        return err;
     }
     files->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (files->folder < 0) return refuse(files, error_of(errno), message, path, "cannot open");

@@ -313,6 +313,29 @@ enum ctl_exit ctl_connect(struct ctl *ctl)
     return exit;
 }
 
+static bool has_parts(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, name) == 0 && commands[i].second != NULL) return true;
+    }
+    return false;
+}
+
+/* "backup" alone, or "backup make": says which second words there are. */
+static enum ctl_exit complain_of_part(const struct ctl *ctl, const struct ctl_args *args)
+{
+    const char *name = args->words[0].data;
+    char parts[128] = "";
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const size_t size = strlen(parts);
+        if (strcmp(commands[i].name, name) != 0) continue;
+        (void)snprintf(parts + size, sizeof parts - size, "%s%s", size > 0 ? ", " : "",
+                       commands[i].second);
+    }
+    return ctl_complain(ctl, CTL_USAGE, "usage", "%s needs one of: %s; try help %s", name, parts,
+                        name);
+}
+
 static enum ctl_exit run_command(struct ctl *ctl, struct ctl_args *args)
 {
     size_t taken = 0;
@@ -320,6 +343,9 @@ static enum ctl_exit run_command(struct ctl *ctl, struct ctl_args *args)
         return ctl_complain(ctl, CTL_USAGE, "usage", "a command is missing; try --help");
     }
     const struct ctl_command *command = find_command(args, &taken);
+    if (command == NULL && has_parts(args->words[0].data)) {
+        return complain_of_part(ctl, args);
+    }
     if (command == NULL) {
         return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command %s%s%s; try --help",
                             (const char *)args->words[0].data, args->count > 1 ? " " : "",

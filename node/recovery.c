@@ -24,6 +24,13 @@ enum err recovery_load(struct shard *shard, char *message)
                                          shard->storage_id, shard->peers->self.node_id,
                                          shard->peers->self.incarnation, message);
     announce(shard);
+    if (err == OK && recovery_quarantined(recovery)) {
+        const struct damage_fault *fault = &recovery->quarantine.fault;
+        core_log(shard->core, CONFIG_WARN,
+                 "QUARANTINE goes on: %s: offset %" PRIu64
+                 ": %s; this node neither votes nor serves until it has the state of the others",
+                 fault->file, fault->offset, fault->what);
+    }
     return err;
 }
 
@@ -61,13 +68,18 @@ static enum err note(struct shard *shard, const struct damage_fault *fault)
 {
     struct recovery *recovery = &shard->recovery;
     struct quarantine *quarantine = &recovery->quarantine;
+    const uint32_t earlier = quarantine->stage != QUARANTINE_NONE ? quarantine->aside : 0;
     *quarantine = (struct quarantine){.stage = QUARANTINE_EMPTYING,
                                       .incarnation = shard->peers->self.incarnation,
                                       .since_ms = shard->core->wall_ms,
                                       .fault = *fault};
     recovery->is_lifted = false;
     recovery->entered_count++;
-    enum err err = quarantine_choose(quarantine, shard->disk, FOLDER);
+    /* A loss in the middle of a quarantine: one folder, or nobody would remove that of the earlier one. */
+    const bool is_shared = earlier > 0 && !shard->config->keep_damaged;
+    enum err err = OK;
+    if (is_shared) quarantine->aside = earlier;
+    if (!is_shared) err = quarantine_choose(quarantine, shard->disk, FOLDER);
     if (err == OK) err = save(shard);
     announce(shard);
     if (err != OK) return err;
@@ -228,7 +240,11 @@ static void give_way(struct shard *shard, uint64_t now_ms)
 
 void recovery_turn(struct shard *shard, uint64_t now_ms)
 {
-    shard->peers->self_damaged = store_damage(shard->store)->count > 0;
+    const struct damage *damage = store_damage(shard->store);
+    if (shard->peers->self_damaged && damage->count == 0 && damage->repaired_count > 0) {
+        core_log(shard->core, CONFIG_INFO, "all damaged files are repaired");
+    }
+    shard->peers->self_damaged = damage->count > 0;
     advance_own(shard, now_ms);
     if (!shard_ready(shard)) return;
     advance_others(shard, now_ms);
@@ -244,14 +260,17 @@ void recovery_describe(const struct shard *shard, char *text, uint64_t size)
 {
     const struct quarantine *quarantine = &shard->recovery.quarantine;
     const struct damage *damage = store_damage(shard->store);
+    const uint64_t since_ms = quarantine->since_ms;
+    const uint64_t wall_ms = shard->core->wall_ms;
     text[0] = 0;
     if (recovery_quarantined(&shard->recovery)) {
         (void)snprintf(text, size,
-                       "quarantined: %s: offset %" PRIu64 ": %s; since %" PRIu64
-                       "; recovered up to index %" PRIu64 "; its files are in " FOLDER "/aside-%u",
+                       "quarantined: %s: offset %" PRIu64 ": %s; for %" PRIu64
+                       " s; recovered up to index %" PRIu64 "; its files are in " FOLDER
+                       "/aside-%u",
                        quarantine->fault.file, quarantine->fault.offset, quarantine->fault.what,
-                       quarantine->since_ms / 1000, store_applied_index(shard->store),
-                       quarantine->aside);
+                       wall_ms > since_ms ? (wall_ms - since_ms) / 1000 : 0,
+                       store_applied_index(shard->store), quarantine->aside);
     } else if (damage->count > 0) {
         const struct damage_spot *first = &damage->spots[0];
         (void)snprintf(text, size,

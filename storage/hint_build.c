@@ -257,6 +257,7 @@ static enum err feed_all(struct hint_build *build, const struct hint_source *sou
         uint8_t *into = buf_extend(&piece, left < READ_SIZE ? left : READ_SIZE);
         build->wrong = "it cannot be read";
         err = disk->read(disk->context, source->handle, at, into, piece.size);
+        if (err == ERR_CORRUPT) build->wrong = "its bytes here are not those that were saved";
         if (err == OK) err = hint_build_feed(build, buf_slice(&piece));
     }
     buf_close(&piece);

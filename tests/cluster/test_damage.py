@@ -176,6 +176,27 @@ class Damage(unittest.TestCase):
             self.victim.kill()
         self.expect_quarantine(self.victim, "MANIFEST")
 
+    def test_f07_again_in_the_middle_of_a_quarantine(self):
+        """What was set aside the first time is removed as well, and a restart says what it goes on with."""
+        others = [node for node in self.cluster.nodes if node is not self.victim]
+        for node in self.cluster.nodes:
+            self.stop(node)
+        flip(shard(self.victim, "MANIFEST"), 100)
+        for times in (1, 2):
+            self.victim.start()
+            wait_until("it answers", lambda: "quarantined" in self.victim.status()["health"], 20)
+            self.assertEqual(times, self.victim.log().count("QUARANTINE: "))
+            self.stop(self.victim)
+            if times == 1:
+                with open(shard(self.victim, "MANIFEST"), "wb") as file:
+                    file.write(b"x" * 200)
+        for node in others:
+            node.start()
+        self.expect_quarantine(self.victim, "MANIFEST")
+        self.assertIn("QUARANTINE goes on: ", self.victim.log())
+        aside = [name for name in os.listdir(shard(self.victim)) if name.startswith("aside-")]
+        self.assertEqual([], [name for folder in aside for name in os.listdir(shard(self.victim, folder))])
+
     def test_status_tells_of_it(self):
         """Without the others nothing ends it: the node runs, does not serve, and says why."""
         others = [node for node in self.cluster.nodes if node is not self.victim]
