@@ -35,9 +35,26 @@ static void job_reset(struct store_compact *job)
     job->state = COMPACT_IDLE;
 }
 
+/* The hint of an older file cannot be read. Until it is made again, all deletes of the run are kept: one bad hint must
+ * not hold up all space that could come back. */
+static void keep_deletes(struct store_compact *job)
+{
+    if (job->is_open) hint_reader_close(&job->reader);
+    job->is_open = false;
+    keyset_close(&job->deletes);
+    job->checks_deletes = false;
+    job->keeps_deletes = true;
+    job->state = COMPACT_DECIDE;
+    job->at = 0;
+}
+
 static void job_fail(struct store *store, enum err err)
 {
     struct store_compact *job = &store->compact;
+    if (job->state == COMPACT_OLDER && (err == ERR_CORRUPT || err == ERR_IO)) {
+        keep_deletes(job);
+        return;
+    }
     const bool is_reading = job->state != COMPACT_OLDER && job->at < job->input_count;
     if (is_reading && (err == ERR_CORRUPT || err == ERR_IO)) {
         shelf_find(&store->shelf, job->inputs[job->at].number)->is_blocked = true;
@@ -109,6 +126,7 @@ static void job_begin(struct store *store, const struct compact_run *run)
     memcpy(job->inputs, files + run->begin, run->count * sizeof *files);
     job->is_oldest = run->begin == 0;
     job->checks_deletes = run->checks_deletes;
+    job->keeps_deletes = false;
     job->state = COMPACT_DECIDE;
     job->at = 0;
     if (!run->checks_deletes) return;
@@ -224,7 +242,8 @@ void store_compact_taken(struct store *store)
     }
     if (job->has_table) {
         job->output->state = SHELF_SEALED;
-        job->output->deletes_are_exact = job->checks_deletes;
+        /* Deletes that were kept for want of knowing better are not looked at again and again. */
+        job->output->deletes_are_exact = job->checks_deletes || job->keeps_deletes;
         hint_reader_memory(&job->reader, &job->table.hint);
         job->is_open = true;
     }

@@ -80,6 +80,8 @@ struct store_compact {
     uint32_t older_count;
     bool is_oldest; /* There are none. */
     bool checks_deletes;
+    bool
+        keeps_deletes; /* A hint of an older file is damaged: it cannot be told which are needed. */
     struct keyset deletes; /* of the run; marked: an older file holds the key */
     uint64_t decided_index;
 

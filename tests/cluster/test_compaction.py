@@ -98,6 +98,31 @@ class Compaction(unittest.TestCase):
                 load.check(cluster.nodes)
             data.verify(cluster.leader(), "k", KEYS, SIZE)
 
+    def test_a_damaged_hint_of_an_old_file_holds_up_no_space(self):
+        with Cluster(1, scrub_rate="0", **OPTIONS) as cluster:
+            node = cluster.nodes[0]
+            data.fill(node, "cold", 1000, SIZE)
+            folder = os.path.join(node.data, "shard-0000")
+            hints = sorted(name for name in os.listdir(folder) if name.endswith(".idx"))
+            with open(os.path.join(folder, hints[0]), "r+b") as file:
+                file.seek(200)
+                byte = file.read(1)[0]
+                file.seek(200)
+                file.write(bytes([byte ^ 1]))
+            with node.client(30) as client:
+                for turn in range(120):
+                    names = [f"brief:{turn}:{number}" for number in range(data.BATCH)]
+                    client.pipeline([("SET", name, data.value("brief", turn, SIZE)) for name in names])
+                    client.pipeline([("DEL", name) for name in names])
+            bound = 3 * 1000 * (32 + 10 + SIZE) + WINDOW + 3 * SEGMENT + RESERVE
+            wait_until("the space of what was deleted comes back", lambda: folder_size(node) <= bound, 30)
+            data.verify(node, "cold", 1000, SIZE)
+            node.kill()
+            node.start().wait_serving(60)
+            data.verify(node, "cold", 1000, SIZE)
+            self.assertEqual(0, node.call("EXISTS", "brief:3:7"))
+            self.assertEqual(1000, node.call("DBSIZE"))
+
     def test_tables_are_shipped_to_a_node_that_was_away(self):
         with Cluster(**OPTIONS) as cluster:
             away = cluster.followers()[0]
@@ -120,4 +145,4 @@ class Compaction(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    harness.main()
