@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""F01, F04, F08, F09: disks that fail. A failed call ends the node and loses nothing; what only looks like a failure
+"""F01, F04, F08, F09, F10: disks that fail. A failed call ends the node and loses nothing; what only looks like a failure
 is no reason to stop. Full disks: test_disk_full.py; slow, frozen and read-only ones: test_disk_slow.py."""
 
 import errno
@@ -121,6 +121,70 @@ class FailingDisk(unittest.TestCase):
                 self.assertIn(code, (harness.EXIT_DATA, EXIT_DISK), victim.log_tail())
                 load.wait_ok(100)
                 load.check([node for node in cluster.nodes if node is not victim])
+
+
+class UnreadableFile(unittest.TestCase):
+    """Files of one node cannot be read any more."""
+
+    COUNT, SIZE = 600, 3000
+
+    def setUp(self):
+        self.cluster = Cluster(start=False, **{**SMALL, "retention": "256kb"})
+        self.cluster.__enter__()
+        self.addCleanup(self.cluster.__exit__, None, None, None)
+        self.faults = {node: faultio.Faults(node) for node in self.cluster.nodes}
+        for node in self.cluster.nodes:
+            node.start(environment=self.faults[node].environment)
+        for node in self.cluster.nodes:
+            node.wait_serving()
+        data.fill(self.cluster.nodes[0], "rot", self.COUNT, self.SIZE)
+        data.fill(self.cluster.nodes[0], "later", 400, self.SIZE)
+        self.cluster.wait_converged()
+
+    def files(self, node):
+        return sorted(name for name in os.listdir(os.path.join(node.data, "shard-0000"))
+                      if name.endswith((".log", ".tab")))
+
+    def read_all(self, node):
+        """Each value is right, or an error says that it cannot be read. The number of errors."""
+        errors = 0
+        with node.client(30) as client:
+            for number in range(self.COUNT):
+                try:
+                    self.assertEqual(data.value("rot", number, self.SIZE), client.call("GET", data.key("rot", number)))
+                except ReplyError:
+                    errors += 1
+        return errors
+
+    def test_f10_reads_that_fail_are_repaired_from_the_others(self):
+        victim = self.cluster.leader()
+        name = self.files(victim)[1]
+        self.faults[victim].arm(faultio.READ, faultio.ERROR_EVER, 1, errno.EIO, name=name)
+        errors = self.read_all(victim)
+        self.assertGreater(self.faults[victim].hits, 0)
+        print(f"    {errors} of {self.COUNT} reads failed because of {name}", flush=True)
+        # Nobody ends. What cannot be read comes from the others.
+        wait_until("everything is read again", lambda: self.read_all(victim) == 0, 30, 0.5)
+        self.assertEqual(3, len(self.cluster.alive()))
+        wait_until("the file is repaired", lambda: victim.status()["health"] == "ok", 30, 0.2)
+        self.assertNotIn(name, self.files(victim))
+        for node in self.cluster.nodes:
+            self.assertEqual(0, self.read_all(node))
+
+    def test_f10_a_start_that_cannot_read_its_files_ends_well(self):
+        # Once each: what takes its place has the same name, but is another file, elsewhere on the disk.
+        for kind in ("segment", "manifest"):
+            victim = self.cluster.followers()[0]
+            victim.kill()
+            name = "MANIFEST" if kind == "manifest" else self.files(victim)[-2]
+            self.faults[victim].arm(faultio.READ, faultio.ERROR, 1, errno.EIO, name=name)
+            victim.start(environment=self.faults[victim].environment)
+            wait_until(f"{victim.name}, that cannot read its {kind}, is whole again",
+                       lambda: victim.alive() and victim.status()["health"] == "ok", 30, 0.2)
+            self.assertGreater(self.faults[victim].hits, 0)
+            self.assertIn("QUARANTINE:", victim.log())
+            self.faults[victim].disarm()
+            self.assertEqual(0, self.read_all(victim))
 
 
 if __name__ == "__main__":
