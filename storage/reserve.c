@@ -50,7 +50,7 @@ static void reserve_done(struct disk_op *op)
     if (op->kind == DISK_TRIM) {
         disk->close(disk->context, op->file);
     } else if (op->kind == DISK_REMOVE && (op->result == OK || op->result == ERR_NOT_FOUND)) {
-        submit(reserve, DISK_CREATE); /* The rest made way for a whole one. */
+        submit(reserve, DISK_CREATE);
         return;
     } else if (op->kind == DISK_CREATE && op->result == OK) {
         disk->close(disk->context, op->file);
@@ -103,9 +103,9 @@ void reserve_turn(struct reserve *reserve, bool is_allowed, uint64_t now_ms)
         reserve->retry_ms = now_ms + RESERVE_RETRY_MS;
         return;
     }
-    const bool has_rest = reserve->held > 0;
     reserve->held = 0;
-    submit(reserve, has_rest ? DISK_REMOVE : DISK_CREATE);
+    submit(reserve,
+           DISK_REMOVE); /* A rest, or what could not be opened, makes way for a whole one. */
 }
 
 uint64_t reserve_deadline(const struct reserve *reserve, bool is_allowed)
@@ -119,7 +119,7 @@ static bool cut(struct reserve *reserve, uint64_t size)
 {
     struct disk *disk = reserve->disk;
     const enum err err = disk->open(disk->context, reserve->name, true, &reserve->file);
-    reserve->held = err == OK ? size : 0; /* Who removed it took the space as well. */
+    reserve->held = err == OK ? size : 0; /* Then it is of no use now. */
     if (err != OK) return false;
     submit(reserve, DISK_TRIM);
     reserve->file = -1;

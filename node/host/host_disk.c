@@ -154,7 +154,7 @@ static enum err rename_new(const struct host_disk *disk, const char *temporary, 
 
 static enum err disk_open(void *context, const char *name, bool writable, disk_file *file)
 {
-    const struct host_disk *disk = context;
+    struct host_disk *disk = context;
     struct stat status;
     *file = -1;
     check_name(name);
@@ -164,14 +164,16 @@ static enum err disk_open(void *context, const char *name, bool writable, disk_f
         (void)close(opened);
         return ERR_IO;
     }
+    atomic_fetch_add(&disk->open_files, 1);
     *file = opened;
     return OK;
 }
 
 static void disk_close(void *context, disk_file file)
 {
-    (void)context;
+    struct host_disk *disk = context;
     CHECK(file >= 0);
+    CHECK(atomic_fetch_sub(&disk->open_files, 1) > 0);
     /* Everything that matters was synced before; an error of close() says nothing about it. */
     (void)close(file);
 }
@@ -295,6 +297,7 @@ static enum err disk_create(void *context, const char *name, uint64_t size, stru
         (void)close(opened);
         return err;
     }
+    atomic_fetch_add(&disk->open_files, 1);
     *file = opened;
     return OK;
 }

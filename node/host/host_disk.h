@@ -33,6 +33,7 @@ struct host_disk {
     const char *path;              /* of the data directory; kept */
     int folder;                    /* the data directory */
     int lock;                      /* holds the lock; -1: none */
+    _Atomic uint64_t open_files;   /* given out and not closed */
     bool is_running;               /* the threads exist */
     bool is_ending;                /* threads leave once their queue is empty */
     _Atomic bool is_sparse_warned; /* the file system cannot reserve space: said once */

@@ -26,7 +26,7 @@
 #define TRIM_MS 10000u
 #define TRIM_SIZE                                                                                  \
     (64u * MIB) /* what a burst left behind, from which giving it back is worth the while */
-#define FILES_RESERVED_MIN 32u /* handles for files, peers and listeners, beside those of clients */
+#define FILES_RESERVED_MIN 64u /* handles for files, peers and listeners, beside those of clients */
 #define FILES_RESERVED_MAX (256u * 1024u) /* each data file has one, and there may be 233,000 */
 #define FILES_MAX (4u * MIB)
 
@@ -47,6 +47,8 @@ struct host {
     bool is_stopping; /* by a signal */
     bool is_ready_logged; /* "ready" was said */
     uint64_t file_limit;  /* file handles that this process may have */
+    uint32_t reserved;    /* of them not for clients, at least */
+    uint64_t connections; /* max-connections, as far as the limit allowed at the start */
     int exit_code;
     uint64_t trim_ms;     /* next look at the memory */
     uint64_t used_peak;   /* most bytes in use since the last look, */
@@ -135,6 +137,16 @@ static void give_back(struct host *host, uint64_t now)
     host->trim_ms = now + TRIM_MS;
 }
 
+/* The files of the data grow in number, and stay open: when they have used up what was kept for them, clients make
+ * way for them. */
+static void share_files(struct host *host)
+{
+    const uint64_t data = atomic_load(&host->disk.open_files) + FILES_RESERVED_MIN;
+    const uint64_t kept = data > host->reserved ? data : host->reserved;
+    const uint64_t room = host->file_limit > kept ? host->file_limit - kept : 1;
+    host->config->max_connections = room < host->connections ? room : host->connections;
+}
+
 static void turn(struct host *host)
 {
     uv_update_time(&host->loop);
@@ -143,6 +155,7 @@ static void turn(struct host *host)
         finish(host);
         return;
     }
+    share_files(host);
     core_turn(host->core, now, wall_ms());
     give_back(host, now);
     const bool reported = host_net_turn(&host->net);
@@ -216,18 +229,17 @@ static void start_signals(struct host *host)
 
 /* ---- start ---------------------------------------------------------------------------------------------- */
 
-/* Raises the limit of open files as far as @config may need it. Returns the limit. */
-static uint64_t raise_file_limit(const struct config *config)
+/* Raises the limit of open files as far as the system lets us: every file of the data stays open, and there may be
+ * tens of thousands. Returns the limit. */
+static uint64_t raise_file_limit(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
-    const rlim_t wanted = (rlim_t)config->max_connections + FILES_RESERVED_MAX;
-    if (limit.rlim_cur < wanted) {
-        const rlim_t before = limit.rlim_cur;
-        limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
-    }
-    return limit.rlim_cur < FILES_MAX ? limit.rlim_cur : FILES_MAX;
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
+    /* Without a hard limit the kernel has one all the same: half as much may do. */
+    while (limit.rlim_cur > before && setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur /= 2;
+    return limit.rlim_cur > before ? limit.rlim_cur : before;
 }
 
 /* Lowers max-connections to what a limit of @files allows. Returns how many are kept for what is no client. */
@@ -343,6 +355,8 @@ static void log_listeners(const struct config *config)
 static void serve(struct host *host)
 {
     const uint32_t reserved = divide_files(host->config, host->file_limit);
+    host->reserved = reserved;
+    host->connections = host->config->max_connections;
     warn_of_open_doors(host->config);
     host_folder_warn(host->disk.folder, host->config->data);
     host_net_start(&host->net, host->core, reserved / 4);
@@ -398,7 +412,7 @@ int host_loop_run(struct host_options *options, struct config *config)
     CHECK(uv_loop_init(&host->loop) == 0);
     host_net_init(&host->net, &host->loop, seed ^ 1);
     host_http_init(&host->http, &host->loop);
-    host->file_limit = raise_file_limit(config);
+    host->file_limit = raise_file_limit();
     host->exit_code = start(host, seed, message);
     /* The process ends here: what is open goes with it, without a chance to touch anything. */
     if (host->exit_code != 0) return fail_start(host->exit_code, message);

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """max-index-memory in a cluster: the leader refuses before the log, nobody grows beyond it, nothing acknowledged is lost."""
 
+import contextlib
+import resource
 import unittest
 
 import harness
-from harness import Cluster, ReplyError
+from harness import Cluster, ReplyError, wait_until
+from history import Load
 
 LIMIT = 2 << 20
 KEY = "memory:{:0100d}"
@@ -69,6 +72,33 @@ class Memory(unittest.TestCase):
                 self.assertEqual(f"value:{count - 1}".encode(), node.call("GET", KEY.format(count - 1)))
                 self.assertEqual(f"value:{count + more - 1}".encode(), node.call("GET", KEY.format(count + more - 1)))
                 self.assertIsNone(node.call("GET", KEY.format(0)))
+
+
+class Refused(unittest.TestCase):
+    """The system gives no more memory: a designed end, and nothing half done."""
+
+    def test_f16_a_node_that_gets_no_memory_ends_and_loses_nothing(self):
+        with Cluster() as cluster, Load(cluster.nodes) as load:
+            load.wait_ok(100)
+            victim = cluster.leader()
+            with open(f"/proc/{victim.process.pid}/statm", encoding="ascii") as file:
+                size = int(file.read().split()[0]) * resource.getpagesize()
+            resource.prlimit(victim.process.pid, resource.RLIMIT_AS, (size + (4 << 20), size + (4 << 20)))
+            # Connections and values until it has had enough.
+            hungry = []
+            with contextlib.suppress(harness.Lost, harness.Unsent):
+                for _ in range(200):
+                    hungry.append(victim.client(20))
+                    hungry[-1].send("SET", "hungry", "x" * (1 << 20))
+            self.assertEqual(70, victim.wait_exit(), victim.log_tail())
+            self.assertIn("out of memory", victim.log())
+            for client in hungry:
+                client.close()
+            wait_until("another node leads", lambda: cluster.leader() is not victim)
+            load.wait_ok(200)
+            victim.start().wait_serving()
+            cluster.wait_converged()
+            load.check(cluster.nodes)
 
 
 if __name__ == "__main__":

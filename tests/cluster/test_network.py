@@ -296,6 +296,51 @@ class Crowds(unittest.TestCase):
                     client.close()
             wait_until("new clients are served again", lambda: node.call("GET", "a") == b"b")
 
+    def test_f17_a_few_files_are_kept_for_data_and_peers(self):
+        with Cluster(start=False, **{**SMALL, "retention": "256kb"}) as cluster:
+            for node in cluster.nodes:
+                command = node.command()
+                node.command = lambda more=None, command=command: ["prlimit", "--nofile=128:128", *command]
+                node.start()
+            for node in cluster.nodes:
+                node.wait_serving()
+            leader = cluster.leader()
+            term = leader.status()["term"]
+            self.assertIn("max-connections is", leader.log())
+            with leader.client(20) as old:
+                crowd, refused = [], 0
+                for _ in range(200):
+                    try:
+                        crowd.append(Client(leader.client_port, 5))
+                    except Unsent:
+                        break
+                used, begin = self.cpu_seconds(leader), time.monotonic()
+                # Those that came first go on, and so do the files of the log and the other nodes.
+                for number in range(150):
+                    self.assertEqual("OK", old.call("SET", data.key("few", number), data.value("few", number, 8000)))
+                for client in crowd:
+                    try:
+                        self.assertEqual("PONG", client.call("PING"))
+                    except ReplyError as error:
+                        self.assertEqual("ERR max number of clients reached", str(error))
+                        refused += 1
+                    except Lost:
+                        refused += 1
+                self.assertGreater(refused, 80)
+                self.assertLess(refused, len(crowd))
+                busy = (self.cpu_seconds(leader) - used) / (time.monotonic() - begin)
+                time.sleep(1)  # What it does when nothing is to be done.
+                idle = self.cpu_seconds(leader)
+                time.sleep(1)
+                self.assertLess(self.cpu_seconds(leader) - idle, 0.5, f"it spins; busy: {busy:.2f}")
+                for client in crowd:
+                    client.close()
+            wait_until("new clients are served again", lambda: leader.call("PING") == "PONG", 5)
+            self.assertEqual(3, len(cluster.alive()))
+            self.assertEqual(term, cluster.leader().status()["term"])
+            cluster.wait_converged()
+            data.verify(cluster.followers()[0], "few", 150, 8000)
+
     @staticmethod
     def cpu_seconds(node):
         with open(f"/proc/{node.process.pid}/stat", encoding="ascii") as file:
