@@ -55,8 +55,8 @@ struct disk_op {
     uint64_t size;
     struct slice data;
     void *into;
-    enum err result;                  /* Valid when done is called, and so is: */
-    uint64_t elapsed_us;              /* how long the disk took, without what waited before it. */
+    enum err result;     /* Valid when done is called; NOSPACE: try later. And so is: */
+    uint64_t elapsed_us; /* how long the disk took, without what waited before it. */
     void (*done)(struct disk_op *op); /* Only records; on the loop's thread, between turns. */
     void *owner;                      /* The submitter's. */
     struct disk_op *next;             /* The disk's while the operation is under way. */

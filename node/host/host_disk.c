@@ -308,15 +308,21 @@ static enum err disk_replace(void *context, const char *name, struct slice data)
     char temporary[PATH_SIZE];
     int opened;
     temporary_name(name, temporary);
+    /* First, since a new name that is there and could not be synced would be neither done nor undone. */
+    const int folder = open_parent(disk, name);
+    if (folder < 0) return host_folder_error(errno);
     enum err err = write_temporary(disk, temporary, 0, data, &opened);
-    if (err != OK) return err;
-    (void)close(opened);
-    err = result_of(renameat(disk->folder, temporary, disk->folder, name));
-    if (err != OK) {
-        (void)unlinkat(disk->folder, temporary, 0);
-        return err;
+    if (err == OK) {
+        (void)close(opened);
+        err = result_of(renameat(disk->folder, temporary, disk->folder, name));
+        if (err == OK) {
+            err = sync_all(folder);
+        } else {
+            (void)unlinkat(disk->folder, temporary, 0);
+        }
     }
-    return sync_parent(disk, name);
+    (void)close(folder);
+    return err;
 }
 
 static enum err disk_rename(void *context, const char *from, const char *to)
@@ -563,6 +569,16 @@ static void give_way(void)
     (void)syscall(SYS_ioprio_set, this_thread, 0, lowest_best_effort);
 }
 
+/* While no more files can be opened, what needs one is refused as on a full disk: its submitter tries again. */
+static enum err without_handles(enum err err)
+{
+    if (err != ERR_HANDLES) return err;
+    host_log_line(
+        2, "no more files can be opened: raise the limit of open files (ulimit -n, LimitNOFILE of "
+           "systemd); until then writes may be refused");
+    return ERR_NOSPACE;
+}
+
 static void lane_main(void *argument)
 {
     struct host_lane *lane = argument;
@@ -578,7 +594,7 @@ static void lane_main(void *argument)
         uv_mutex_unlock(&disk->mutex);
         if (is_log) host_watch_begin(&disk->watch, HOST_WATCH_LOG, "a write of the log");
         const uint64_t started = uv_hrtime();
-        const enum err err = run_op(disk, op);
+        const enum err err = without_handles(run_op(disk, op));
         const uint64_t elapsed = uv_hrtime() - started;
         if (is_log) host_watch_end(&disk->watch, HOST_WATCH_LOG);
         uv_mutex_lock(&disk->mutex);

@@ -32,12 +32,6 @@ enum err host_folder_error(int code)
     case EEXIST: return ERR_EXISTS;
     case ENOSPC:
     case EDQUOT: return ERR_NOSPACE;
-    /* No file more may be open: as with a full disk, what needs one is refused until that is over. */
-    case EMFILE:
-    case ENFILE:
-        host_log_line(2, "no more files can be opened: raise the limit of open files (ulimit -n, "
-                         "LimitNOFILE of systemd); until then writes may be refused");
-        return ERR_NOSPACE;
     case EROFS: return ERR_READ_ONLY;
     case EACCES:
     case EPERM: return ERR_PERMISSION;

@@ -629,7 +629,21 @@ TEST(host_disk, too_many_open_files_are_not_taken_for_a_failing_disk)
     const enum err created = disk->create(disk->context, "b", 4096, text("x"), &file);
     const enum err replaced = disk->replace(disk->context, "a", text("y"));
     const enum err listed = disk->list(disk->context, "", &names);
+    /* F17: what is submitted is refused as on a full disk, and tried again by its submitter. */
+    struct disk_op ops[2];
+    done_count = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        ops[i] = (struct disk_op){.kind = i == 0 ? DISK_CREATE : DISK_REPLACE,
+                                  .lane = DISK_LANE_BACKGROUND,
+                                  .name = "a",
+                                  .data = text("z"),
+                                  .done = note_done};
+        disk->submit(disk->context, &ops[i]);
+    }
+    run_until(&fixture, 2);
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(ops[0].result, ERR_NOSPACE);
+    EXPECT_EQ(ops[1].result, ERR_NOSPACE);
     EXPECT_EQ(opened, ERR_HANDLES);
     EXPECT_EQ(created, ERR_HANDLES);
     EXPECT_EQ(replaced, ERR_HANDLES);
