@@ -18,8 +18,8 @@ void host_watch_shut_connections(void)
     }
     /* For what is no connection this does nothing. */
     for (const struct dirent *entry = readdir(files); entry != NULL; entry = readdir(files)) {
-        const int file = atoi(entry->d_name);
-        if (file > 2) (void)shutdown(file, SHUT_RDWR);
+        const long file = strtol(entry->d_name, NULL, 10); /* "." and ".." are 0 */
+        if (file > 2) (void)shutdown((int)file, SHUT_RDWR);
     }
     (void)closedir(files);
 }
