@@ -42,7 +42,7 @@ struct node {
     bool is_voter; /* of the first configuration */
     uint64_t incarnation;
     uint32_t guards;
-    bool has_lost; /* it knows that it lost what it had acknowledged */
+    bool has_lost;    /* it knows that it lost what it had acknowledged */
     uint64_t checked; /* committed entries up to here were compared */
     uint64_t restarts;
 };

@@ -704,7 +704,8 @@ static void elect_after_loss(bool guarded)
     lose_all(&cluster->nodes[patient].disk);
     cluster->nodes[patient].has_lost = true;
     if (!guarded) cluster->nodes[patient].guards = GUARD_ALL & ~(1u << GUARD_LOSS);
-    if (!guarded) memset(cluster->hashes, 0, sizeof cluster->hashes); /* it will contradict itself */
+    if (!guarded)
+        memset(cluster->hashes, 0, sizeof cluster->hashes); /* it will contradict itself */
     cluster_up(cluster, patient);
     cluster_up(cluster, behind);
     cluster_run(cluster, 5000);
