@@ -47,8 +47,7 @@ static void look(struct host_watch *watch, uint64_t passed_ms)
         if (mark->age_ms < watch->limit_ms) continue;
         host_watch_shut_connections();
         fatal(EXIT_DISK,
-              "data: %s: the disk has not completed %s for %u seconds: it counts as lost; look at "
-              "the disk, then start this node again",
+              "data: %s: the disk has not completed %s for %u seconds: it counts as lost",
               watch->path, atomic_load(&mark->what), (unsigned)(watch->limit_ms / 1000));
     }
 }

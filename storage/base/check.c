@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What the operator does, whatever it was that the disk did not do. */
+#define DISK_ADVICE "; look at the disk, then start this node again: it verifies what is there"
+
 static void write_line(const char *text, size_t size)
 {
     while (size > 0) {
@@ -37,6 +40,10 @@ _Noreturn void fatal(int code, const char *format, ...)
     size += vsnprintf(text + size, sizeof text - (size_t)size - 1, format, args);
     va_end(args);
     if (size > (int)sizeof text - 2) size = (int)sizeof text - 2;
+    if (code == EXIT_DISK && (size_t)size + sizeof DISK_ADVICE < sizeof text) {
+        memcpy(text + size, DISK_ADVICE, sizeof DISK_ADVICE - 1);
+        size += (int)sizeof DISK_ADVICE - 1;
+    }
     text[size] = '\n';
     write_line(text, (size_t)size + 1);
     _exit(code);

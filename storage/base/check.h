@@ -22,7 +22,7 @@ _Noreturn void check_failed(const char *file, int line, const char *function,
 #define UNREACHABLE() check_failed(__FILE__, __LINE__, __func__, "this line is never reached")
 
 /* The ground is gone (failed sync, no memory, corrupt ballot): one line with write(2), no clean-up,
- * no reply to anybody, exit with @code. */
+ * no reply to anybody, exit with @code. The line of EXIT_DISK ends with what the operator does. */
 _Noreturn void fatal(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -32,7 +32,7 @@ class FailingDisk(unittest.TestCase):
                     wait_until("the call fails", lambda: faults[victim].hits == 1)
                     # At once: the longer it lives, the more it may do upon a disk that lost something.
                     self.assertEqual(EXIT_DISK, victim.wait_exit(2), victim.log_tail())
-                    self.assertIn("fatal:", victim.log())
+                    self.assertIn("look at the disk", victim.log())
                     faults[victim].disarm()
                     load.wait_ok(60)
                     victim.start(environment=faults[victim].environment).wait_serving()
