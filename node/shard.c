@@ -230,6 +230,29 @@ static void watch_room(struct shard *shard, uint64_t now_ms)
         "room for that beside its own: free space or give it a larger disk; it goes on by itself");
 }
 
+/* Says once that writes are refused for want of space or memory, and once that they are taken again. */
+static void watch_limits(struct shard *shard)
+{
+    const bool is_full = store_nospace(shard->store);
+    const bool is_index_full = shard_index_full(shard);
+    if (is_full != shard->said_full) {
+        core_log(shard->core, is_full ? CONFIG_WARN : CONFIG_INFO, "%s",
+                 is_full
+                     ? "the disk is full: writes other than deletes are refused with NOSPACE until "
+                       "there is space again; reads and elections go on"
+                     : "the disk has space again: writes are taken");
+    }
+    if (is_index_full != shard->said_index) {
+        core_log(shard->core, is_index_full ? CONFIG_WARN : CONFIG_INFO, "%s",
+                 is_index_full
+                     ? "the index has reached max-index-memory: writes that may add keys are "
+                       "refused with OOM until keys are deleted or the option is raised"
+                     : "the index is below max-index-memory again: writes are taken");
+    }
+    shard->said_full = is_full;
+    shard->said_index = is_index_full;
+}
+
 static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
 {
     enum err err = replica_turn(shard->replica, now_ms);
@@ -246,6 +269,7 @@ static enum err turn(struct shard *shard, uint64_t now_ms, char *message)
     if (err == ERR_AGAIN) err = reopen(shard, now_ms, message);
     if (err == OK) watch_disk(shard);
     if (err == OK) watch_room(shard, now_ms);
+    if (err == OK) watch_limits(shard);
     if (err != OK && message[0] == 0) {
         const uint64_t stalled_ms = replica_stalled_ms(shard->replica);
         if (stalled_ms > REPLICA_STALL_FATAL_MS) {

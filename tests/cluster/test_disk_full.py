@@ -67,6 +67,7 @@ class OneNode(unittest.TestCase):
             data.verify(node, "full", written, 16_000)
             self.assertTrue(refused(node))
             self.assertEqual("nospace", node.status()["health"])
+            self.assertEqual(1, node.log().count("the disk is full: writes other than deletes are refused"))
             # Deletes go on, so that space can be made.
             for number in range(20):
                 self.assertEqual(1, node.call("DEL", data.key("early", number)))
@@ -82,6 +83,7 @@ class OneNode(unittest.TestCase):
             mount.burst()
             wait_until("writes are taken again", lambda: not refused(node), 10)
             wait_until("its health is good", lambda: node.status()["health"] == "ok", 10)
+            self.assertIn("the disk has space again", node.log())
             data.fill(node, "late", 100, 4000)
             node.kill()
             node.start().wait_serving()
