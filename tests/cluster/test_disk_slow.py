@@ -146,6 +146,29 @@ class Frozen(Mounted):
             cluster.wait_converged()
             load.check(cluster.nodes)
 
+    @unittest.skipUnless("--long" in harness.sys.argv, "takes 30 seconds: only with --long")
+    def test_f13_a_vote_that_hangs_ends_its_node(self):
+        # Nothing is being written when the disk stops, so nobody knows until the vote must be saved: by the loop itself.
+        cluster = self.cluster
+        cluster.nodes[0].call("SET", "before", "1")
+        cluster.wait_converged()
+        leader = cluster.leader()
+        victim = cluster.followers()[0]
+        time.sleep(0.5)  # The last mark of the log is on the disk.
+        self.mounts[victim].freeze(90)
+        leader.kill()
+        begin = time.monotonic()
+        wait_until("it has closed its ports", lambda: refuses_connections(victim), 40)
+        self.assertGreater(time.monotonic() - begin, 19)
+        self.mounts[victim].thaw()
+        self.assertEqual(EXIT_DISK, victim.wait_exit(), victim.log_tail())
+        self.assertIn("term and vote", victim.log())
+        for node in (leader, victim):
+            node.start()
+        for node in cluster.nodes:
+            node.wait_serving()
+        self.assertEqual(b"1", victim.call("GET", "before"))
+
 
 class Slow(unittest.TestCase):
     """Each sync of one node takes longer, or of all."""
