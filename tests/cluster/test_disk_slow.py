@@ -206,7 +206,7 @@ class Slow(unittest.TestCase):
                 # A majority does without it. Twice as much for the noise of a busy machine, and some more.
                 self.assertLess(self.median(load, begin), 2 * before + 0.03, delay)
             self.assertEqual(term, self.term(), "an election for nothing")
-            self.assertGreater(self.faults[victim].hits, 1)
+            self.assertGreater(self.faults[victim].hits, 0)
             self.faults[victim].disarm()
             cluster.wait_converged()
             load.check(cluster.nodes)
