@@ -214,7 +214,7 @@ class Refused(unittest.TestCase):
         path = os.path.join(self.node.data, "identity")
         with open(path, "rb") as file:
             image = bytearray(file.read())
-        self.assertEqual(1, struct.unpack_from("<I", image, 8)[0])
+        self.assertEqual(2, struct.unpack_from("<I", image, 8)[0])
         struct.pack_into("<I", image, 8, 99)
         hash_of = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
         hash_of.restype = ctypes.c_uint64
@@ -226,18 +226,36 @@ class Refused(unittest.TestCase):
         self.refused(EXIT_DATA, "identity", "newer")
         self.assertEqual(before, content(self.node.data))
 
-    def refused_or_harmless(self, *words):
-        """A node with something wrong on its disk refuses and changes nothing, or it was of no importance."""
+    def judged(self, *words):
+        """A node with something wrong on its disk refuses and changes nothing, or it serves and says which values it
+        cannot read, or it was of no importance."""
         before = content(self.node.data)
         self.node.start()
         wait_until("it ends or serves", lambda: not self.node.alive() or isinstance(self.node.call("EXISTS", "x"), int))
         if self.node.alive():
-            self.everything_is_there()
+            verdict = "named" if self.unreadable() else "harmless"
             self.assertEqual(0, self.node.terminate())
-            return "harmless"
+            return verdict
         self.refused(EXIT_DATA, *words)
         self.assertEqual(before, content(self.node.data), "something was changed on disk")
         return "refused"
+
+    def unreadable(self):
+        """How many values are answered with an error; the others must be right."""
+        self.assertEqual(b"value", self.node.call("GET", "kept"))
+        with self.node.client(30) as client:
+            replies = client.pipeline([("GET", data.key("fill", number)) for number in range(200)])
+        errors = 0
+        for number, reply in enumerate(replies):
+            if isinstance(reply, harness.ReplyError):
+                self.assertIn("damaged", str(reply))
+                errors += 1
+            else:
+                self.assertEqual(data.value("fill", number, 4000), reply)
+        if errors:
+            self.assertIn("damaged", self.node.status()["health"])
+            self.assertIn("damaged", self.node.log())
+        return errors
 
     def everything_is_there(self):
         self.assertEqual(b"value", self.node.call("GET", "kept"))
@@ -249,7 +267,7 @@ class Refused(unittest.TestCase):
             shutil.copytree(self.node.data, self.node.data + ".good")
             self.change(name, offset, 0x10)
             try:
-                return self.refused_or_harmless(*(words or (os.path.basename(name),)))
+                return self.judged(*(words or (os.path.basename(name),)))
             finally:
                 if self.node.alive():
                     self.node.kill()
@@ -257,18 +275,23 @@ class Refused(unittest.TestCase):
                 os.rename(self.node.data + ".good", self.node.data)
         return "failed"
 
-    def test_damage_is_refused_and_nothing_is_changed(self):
-        self.stopped_node(SMALL, count=200)
+    def test_damage_is_refused_or_named_and_nothing_is_served_wrong(self):
+        self.stopped_node({**SMALL, "compress_above": "0"}, count=200)
         shard = os.path.join(self.node.data, "shard-0000")
         logs = sorted(name for name in os.listdir(shard) if name.endswith(".log"))
         self.assertGreater(len(logs), 2, "there must be sealed segments")
         self.assertEqual("refused", self.damage("identity", 20, "identity"))
         self.assertEqual("refused", self.damage("shard-0000/MANIFEST", 40, "manifest"))
         # In sealed files, and in the one that is being written: what was marked durable is never cut.
-        verdicts = [self.damage(f"shard-0000/{name}", offset) for name in (logs[0], logs[1], logs[-1])
-                    for offset in (5, 4200, 6000, 9000, 50_000, 100_000)]
+        verdicts = {name: [self.damage(f"shard-0000/{name}", offset)
+                           for offset in (5, 4200, 6000, 9000, 50_000, 100_000)
+                           if offset < os.path.getsize(os.path.join(shard, name))]
+                    for name in (logs[0], logs[1], logs[-1])}
         # Between the groups is padding, where a bit means nothing; not everywhere, though.
-        self.assertGreater(verdicts.count("refused"), len(verdicts) // 3)
+        self.assertIn("refused", verdicts[logs[-1]])
+        self.assertIn("named", verdicts[logs[0]] + verdicts[logs[1]])
+        for of_file in verdicts.values():
+            self.assertLess(of_file.count("harmless"), len(of_file), verdicts)
         self.node.start().wait_serving()
         self.everything_is_there()
 
@@ -296,7 +319,7 @@ class Refused(unittest.TestCase):
         self.assertEqual(before, content(self.node.data))
 
     def test_missing_files(self):
-        self.stopped_node(SMALL, count=200)
+        self.stopped_node({**SMALL, "compress_above": "0"}, count=200)
         shard = os.path.join(self.node.data, "shard-0000")
         logs = sorted(name for name in os.listdir(shard) if name.endswith(".log"))
         for name in ("identity", "shard-0000/MANIFEST", "shard-0000/vote", f"shard-0000/{logs[0]}",
@@ -305,11 +328,14 @@ class Refused(unittest.TestCase):
                 shutil.copytree(self.node.data, self.node.data + ".good")
                 os.unlink(os.path.join(self.node.data, name))
                 try:
-                    verdict = self.refused_or_harmless()
+                    verdict = self.judged()
                 finally:
+                    self.node.kill()
                     shutil.rmtree(self.node.data)
                     os.rename(self.node.data + ".good", self.node.data)
-                if name != "shard-0000/MANIFEST":
+                if name.endswith(".log"):
+                    self.assertEqual("named", verdict)  # its hint says what was in it
+                elif name != "shard-0000/MANIFEST":
                     self.assertEqual("refused", verdict)
         self.node.start().wait_serving()
         self.everything_is_there()
@@ -340,7 +366,7 @@ class Refused(unittest.TestCase):
             self.assertEqual(EXIT_DATA, code, lines)
             self.assertIn("space", lines[-1])
             os.unlink(os.path.join(mount.path, "balloon"))
-            self.assertTrue(harness.run_quiet("mount", "-o", "remount,size=100m", mount.path))
+            self.assertTrue(harness.run_quiet("mount", "-o", "remount,size=300m", mount.path))
             # What the refused start left behind does not stand in the way of the next.
             self.node.start().wait_serving()
             self.node.call("SET", "a", "b")
