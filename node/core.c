@@ -92,16 +92,41 @@ static void introduce(struct core *core)
 static enum err save_identity(struct core *core)
 {
     enum err err = identity_save(core->disk, &core->identity);
-    if (err == ERR_NOSPACE && store_spend_reserve(core->shard.store)) {
+    const bool has_store = core->shard.store != NULL;
+    if (err == ERR_NOSPACE && has_store && store_spend_reserve(core->shard.store)) {
         err = identity_save(core->disk, &core->identity);
     }
     return err;
 }
 
+/* Opens what the node holds. While its log is being repaired from the others that is not yet possible, but they may
+ * hear of this start: its incarnation is saved in either case. */
+static enum err open_shard(struct core *core, uint64_t now_ms, char *message)
+{
+    struct replica_member members[PEERS_MAX + 1];
+    for (uint32_t i = 0; i < core->identity.member_count; i++) {
+        members[i] = (struct replica_member){.id = core->identity.members[i].id,
+                                             .address = core->identity.members[i].address,
+                                             .is_voter = true};
+    }
+    enum err err = shard_open(&core->shard, members, core->identity.member_count,
+                              core->identity.is_begun, now_ms, message);
+    if (err == ERR_AGAIN) return save_identity(core);
+    if (err == OK && !core->identity.is_begun) err = identity_begin(core->disk, &core->identity);
+    if (err == OK && !core->identity.is_new) err = save_identity(core);
+    if (err != OK) return err;
+    core_log(core, CONFIG_INFO,
+             "node %s id %016" PRIx64 " cluster %016" PRIx64 " start %" PRIu64 ": log %" PRIu64
+             "..%" PRIu64 ", %" PRIu64 " keys",
+             core->config->name, core->identity.node_id, core->identity.cluster_id,
+             core->identity.incarnation, store_first_index(core->shard.store),
+             store_last_index(core->shard.store), keydir_count(store_keys(core->shard.store)));
+    return OK;
+}
+
 enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *message,
                     int *exit_code)
 {
-    struct replica_member members[PEERS_MAX + 1];
     message[0] = 0;
     core->now_ms = now_ms;
     core->wall_ms = wall_ms;
@@ -123,11 +148,6 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
     }
     if (err == OK) err = core->disk->make_folder(core->disk->context, "shard-0000");
     if (err == OK) {
-        for (uint32_t i = 0; i < core->identity.member_count; i++) {
-            members[i] = (struct replica_member){.id = core->identity.members[i].id,
-                                                 .address = core->identity.members[i].address,
-                                                 .is_voter = true};
-        }
         saver_init(&core->saver, core->seed);
         core->shard = (struct shard){.core = core,
                                      .config = core->config,
@@ -135,13 +155,8 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                                      .peers = &core->peers,
                                      .storage_id = core->identity.storage_id,
                                      .random = core->seed};
-        err = shard_open(&core->shard, members, core->identity.member_count,
-                         core->identity.is_begun, now_ms, message);
-        if (err == OK && !core->identity.is_begun) {
-            err = identity_begin(core->disk, &core->identity);
-        }
+        err = open_shard(core, now_ms, message);
     }
-    if (err == OK && !core->identity.is_new) err = save_identity(core);
     if (err != OK) {
         if (message[0] == 0) (void)snprintf(message, 512, "data directory: %s", err_name(err));
         *exit_code = exit_code_of(err);
@@ -150,12 +165,6 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
     (void)snprintf(core->run_id, sizeof core->run_id, "%016" PRIx64 "%016" PRIx64 "%08x",
                    hash64_seeded("run", 3, core->seed ^ core->identity.incarnation),
                    core->identity.node_id, (unsigned)core->identity.incarnation);
-    core_log(core, CONFIG_INFO,
-             "node %s id %016" PRIx64 " cluster %016" PRIx64 " start %" PRIu64 ": log %" PRIu64
-             "..%" PRIu64 ", %" PRIu64 " keys",
-             core->config->name, core->identity.node_id, core->identity.cluster_id,
-             core->identity.incarnation, store_first_index(core->shard.store),
-             store_last_index(core->shard.store), keydir_count(store_keys(core->shard.store)));
     return OK;
 }
 
@@ -207,7 +216,9 @@ bool core_serving(const struct core *core, char *reason)
 {
     const struct shard *shard = &core->shard;
     const char *text = "";
-    if (core->failed != 0 || shard->replica == NULL) {
+    if (regain_active(&shard->regain)) {
+        text = "repairing: the log is rebuilt from the others";
+    } else if (core->failed != 0 || shard->replica == NULL) {
         text = "not started";
     } else if (recovery_quarantined(&shard->recovery)) {
         text = "quarantined: it recovers what it lost";
@@ -385,6 +396,25 @@ static void fail(struct core *core, enum err err, const char *message)
     core->failed = err == ERR_IO ? EXIT_DISK : EXIT_BAD_DATA;
 }
 
+/* A turn while the log is being repaired: there are only the other nodes. */
+static void turn_repairing(struct core *core, char *message)
+{
+    if (core->stage != CORE_RUNNING) {
+        core->stage = CORE_STOPPED;
+        return;
+    }
+    enum err err = regain_turn(&core->shard, core->now_ms);
+    if (err == OK) {
+        core->more = true;
+        err = open_shard(core, core->now_ms, message);
+        if (err != OK) fail(core, err, message);
+    }
+    flush_peers(core);
+    if (core->now_ms < core->tick_ms) return;
+    core->tick_ms = core->now_ms + TICK_MS;
+    core_tick_links(core);
+}
+
 void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
 {
     char message[512] = "";
@@ -394,6 +424,10 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
     core->wall_ms = wall_ms;
     core->more = false;
     core->stats.turns_total++;
+    if (regain_active(&shard->regain)) {
+        turn_repairing(core, message);
+        return;
+    }
     enum err err = shard_begin(shard, now_ms, wall_ms, message);
     if (err != OK) {
         fail(core, err, message);
@@ -425,6 +459,7 @@ uint64_t core_deadline(const struct core *core)
 {
     if (core->failed != 0 || core->stage == CORE_STOPPED) return UINT64_MAX;
     if (core->more || core->shard.fetches.more) return core->now_ms;
+    if (regain_active(&core->shard.regain)) return core->tick_ms;
     uint64_t deadline = shard_deadline(&core->shard, core->now_ms);
     const bool ticking = core->session_count > 0 || core->proxy_count > 0 || core->link_count > 0 ||
                          core->stage != CORE_RUNNING || saver_active(&core->saver);
@@ -462,6 +497,11 @@ int core_failed(const struct core *core)
 bool core_quarantined(const struct core *core)
 {
     return recovery_quarantined(&core->shard.recovery);
+}
+
+bool core_repairing(const struct core *core)
+{
+    return regain_active(&core->shard.regain);
 }
 
 struct store *core_store(struct core *core)

@@ -82,12 +82,14 @@ uint64_t core_deadline(const struct core *core); /* monotonic; UINT64_MAX: nothi
 
 struct store;
 struct replica;
-struct store *core_store(struct core *core);     /* NULL before start and while being reopened */
+struct store *core_store(struct core *core);     /* NULL before start, while being reopened, repaired */
 struct replica *core_replica(struct core *core); /* likewise */
 /* True while linearizable commands are served here or by a leader we can reach; else @reason (64 bytes). */
 bool core_serving(const struct core *core, char *reason);
 /* This node has lost something and recovers it from the others. */
 bool core_quarantined(const struct core *core);
+/* It has no store and no replica yet: its log is being rebuilt from the records of the others. */
+bool core_repairing(const struct core *core);
 /* Answers GET @path of the HTTP port: appends the body, names its type, returns the status. */
 int core_http(struct core *core, const char *path, struct buf *body, const char **type);
 void core_check(const struct core *core);

@@ -68,6 +68,16 @@ struct session *core_client_open(struct core *core, void *connection, enum core_
     static const char full[] = "-ERR max number of clients reached\r\n";
     static const char stopping[] = "-ERR the server is stopping\r\n";
     const bool is_full = core->session_count >= core->config->max_connections;
+    if (regain_active(&core->shard.regain)) {
+        char line[512] = "-LOADING ";
+        regain_describe(&core->shard, line + 9, sizeof line - 11);
+        const uint64_t size = strlen(line);
+        (void)snprintf(line + size, sizeof line - size, "\r\n");
+        core->stats.connections_refused++;
+        (void)core->net->client_send(core->net->context, connection, (const uint8_t *)line,
+                                     strlen(line));
+        return NULL;
+    }
     if (is_full || core->stage != CORE_RUNNING) {
         const char *text = is_full ? full : stopping;
         core->stats.connections_refused++;

@@ -39,7 +39,8 @@ static void remember(struct core *core, uint64_t before)
 {
     if (known_of(core) == before) return;
     enum err err = identity_save_peers(core->disk, &core->peers);
-    if (err == ERR_NOSPACE && store_spend_reserve(core->shard.store)) {
+    const bool has_store = core->shard.store != NULL;
+    if (err == ERR_NOSPACE && has_store && store_spend_reserve(core->shard.store)) {
         err = identity_save_peers(core->disk, &core->peers);
     }
     if (err == ERR_IO || err == ERR_READ_ONLY) {
@@ -205,6 +206,11 @@ static void send_answer(struct core *core, struct core_link *link)
 
 static enum err take_frame(struct core *core, const struct wire_frame *frame)
 {
+    if (frame->type == WIRE_RECORDS_WANT || frame->type == WIRE_RECORDS_GIVE) {
+        return regain_receive(&core->shard, frame, core->now_ms);
+    }
+    /* There is no state yet that anything else could be for. */
+    if (regain_active(&core->shard.regain)) return OK;
     if (frame->type == WIRE_FRAGMENT) {
         const enum fragment_class class = fragment_class(frame->part);
         if (class == FRAGMENT_REPLY) core->forward_heard_ms = core->now_ms;

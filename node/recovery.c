@@ -115,6 +115,12 @@ enum err recovery_open_store(struct shard *shard, bool may_recover, char *messag
     const bool is_loss = (err == ERR_CORRUPT || err == ERR_IO) &&
                          (fault.kind == DAMAGE_STATE || fault.kind == DAMAGE_LOG);
     if (!is_loss || !may_recover || !vote_is_sound(shard)) return err;
+    const bool is_start = !recovery->is_running && recovery->quarantine.stage == QUARANTINE_NONE;
+    if (is_start && fault.kind == DAMAGE_LOG &&
+        regain_begin(shard, &fault, shard->core->now_ms)) {
+        message[0] = 0;
+        return ERR_AGAIN;
+    }
     /* A PRESENT that was meant for an earlier quarantine of this incarnation must not end this one. */
     err = recovery->is_running ? core_renew(shard->core) : OK;
     if (err == OK) err = note(shard, &fault);

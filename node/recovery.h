@@ -43,8 +43,8 @@ static inline bool recovery_quarantined(const struct recovery *recovery)
 
 /* Reads whether a quarantine is under way. Errors of the disk; @message (512 bytes): one line. */
 enum err recovery_load(struct shard *shard, char *message);
-/* Opens the store; what is damaged beyond doing without it begins a quarantine, if @may_recover. Errors as
- * store_open(). */
+/* Opens the store; what is damaged beyond doing without it begins a quarantine, if @may_recover, unless others may
+ * have what the log lacks: ERR_AGAIN, see regain.h. Other errors as store_open(). */
 enum err recovery_open_store(struct shard *shard, bool may_recover, char *message);
 /* This node's state, as it runs, turned out to be wrong: a quarantine begins, under a new incarnation, so that nobody
  * counts on anything that was acknowledged before. The shard is opened again in the next turn. */

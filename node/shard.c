@@ -101,6 +101,7 @@ enum err shard_open(struct shard *shard, const struct replica_member *members, u
     }
     batches_init(&shard->batches);
     fetches_init(&shard->fetches);
+    regain_clean(shard);
     shard->leaderless_ms = now_ms;
     shard->audit.counted_ms = now_ms;
     shard->recovery.is_running = true;
@@ -116,6 +117,7 @@ void shard_close(struct shard *shard)
         fetches_close(&shard->fetches);
     }
     mender_close(&shard->mender);
+    regain_close(&shard->regain);
     buf_close(&shard->packed);
     buf_close(&shard->unpacked);
     shard->replica = NULL;

@@ -16,6 +16,7 @@
 #include "node/mender.h"
 #include "node/prepare.h"
 #include "node/recovery.h"
+#include "node/regain.h"
 #include "raft/peer.h"
 #include "raft/replica.h"
 #include "storage/disk.h"
@@ -29,6 +30,7 @@ struct shard {
     uint64_t storage_id; /* What the files of the log carry, see identity.h. */
     uint64_t random;     /* For the seeds of store and replica: grows with each use. */
     struct recovery recovery;
+    struct regain regain;
     struct audit audit;
     struct mender mender;
     uint32_t member_count; /* first members, ourselves included */
@@ -72,7 +74,7 @@ struct shard {
 };
 
 /* Opens the store, bootstraps it when blank, and starts the replica. @is_begun: it must not be blank; what it has
- * promised would be forgotten (ERR_CORRUPT). */
+ * promised would be forgotten (ERR_CORRUPT). ERR_AGAIN: there is no store yet, the log is being repaired (regain.h). */
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,
                     bool is_begun, uint64_t now_ms, char *message);
 /* The store as it is on the disk, for recovery.c; @fault as in store_config. */

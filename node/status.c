@@ -95,6 +95,15 @@ static void metrics_disk(struct core *core, struct buf *body)
     metric_latency(body, "log_write_seconds", "Log writes, each with its sync.", writes);
 }
 
+static void metrics_repair(const struct shard *shard, struct buf *body)
+{
+    metric(body, "repairing", "gauge", "1 while the log is rebuilt from the records of others.",
+           regain_active(&shard->regain));
+    metric(body, "log_groups_repaired_total", "counter",
+           "Damaged groups of the log that were rebuilt since the start.",
+           shard->regain.repaired_total);
+}
+
 static void metrics_state(struct core *core, struct buf *body)
 {
     struct store *store = core->shard.store;
@@ -122,6 +131,7 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "memory_bytes", "gauge", "Memory allocated by the node.", mem_used());
     metric(body, "disk_bytes", "gauge", "Bytes of the data files.", stats.disk_size);
     const struct damage *damage = store_damage(store);
+    metrics_repair(&core->shard, body);
     metric(body, "quarantined", "gauge", "1 while this node recovers what it had acknowledged.",
            recovery_quarantined(&core->shard.recovery));
     metric(body, "damaged_ranges", "gauge", "Ranges of files that cannot be read or verified.",
@@ -271,6 +281,21 @@ static void status_page(const struct core *core, const struct status *status, st
         "</table><p><a href=\"/metrics\">metrics</a> <a href=\"/status\">status</a></p></html>\n");
 }
 
+/* What can be said without a state. */
+static int http_repairing(struct core *core, const char *path, struct buf *body, const char **type)
+{
+    char text[400];
+    regain_describe(&core->shard, text, sizeof text);
+    if (strcmp(path, "/metrics") != 0) {
+        buf_printf(body, "%s\n", text);
+        return 503;
+    }
+    *type = "text/plain; version=0.0.4; charset=utf-8";
+    metric(body, "ready", "gauge", "1 when commands are served.", 0);
+    metrics_repair(&core->shard, body);
+    return 200;
+}
+
 int status_http(struct core *core, const char *path, struct buf *body, const char **type)
 {
     struct status status;
@@ -280,6 +305,7 @@ int status_http(struct core *core, const char *path, struct buf *body, const cha
         buf_text(body, "ok\n");
         return core->failed == 0 ? 200 : 503;
     }
+    if (core_repairing(core)) return http_repairing(core, path, body, type);
     if (core->shard.store == NULL || core->shard.replica == NULL) {
         buf_text(body, "not started\n");
         return 503;

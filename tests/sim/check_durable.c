@@ -9,6 +9,7 @@ void check_durable_note(struct sim_node *node)
     struct check_durable *durable = &node->durable;
     struct store *store = core_store(node->core);
     const struct replica *replica = core_replica(node->core);
+    if (core_repairing(node->core)) return; /* What it promised before still stands. */
     durable->has_promises = false;
     if (store == NULL || replica == NULL) return;
     durable->has_promises = true;
@@ -22,7 +23,7 @@ void check_durable_started(struct sim *sim, struct sim_node *node)
 {
     struct check_durable *durable = &node->durable;
     struct store *store = core_store(node->core);
-    if (!durable->has_promises) return;
+    if (!durable->has_promises || store == NULL) return;
     durable->has_promises = false;
     const uint64_t term = store_term(store);
     if (term < durable->term) {

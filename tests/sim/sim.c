@@ -197,6 +197,13 @@ static void end_life(struct sim_node *node)
     node->frozen_until = 0;
 }
 
+static void check_started(struct sim *sim, struct sim_node *node)
+{
+    if (core_store(node->core) == NULL) return; /* When its log is repaired. */
+    check_durable_started(sim, node);
+    check_log_started(sim, node);
+}
+
 bool sim_start(struct sim *sim, uint32_t number)
 {
     struct sim_node *node = &sim->nodes[number];
@@ -224,8 +231,8 @@ bool sim_start(struct sim *sim, uint32_t number)
         if (err == ERR_NOSPACE) sim_restart_later(sim, number, 100);
         return false;
     }
-    check_durable_started(sim, node);
-    check_log_started(sim, node);
+    node->was_repairing = core_repairing(node->core);
+    check_started(sim, node);
     sim_net_dial_peers(sim, number);
     sim_wake(sim, number);
     follow_disk(node);
@@ -283,6 +290,11 @@ uint32_t sim_leader(struct sim *sim)
 static void check_node(struct sim *sim, struct sim_node *node)
 {
     if (core_store(node->core) == NULL) return;
+    if (node->was_repairing) {
+        node->was_repairing = false;
+        sim->counts.repairs++;
+        check_started(sim, node);
+    }
     if (sim->now - node->checked_at >= 2 * SIM_MS && !node->is_flipped) {
         node->checked_at = sim->now;
         core_check(node->core);

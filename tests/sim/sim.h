@@ -59,6 +59,7 @@ struct sim_node {
     int64_t wall_drift_ppm;
     bool is_dying;   /* calls of the network are void */
     bool may_refuse; /* its disk was damaged on purpose: a refusal to start is right */
+    bool was_repairing; /* the checks of a start are still to come */
     bool is_flipped; /* its memory was changed on purpose: its own checks would end the process */
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
@@ -82,7 +83,7 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
-    uint64_t quarantines;
+    uint64_t quarantines, repairs;
     uint64_t torn_writes, lost_sectors, turned_away, expired;
 };
 
