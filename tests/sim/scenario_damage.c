@@ -64,9 +64,10 @@ static void spoil_manifest(struct sim_disk *disk)
 {
     sim_disk_flip(disk, "shard-0000/MANIFEST", 333);
 }
+/* The header of the file: what is in its groups can be repaired (scenario_repair.c), this cannot. */
 static void spoil_log(struct sim_disk *disk)
 {
-    sim_disk_flip(disk, newest_log(disk), (4096 + 70) * 8);
+    sim_disk_flip(disk, newest_log(disk), 333);
 }
 static void lose_log(struct sim_disk *disk)
 {
