@@ -82,7 +82,7 @@ uint64_t core_deadline(const struct core *core); /* monotonic; UINT64_MAX: nothi
 
 struct store;
 struct replica;
-struct store *core_store(struct core *core);     /* NULL before start, while being reopened, repaired */
+struct store *core_store(struct core *core); /* NULL before start, while being reopened, repaired */
 struct replica *core_replica(struct core *core); /* likewise */
 /* True while linearizable commands are served here or by a leader we can reach; else @reason (64 bytes). */
 bool core_serving(const struct core *core, char *reason);

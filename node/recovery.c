@@ -116,8 +116,7 @@ enum err recovery_open_store(struct shard *shard, bool may_recover, char *messag
                          (fault.kind == DAMAGE_STATE || fault.kind == DAMAGE_LOG);
     if (!is_loss || !may_recover || !vote_is_sound(shard)) return err;
     const bool is_start = !recovery->is_running && recovery->quarantine.stage == QUARANTINE_NONE;
-    if (is_start && fault.kind == DAMAGE_LOG &&
-        regain_begin(shard, &fault, shard->core->now_ms)) {
+    if (is_start && fault.kind == DAMAGE_LOG && regain_begin(shard, &fault, shard->core->now_ms)) {
         message[0] = 0;
         return ERR_AGAIN;
     }

@@ -285,8 +285,7 @@ void regain_describe(const struct shard *shard, char *text, uint64_t size)
     if (!regain_active(regain) || !repair_spot(regain->repair, &spot)) return;
     (void)snprintf(text, size,
                    "repairing: %s: offset %" PRIu64 ": %s; for %" PRIu64
-                   " s; groups left: %u; the records %" PRIu64 " to %" PRIu64
-                   " are asked for%s",
+                   " s; groups left: %u; the records %" PRIu64 " to %" PRIu64 " are asked for%s",
                    regain->fault.file, regain->fault.offset, regain->fault.what,
                    (shard->core->now_ms - regain->since_ms) / 1000, spot.groups_left,
                    spot.first_index, spot.last_index,

@@ -195,7 +195,8 @@ static void note_record(struct repair *repair, uint64_t index, const uint8_t *at
 }
 
 /* The records of a sound group. */
-static void note_records(struct repair *repair, const uint8_t *at, const struct segment_group *group)
+static void note_records(struct repair *repair, const uint8_t *at,
+                         const struct segment_group *group)
 {
     uint64_t offset = GROUP_HEADER_SIZE;
     const uint64_t end = group->used - GROUP_FOOTER_SIZE;
@@ -425,7 +426,7 @@ static void keep(struct source *source, const struct gap *gap, uint64_t index, s
         source->pieces = mem_zero((count_of(gap) + 1) * sizeof *source->pieces);
     }
     source->pieces[index - gap->group.first_index] = (struct piece){.offset = source->bytes.size,
-                                                                     .size = bytes.size};
+                                                                    .size = bytes.size};
     buf_append(&source->bytes, bytes.data, bytes.size);
 }
 

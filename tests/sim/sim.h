@@ -57,8 +57,8 @@ struct sim_node {
     int64_t mono_drift_ppm;  /* and each machine its own idea of a second */
     int64_t wall_offset_ms;
     int64_t wall_drift_ppm;
-    bool is_dying;   /* calls of the network are void */
-    bool may_refuse; /* its disk was damaged on purpose: a refusal to start is right */
+    bool is_dying;      /* calls of the network are void */
+    bool may_refuse;    /* its disk was damaged on purpose: a refusal to start is right */
     bool was_repairing; /* the checks of a start are still to come */
     bool is_flipped; /* its memory was changed on purpose: its own checks would end the process */
     uint32_t spin_count; /* turns in a row that wanted another one at once */

@@ -85,11 +85,8 @@ static void spoil(const struct spot *spot, enum kind kind)
 static const struct repair_config *config_of(void)
 {
     static struct repair_config config;
-    config = (struct repair_config){.disk = &f.disk.disk,
-                                    .folder = FIXTURE_FOLDER,
-                                    .cluster_id = 77,
-                                    .node_id = 5,
-                                    .shard = 3};
+    config = (struct repair_config){
+        .disk = &f.disk.disk, .folder = FIXTURE_FOLDER, .cluster_id = 77, .node_id = 5, .shard = 3};
     return &config;
 }
 
