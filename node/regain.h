@@ -1,10 +1,10 @@
 /* regain.h - a node whose log is damaged gets the lost records from any other node, before anything is given up.
  *
- * A start that finds damage among the groups of unsealed segments (storage/repair.h) goes no further: the node has no store
- * and no replica yet. It does not vote, campaign, serve or acknowledge; it only talks to the other nodes, leader or not, asks them for the
- * records of one damaged group after the other, and answers the same question from what is sound in its own log. So
- * nodes that are damaged in different places repair each other. When all groups are rebuilt the files are replaced and the
- * start begins anew; nothing was lost then, and the node has all its rights.
+ * A start that finds damage among the groups of unsealed segments (storage/repair.h) goes no further: the node has no
+ * store and no replica yet. It does not vote, campaign, serve or acknowledge; it only talks to the other nodes, leader
+ * or not, asks them for the records of one damaged group after the other, and answers the same question from what is
+ * sound in its own log. So nodes that are damaged in different places repair each other. When all groups are rebuilt
+ * the files are replaced and the start begins anew; nothing was lost then, and the node has all its rights.
  *
  * What nobody has cannot be regained. While somebody leads, the node then begins a quarantine, as for any other loss;
  * otherwise a quarantine would help nobody, and it stays as it is until somebody comes who has it, or who leads.

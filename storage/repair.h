@@ -1,14 +1,14 @@
 /* repair.h - damaged groups of the unsealed log, rebuilt byte for byte from records that other nodes hold.
  *
- * A start refuses the log when a group is wrong that must once have been durable. Nothing but that group is lost then, and
- * its entries are on other nodes, in the very bytes in which they were here. From them and from what stands around it the
- * group is made again: its offset and file id are known, its link is the chain of the group before, its indexes lie
- * between those of its neighbours, and the log was durable up to the entry before its first one. Whether all of that is
- * right says the link of the group behind it (or its own footer): it was written by this node and holds the
+ * A start refuses the log when a group is wrong that must once have been durable. Nothing but that group is lost then,
+ * and its entries are on other nodes, in the very bytes in which they were here. From them and from what stands around
+ * it the group is made again: its offset and file id are known, its link is the chain of the group before, its indexes
+ * lie between those of its neighbours, and the log was durable up to the entry before its first one. Whether all of
+ * that is right says the link of the group behind it (or its own footer): it was written by this node and holds the
  * chain, so nobody has to be believed, and no leader is needed. Where that does not come out even, nothing is changed.
  *
- * Only then the file is replaced, by one with the rebuilt groups, in one step; what the damaged groups held is kept beside it
- * (`<name>.damaged`) until a start has succeeded. Single-threaded; reads all unsealed files into memory. */
+ * Only then the file is replaced, by one with the rebuilt groups, in one step; what the damaged groups held is kept
+ * beside it (`<name>.damaged`) until a start has succeeded. Single-threaded; reads all unsealed files into memory. */
 #ifndef KV_STORAGE_REPAIR_H
 #define KV_STORAGE_REPAIR_H
 

@@ -1,5 +1,5 @@
-/* F07: groups of the unsealed log that rotted after they were durable. Their records come from any node that has them, leader or
- * not, and nothing is lost, even when every node is damaged at once, each in another place. */
+/* F07: groups of the unsealed log that rotted after they were durable. Their records come from any node that has them,
+ * leader or not, and nothing is lost, even when every node is damaged at once, each in another place. */
 #include "tests/sim/scenario.h"
 
 #include "raft/replica.h"

@@ -1,5 +1,5 @@
-/* F05, F06, F07: groups that rotted after they were durable are rebuilt from records that others hold, byte for byte: header,
- * records, footer, padding. What cannot be proved to be what stood there changes nothing. */
+/* F05, F06, F07: groups that rotted after they were durable are rebuilt from records that others hold, byte for byte:
+ * header, records, footer, padding. What cannot be proved to be what stood there changes nothing. */
 #include "storage/repair.h"
 
 #include <stdio.h>
@@ -90,7 +90,7 @@ static const struct repair_config *config_of(void)
     return &config;
 }
 
-/* Source @source has the entries that this log had; of @wrong one of another term; with @only, only the even or the odd ones. */
+/* Source @source has the entries that this log had; of @wrong one of another term; with @only, only every other one. */
 static void give(struct repair *repair, uint32_t source, uint64_t only, uint64_t wrong)
 {
     uint64_t first = 0;
