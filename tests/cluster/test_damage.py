@@ -61,6 +61,14 @@ def groups(path):
     return found
 
 
+def indexes(path, offset):
+    """Count, first and last index of the group at `offset`."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        header = file.read(64)
+    return (struct.unpack_from("<I", header, 8)[0], *struct.unpack_from("<QQ", header, 16))
+
+
 def inside(path, place=0):
     """An offset in the middle of a group with values in it: what is behind its used size is nobody's."""
     large = [(offset, used) for offset, used in groups(path) if used > SIZE]
@@ -109,6 +117,19 @@ class Damage(unittest.TestCase):
         self.assertIn("the quarantine is over", node.log())
         self.expect_equal()
 
+    def expect_rebuilt(self, node, *words):
+        """It starts, rebuilds what is damaged from the others' records, and has lost nothing."""
+        node.start()
+        node.wait_serving()
+        line = next(line for line in node.log().splitlines() if "REPAIRING:" in line)
+        for word in words:
+            self.assertIn(word, line)
+        self.assertIn("are rebuilt from the records of other members", node.log())
+        self.assertNotIn("QUARANTINE", node.log())
+        self.assertGreater(metric(node, "log_groups_repaired_total"), 0)
+        self.assertFalse([name for name in os.listdir(shard(node)) if name.endswith(".damaged")])
+        self.expect_equal()
+
     def expect_equal(self):
         """Every node has everything: each is made the only other one of a majority in turn."""
         self.cluster.wait_converged()
@@ -139,8 +160,69 @@ class Damage(unittest.TestCase):
     def test_f07_group_in_the_middle_of_the_newest_segment(self):
         self.stop(self.victim)
         path = unsealed(self.victim)
+        with open(path, "rb") as file:
+            before = file.read()
+        flip(path, inside(path), 500)
+        self.expect_rebuilt(self.victim, os.path.basename(path))
+        with open(path, "rb") as file:
+            self.assertEqual(before[:groups(path)[-1][0]], file.read()[:groups(path)[-1][0]])
+
+    def test_f07_every_node_in_another_place_of_its_log(self):
+        """Nobody could be voted for, and nothing is lost: they repair each other before anybody leads."""
+        nodes = self.cluster.nodes
+        spots = {}
+
+        def choose():
+            self.cluster.leader().call("SET", "small", str(time.time()))
+            time.sleep(0.02)
+            spots.clear()
+            for place, node in enumerate(nodes):
+                path = unsealed(node)
+                full = [(offset, *indexes(path, offset)) for offset, _ in groups(path) if indexes(path, offset)[0]]
+                if len(full) < 10:
+                    return False
+                spots[node] = (path, *full[-3 - 2 * place])
+            taken = sorted(spot[3:] for spot in spots.values())
+            return all(one[1] < other[0] for one, other in zip(taken, taken[1:]))
+        wait_until("groups enough", choose, 20)
+        last = self.cluster.leader().call("GET", "small")
+        for node in nodes:
+            self.stop(node)
+        for path, offset, *_ in spots.values():
+            flip(path, offset, 120)
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            node.wait_serving()
+        self.assertEqual(last, self.victim.call("GET", "small"))
+        for node in nodes:
+            self.assertIn("REPAIRING: ", node.log())
+            self.assertIn("are rebuilt from the records of other members", node.log())
+            self.assertNotIn("QUARANTINE", node.log())
+            self.assertEqual(1, metric(node, "log_groups_repaired_total"))
+            self.assertFalse([name for name in os.listdir(shard(node)) if name.endswith(".damaged")])
+        self.expect_equal()
+
+    def test_f07_a_log_that_waits_for_the_others_says_so(self):
+        others = [node for node in self.cluster.nodes if node is not self.victim]
+        for node in self.cluster.nodes:
+            self.stop(node)
+        path = unsealed(self.victim)
         flip(path, inside(path))
-        self.expect_quarantine(self.victim, os.path.basename(path))
+        self.victim.start()
+        wait_until("it says so", lambda: metric(self.victim, "repairing") == 1, 20)
+        status, body = self.victim.http("/readyz")
+        self.assertEqual((503, True), (status, b"repairing" in body and os.path.basename(path).encode() in body))
+        text = self.cluster.kvctl("status").stdout
+        self.assertIn("repairing", text)
+        self.stop(self.victim)
+        self.victim.start()
+        for node in others:
+            node.start()
+        self.victim.wait_serving()
+        self.assertEqual(0, metric(self.victim, "repairing"))
+        self.assertIn("are rebuilt from the records of other members", self.victim.log())
+        self.expect_equal()
 
     def test_f07_header_of_the_newest_segment_of_the_former_leader(self):
         leader = self.cluster.leader()
@@ -158,7 +240,11 @@ class Damage(unittest.TestCase):
             block = file.read(4096)
             file.seek(found[1][0])
             file.write(block)
-        self.expect_quarantine(self.victim, os.path.basename(path))
+        # Behind a mark nothing says what stood there; before one, it does.
+        if len(found) > 2:
+            self.expect_rebuilt(self.victim, os.path.basename(path))
+        else:
+            self.expect_quarantine(self.victim, os.path.basename(path))
 
     def test_f10_sealed_file_and_its_hint(self):
         self.stop(self.victim)
