@@ -213,8 +213,8 @@ class Damage(unittest.TestCase):
         wait_until("it says so", lambda: metric(self.victim, "repairing") == 1, 20)
         status, body = self.victim.http("/readyz")
         self.assertEqual((503, True), (status, b"repairing" in body and os.path.basename(path).encode() in body))
-        text = self.cluster.kvctl("status").stdout
-        self.assertIn("repairing", text)
+        told = self.cluster.kvctl("status", nodes=[self.victim])
+        self.assertIn("repairing", told.stdout + told.stderr)
         self.stop(self.victim)
         self.victim.start()
         for node in others:
