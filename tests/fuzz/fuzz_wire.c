@@ -5,7 +5,8 @@
  *
  *   0  u8 ms                          time passes, one turn
  *   1  u16 size, bytes                bytes on the link of node 2, which is made anew when it breaks
- *   2  u8 type, u8 from, u16 size, bytes      a frame with a right checksum and this body
+ *   2  u8 type, u8 from, u16 size, bytes      a frame with a right checksum and this body; of the types from
+ *                                     FORWARD on only those for a damaged log, and 74: one of them made of the bytes
  *   3  u8 type, u8 from, 12 small numbers     a message made of them, with up to 8 entries
  *   4                                 a command is submitted
  *   5                                 a read is asked for
@@ -16,6 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "node/shard.h"
 #include "raft/replica_state.h"
 #include "storage/manifest.h"
 #include "tests/sim/sim_disk.h"
@@ -32,8 +34,10 @@ struct target {
     struct replica *replica;
     struct link link; /* of node 2 */
     struct buf body;
-    uint8_t piece;   /* bytes of the fragments in which frames come; 0: whole */
-    uint8_t turn_at; /* what happens between them */
+    struct shard shard;      /* as far as answers for a damaged log need it */
+    struct sim_disk damaged; /* the disk of a node with a damaged log */
+    uint8_t piece;           /* bytes of the fragments in which frames come; 0: whole */
+    uint8_t turn_at;         /* what happens between them */
     uint32_t serial;
     uint64_t now;
     struct message_entry parts[APPEND_ENTRIES_MAX];
@@ -160,6 +164,108 @@ static void turn(struct target *target, uint64_t ms)
     }
 }
 
+/* ---- a damaged log --------------------------------------------------------------------------------------- */
+
+#define DAMAGED_RECORDS 4u
+
+static void damaged_record(uint64_t index, uint64_t term, struct buf *out)
+{
+    const struct record record = {.index = index, .term = term, .type = RECORD_BARRIER};
+    record_encode(&record, out);
+}
+
+/* A log of two groups, 1 .. 4 and a mark, of which the first one is damaged. */
+static void open_damaged(struct target *target)
+{
+    const struct segment_header header = {
+        .number = 1, .cluster_id = CLUSTER, .node_id = 1, .file_id = 5, .size = 16384};
+    const struct repair_config config = {
+        .disk = &target->damaged.disk, .folder = "shard-0000", .cluster_id = CLUSTER, .node_id = 1};
+    uint8_t identity[16] = {0};
+    struct buf file = {0};
+    struct buf image = {0};
+    put_u64(identity, CLUSTER);
+    sim_disk_init(&target->damaged, 2);
+    segment_header_encode(&header, buf_extend(&file, SEGMENT_BLOCK_SIZE));
+    struct segment_group group = {.count = DAMAGED_RECORDS,
+                                  .offset = 4096,
+                                  .first_index = 1,
+                                  .last_index = DAMAGED_RECORDS,
+                                  .link = hash128(identity, sizeof identity).low};
+    (void)buf_extend(&image, GROUP_HEADER_SIZE);
+    for (uint64_t i = 1; i <= DAMAGED_RECORDS; i++) damaged_record(i, 1, &image);
+    const struct hash128 chain = segment_group_seal(&image, &group, 5);
+    memset(image.data, 0xee, 400);
+    buf_append(&file, image.data, image.size);
+    image.size = 0;
+    (void)buf_extend(&image, GROUP_HEADER_SIZE);
+    group = (struct segment_group){.offset = 8192,
+                                   .first_index = DAMAGED_RECORDS + 1,
+                                   .last_index = DAMAGED_RECORDS,
+                                   .durable_index = DAMAGED_RECORDS,
+                                   .link = chain.low};
+    (void)segment_group_seal(&image, &group, 5);
+    buf_append(&file, image.data, image.size);
+    memset(buf_extend(&file, 4096), 0, 4096);
+    CHECK(config.disk->make_folder(config.disk->context, config.folder) == OK);
+    sim_disk_put(&target->damaged, "shard-0000/00000001.log", buf_slice(&file));
+    CHECK(repair_open(&target->shard.regain.repair, &config) == OK);
+    buf_close(&file);
+    buf_close(&image);
+}
+
+static void close_damaged(struct target *target)
+{
+    if (!regain_active(&target->shard.regain)) return;
+    regain_close(&target->shard.regain);
+    sim_disk_close(&target->damaged);
+}
+
+/* To a node that has a state, or to one that repairs its log. */
+static void receive_records(struct target *target, const struct wire_frame *frame)
+{
+    struct shard *shard = &target->shard;
+    shard->peers = &target->peers;
+    shard->store = target->store;
+    shard->replica = target->replica;
+    const enum err err = regain_receive(shard, frame, target->now);
+    CHECK(err == OK || err == ERR_CORRUPT);
+    struct repair *repair = shard->regain.repair;
+    if (repair != NULL && repair_try(repair) == OK) {
+        CHECK(repair_write(repair) == OK);
+        close_damaged(target);
+    }
+}
+
+static void framed(struct target *target, uint8_t type, uint64_t from, struct slice body);
+
+/* A question or an answer that is almost right: u8 what, 3 small numbers, u8 state, u8 which records. */
+static void composed_records(struct target *target, uint64_t from, struct slice bytes)
+{
+    struct reader reader = reader_of(bytes);
+    const uint8_t what = reader_u8(&reader);
+    const uint64_t first = reader_u8(&reader);
+    const uint64_t last = reader_u8(&reader);
+    const uint64_t next = reader_u8(&reader);
+    const uint8_t state = reader_u8(&reader);
+    const uint8_t which = reader_u8(&reader);
+    struct buf body = {0};
+    if ((what & 2) != 0 && !regain_active(&target->shard.regain)) open_damaged(target);
+    if ((what & 4) != 0) close_damaged(target);
+    buf_u64(&body, first);
+    buf_u64(&body, last);
+    if ((what & 1) != 0) {
+        buf_u64(&body, next);
+        buf_u64(&body, state);
+        for (uint64_t i = 0; i < 2u * DAMAGED_RECORDS; i++) {
+            if ((which >> i & 1) == 0) continue;
+            damaged_record(1 + i, (what & 8) != 0 ? 2 : 1, &body);
+        }
+    }
+    framed(target, (what & 1) != 0 ? WIRE_RECORDS_GIVE : WIRE_RECORDS_WANT, from, buf_slice(&body));
+    buf_close(&body);
+}
+
 static void raw_bytes(struct target *target, struct slice bytes)
 {
     struct wire_frame frame;
@@ -169,7 +275,11 @@ static void raw_bytes(struct target *target, struct slice bytes)
     for (uint32_t i = 0; i < 1000 && err == OK; i++) {
         err = link_next(&target->peers, &target->link, target->now, &frame, message);
         if (err != OK) break;
-        if (frame.type < WIRE_FORWARD || frame.type == WIRE_FRAGMENT) receive(target, &frame);
+        if (frame.type == WIRE_RECORDS_WANT || frame.type == WIRE_RECORDS_GIVE) {
+            receive_records(target, &frame);
+        } else if (frame.type < WIRE_FORWARD || frame.type == WIRE_FRAGMENT) {
+            receive(target, &frame);
+        }
     }
     if (err != OK && err != ERR_MORE) open_link(target);
 }
@@ -233,6 +343,10 @@ static void framed(struct target *target, uint8_t type, uint64_t from, struct sl
     /* Through the link when it is node 2's, for the way that all frames take. */
     struct wire_frame frame = {
         .type = type, .cluster_id = CLUSTER, .from = from, .to = 1, .incarnation = 1, .body = body};
+    if (from != 2 && type >= WIRE_FORWARD) {
+        receive_records(target, &frame);
+        return;
+    }
     if (from != 2) {
         receive(target, &frame);
         return;
@@ -373,8 +487,13 @@ static void step(struct target *target, struct reader *reader)
         const uint8_t type = reader_u8(reader);
         const uint64_t from = reader_u8(reader) % 4;
         const uint64_t size = reader_u16(reader);
-        if (type < WIRE_APPEND || type >= WIRE_FORWARD) break;
-        framed(target, type, from, reader_bytes(reader, size));
+        const struct slice bytes = reader_bytes(reader, size);
+        if (type == 74) composed_records(target, from, bytes);
+        if (type < WIRE_APPEND ||
+            (type >= WIRE_FORWARD && type != WIRE_RECORDS_WANT && type != WIRE_RECORDS_GIVE)) {
+            break;
+        }
+        framed(target, type, from, bytes);
         break;
     }
     case 3: {
@@ -419,6 +538,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         step(&target, &reader);
     }
     turn(&target, 200);
+    close_damaged(&target);
     link_close(&target.link);
     close_state(&target);
     peers_close(&target.peers);
