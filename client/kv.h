@@ -1,4 +1,5 @@
-/* kv.h - libkvclient, the synchronous client of a FlashKV cluster. The only public header.
+/* kv.h - libkvclient, the client of a FlashKV cluster: this header is all a program includes. Here are the calls that
+ * wait for their result; kv_pool.h has handles for many threads, kv_async.h a client for a program with an event loop.
  *
  *     struct kv_options options;
  *     struct kv *kv = NULL;
@@ -21,6 +22,9 @@
  * (nothing was sent, or a node turned it down: no leader, moved, overloaded). A write that was sent and
  * got no answer is not repeated, it is KV_ERR_UNKNOWN: read before writing again.
  *
+ * Exactly once. With options.once every write carries an id (KV.ONCE) under which the cluster remembers its answer: then
+ * writes are repeated too, through any fault, up to the deadline, and still happen once. Each costs some more bytes.
+ *
  * Ownership. Arguments are borrowed until the call returns. What a call gives (values, replies, texts) belongs to
  * the handle it came from and is valid until the next call with that handle, or with that pipeline or scan.
  * Every text or value given has a zero byte behind its last byte, which its size does not count.
@@ -28,7 +32,10 @@
  * Threads. A handle, with its pipelines and scans, is for one thread at a time. Different handles are independent.
  *
  * Memory. The library never ends the process: without memory a call returns KV_ERR_NOMEM, and then it did not
- * happen. (When memory runs out while the big answer of a sent write arrives, that is KV_ERR_UNKNOWN.) */
+ * happen. (When memory runs out while the big answer of a sent write arrives, that is KV_ERR_UNKNOWN.)
+ *
+ * Versions. The library's soname changes when a program has to be compiled again. Structs that a program fills in may
+ * grow at their end without that: struct_size tells how much of one the program knows. */
 #ifndef KV_CLIENT_KV_H
 #define KV_CLIENT_KV_H
 
@@ -58,6 +65,8 @@ enum kv_err {
     KV_ERR_TIMEOUT, /* The deadline passed with nothing sent, or without the answer to a read: nothing changed. */
     KV_ERR_UNKNOWN, /* A write was sent and its outcome is not known: it may have happened, or still happen. */
     KV_ERR_NOMEM, /* No memory: it did not happen. */
+    KV_ERR_CANCELLED, /* Asynchronous calls: cancelled before it was sent, or it was a read. It did not happen. */
+    KV_ERR_COMPACTED, /* The revision that was asked for is not kept any more. */
 };
 
 /* A stable short name such as "not_found"; never NULL. */
@@ -93,18 +102,24 @@ struct kv_allocator {
 };
 
 struct kv_options {
+    size_t struct_size; /* kv_options_init() fills it in */
     const char *nodes;  /* "host:port,host:port,…"; an IPv6 address in brackets; at most 64 */
     int64_t timeout_ms; /* of every call; default 5000 */
     int64_t connect_timeout_ms;    /* of one try to connect to one node; default 1000 */
     size_t reply_size_max;         /* bytes of all replies of one call; default 512 MiB */
     struct kv_allocator allocator; /* resize NULL: that of the C library */
+    int once; /* not 0: every write happens exactly once, see above; default 0 */
 };
 
-KV_API void
-kv_options_init(struct kv_options *options); /* the defaults; nodes is "127.0.0.1:6379" */
+KV_API void kv_options_init_sized(struct kv_options *options, size_t struct_size);
+/* The defaults; nodes is "127.0.0.1:6379". */
+static inline void kv_options_init(struct kv_options *options)
+{
+    kv_options_init_sized(options, sizeof *options);
+}
 
 /* Connects to one of the nodes and looks for the leader.
- *   KV_ERR_INVALID  options.nodes is malformed.
+ *   KV_ERR_INVALID  options.nodes is malformed, or the options were not initialised.
  *   KV_ERR_REFUSED  on every node nobody listens; this is known at once, without waiting for the deadline.
  *   KV_ERR_TIMEOUT  no node answered.
  *   KV_ERR_FAILED   a node answered, but does not want us.
@@ -146,7 +161,8 @@ enum kv_set_flags {
 };
 
 struct kv_set_options {
-    unsigned flags; /* of enum kv_set_flags; at most one KV_SET_IF_* */
+    size_t struct_size; /* of this struct; 0: up to if_revision */
+    unsigned flags;     /* of enum kv_set_flags; at most one KV_SET_IF_* */
     int64_t
         ttl_ms; /* milliseconds until the key expires; 0: never; not together with KV_SET_KEEP_TTL */
     uint64_t if_revision;
@@ -174,6 +190,7 @@ KV_API enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms);
 struct kv_scan;
 
 struct kv_scan_options {
+    size_t struct_size;     /* of this struct; 0: up to keys_only */
     struct kv_bytes prefix; /* only keys that begin with it; empty: all */
     struct kv_bytes from;   /* first key, included; empty: from the start */
     struct kv_bytes to;     /* end, not included; empty: to the end */
@@ -222,8 +239,9 @@ struct kv_reply {
 };
 
 enum kv_command_flags {
-    KV_WRITE = 0, /* never repeated once it was sent */
-    KV_READ = 1,  /* changes nothing: may be repeated */
+    KV_WRITE = 0,    /* never repeated once it was sent */
+    KV_READ = 1,     /* changes nothing: may be repeated */
+    KV_NOT_ONCE = 2, /* with options.once: without an id, for what KV.ONCE does not take */
 };
 
 /* Runs one command, such as {"STRLEN", "k"}. *@reply (may be NULL): the reply, also a KV_ERROR, when there is one.

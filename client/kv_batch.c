@@ -75,10 +75,31 @@ static size_t put_head(uint8_t *out, char kind, size_t number)
 
 #define HEAD_SIZE_MAX 23u
 
-enum kv_err kv_batch_add(struct kv_batch *batch, bool read, const struct kv_bytes *args,
-                         size_t count)
+static uint8_t *put_bulk(uint8_t *at, struct kv_bytes bytes)
 {
-    size_t size = HEAD_SIZE_MAX;
+    at += put_head(at, '$', bytes.size);
+    if (bytes.size > 0) memcpy(at, bytes.data, bytes.size);
+    at += bytes.size;
+    *at++ = '\r';
+    *at++ = '\n';
+    return at;
+}
+
+/* "KV.ONCE" and room for id and sequence; gives where the id is. */
+static size_t put_once(struct kv_batch *batch, uint8_t **at)
+{
+    static const char zeros[KV_ONCE_ID_SIZE] = {0};
+    *at = put_bulk(*at, KV_TEXT("KV.ONCE"));
+    *at = put_bulk(*at, kv_bytes_of(zeros, KV_ONCE_ID_SIZE));
+    const size_t stamp = (size_t)(*at - batch->out.data) - 2 - KV_ONCE_ID_SIZE;
+    *at = put_bulk(*at, kv_bytes_of(zeros, KV_ONCE_SEQUENCE_SIZE));
+    return stamp;
+}
+
+static enum kv_err add(struct kv_batch *batch, bool read, bool once, const struct kv_bytes *args,
+                       size_t count)
+{
+    size_t size = 4 * HEAD_SIZE_MAX + KV_ONCE_ID_SIZE + KV_ONCE_SEQUENCE_SIZE + 16;
     void *items = batch->items;
     if (count == 0 || count > ARGS_MAX) return KV_ERR_INVALID;
     for (size_t i = 0; i < count; i++) {
@@ -94,17 +115,23 @@ enum kv_err kv_batch_add(struct kv_batch *batch, bool read, const struct kv_byte
     struct kv_item *item = &batch->items[batch->count++];
     uint8_t *at = batch->out.data + batch->out.size;
     *item = (struct kv_item){.begin = batch->out.size, .read = read};
-    at += put_head(at, '*', count);
-    for (size_t i = 0; i < count; i++) {
-        at += put_head(at, '$', args[i].size);
-        if (args[i].size > 0) memcpy(at, args[i].data, args[i].size);
-        at += args[i].size;
-        *at++ = '\r';
-        *at++ = '\n';
-    }
+    at += put_head(at, '*', count + (once ? 3 : 0));
+    if (once) item->stamp = put_once(batch, &at);
+    for (size_t i = 0; i < count; i++) at = put_bulk(at, args[i]);
     batch->out.size = (size_t)(at - batch->out.data);
     item->end = batch->out.size;
     return KV_OK;
+}
+
+enum kv_err kv_batch_add(struct kv_batch *batch, bool read, const struct kv_bytes *args,
+                         size_t count)
+{
+    return add(batch, read, false, args, count);
+}
+
+enum kv_err kv_batch_add_once(struct kv_batch *batch, const struct kv_bytes *args, size_t count)
+{
+    return add(batch, false, true, args, count);
 }
 
 static bool nodes_prepare(struct kv_batch *batch)
@@ -122,11 +149,14 @@ static bool nodes_prepare(struct kv_batch *batch)
     return done;
 }
 
+bool kv_batch_prepare_size(struct kv_batch *batch, size_t size)
+{
+    return nodes_prepare(batch) && kv_buffer_reserve(batch->allocator, &batch->in, size);
+}
+
 bool kv_batch_prepare(struct kv_batch *batch)
 {
-    return nodes_prepare(batch) &&
-           kv_buffer_reserve(batch->allocator, &batch->in,
-                             IN_PREPARED + ANSWER_SIZE_USUAL * batch->count);
+    return kv_batch_prepare_size(batch, IN_PREPARED + ANSWER_SIZE_USUAL * batch->count);
 }
 
 /* ---- one run over a connection --------------------------------------------------------------- */
@@ -135,6 +165,7 @@ bool kv_batch_prepare(struct kv_batch *batch)
 struct run {
     struct kv_batch *batch;
     struct kv_link *link;
+    size_t end;    /* of the items that are run */
     size_t next;   /* the item that waits for its answer */
     size_t unsent; /* the first item that was not wholly given to the system */
     size_t sent;   /* bytes of out that were */
@@ -146,7 +177,7 @@ struct run {
 static void note_sent(struct run *run)
 {
     struct kv_batch *batch = run->batch;
-    while (run->unsent < batch->count && batch->items[run->unsent].end <= run->sent) {
+    while (run->unsent < run->end && batch->items[run->unsent].end <= run->sent) {
         batch->items[run->unsent++].sent = true;
     }
 }
@@ -154,10 +185,11 @@ static void note_sent(struct run *run)
 /* A command is "sent" from the moment its last byte is with the system: nobody can run a part of one. */
 static void send_some(struct run *run)
 {
-    const struct kv_buffer *out = &run->batch->out;
-    while (!run->deaf && run->sent < out->size) {
+    const uint8_t *out = run->batch->out.data;
+    const size_t end = run->batch->items[run->end - 1].end;
+    while (!run->deaf && run->sent < end) {
         const size_t from = run->sent;
-        const ssize_t size = send(run->link->fd, out->data + from, out->size - from,
+        const ssize_t size = send(run->link->fd, out + from, end - from,
                                   MSG_NOSIGNAL | MSG_DONTWAIT);
         if (size > 0) {
             run->sent += (size_t)size;
@@ -201,7 +233,7 @@ static enum kv_link_status take_replies(struct run *run)
         if (status != RESP_OK) return KV_LINK_LOST;
         const size_t size = (size_t)run->scan.position;
         if (*start != RESP_PUSH) { /* A push answers nothing. */
-            if (run->next == batch->count) return KV_LINK_LOST;
+            if (run->next == run->end) return KV_LINK_LOST;
             struct kv_item *item = &batch->items[run->next];
             if (!item->sent) return KV_LINK_LOST; /* An answer before the question. */
             item->answered = true;
@@ -216,19 +248,23 @@ static enum kv_link_status take_replies(struct run *run)
 }
 
 enum kv_link_status kv_batch_run(struct kv_batch *batch, struct kv_link *link, size_t first,
-                                 size_t size_max, int64_t deadline_ms)
+                                 size_t end, size_t size_max, int64_t deadline_ms)
 {
-    struct run run = {
-        .batch = batch, .link = link, .next = first, .unsent = first, .parsed = batch->in.size};
+    struct run run = {.batch = batch,
+                      .link = link,
+                      .end = end,
+                      .next = first,
+                      .unsent = first,
+                      .parsed = batch->in.size};
     enum kv_link_status status = KV_LINK_OK;
     run.sent = batch->items[first].begin;
-    for (size_t i = first; i < batch->count; i++) {
+    for (size_t i = first; i < end; i++) {
         batch->items[i].answered = false;
         batch->items[i].sent = false;
     }
-    while (run.next < batch->count) {
+    while (run.next < end) {
         send_some(&run);
-        const bool more = !run.deaf && run.sent < batch->out.size;
+        const bool more = !run.deaf && run.sent < batch->items[end - 1].end;
         const short events = (short)(POLLIN | (more ? POLLOUT : 0));
         status = kv_link_wait(link, events, deadline_ms);
         if (status == KV_LINK_OK) status = receive_some(&run, size_max);

@@ -45,12 +45,13 @@ static enum kv_err take_reply(struct kv *kv, struct kv_batch *batch, size_t at,
     return KV_ERR_UNKNOWN;
 }
 
-enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_t count,
-                    const struct kv_reply **reply)
+static enum kv_err call(struct kv *kv, bool read, bool once, const struct kv_bytes *args,
+                        size_t count, const struct kv_reply **reply)
 {
     kv_batch_clear(&kv->call);
     if (reply != NULL) *reply = NULL;
-    const enum kv_err err = kv_batch_add(&kv->call, read, args, count);
+    const enum kv_err err = once ? kv_batch_add_once(&kv->call, args, count)
+                                 : kv_batch_add(&kv->call, read, args, count);
     if (err != KV_OK) {
         (void)kv_say(kv, err,
                      err == KV_ERR_NOMEM
@@ -60,6 +61,18 @@ enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_
     }
     (void)kv_execute(kv, &kv->call);
     return take_reply(kv, &kv->call, 0, reply);
+}
+
+enum kv_err kv_call(struct kv *kv, bool read, const struct kv_bytes *args, size_t count,
+                    const struct kv_reply **reply)
+{
+    return call(kv, read, false, args, count, reply);
+}
+
+enum kv_err kv_write(struct kv *kv, const struct kv_bytes *args, size_t count,
+                     const struct kv_reply **reply)
+{
+    return call(kv, false, kv->once.on, args, count, reply);
 }
 
 /* ---- one key --------------------------------------------------------------------------------- */
@@ -149,7 +162,7 @@ enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
         return kv_say(kv, KV_ERR_INVALID, "these options of a set exclude each other");
     }
     set_words(&words, options, previous != NULL);
-    const enum kv_err err = kv_call(kv, false, words.args, words.count, &reply);
+    const enum kv_err err = kv_write(kv, words.args, words.count, &reply);
     if (err != KV_OK) return err;
     if (reply->type != KV_NIL && reply->type != KV_STRING) return kv_strange(kv, false);
     const bool nil = reply->type == KV_NIL;
@@ -178,7 +191,7 @@ enum kv_err kv_del(struct kv *kv, const struct kv_bytes *keys, size_t count, uin
     if (args == NULL) return kv_say(kv, KV_ERR_NOMEM, "no memory for the command");
     args[0] = KV_TEXT("DEL");
     memcpy(args + 1, keys, count * sizeof *args);
-    const enum kv_err err = kv_call(kv, false, args, count + 1, &reply);
+    const enum kv_err err = kv_write(kv, args, count + 1, &reply);
     (void)kv->allocator.resize(kv->allocator.context, args, 0);
     if (err != KV_OK) return err;
     if (reply->type != KV_INTEGER || reply->integer < 0) return kv_strange(kv, false);
@@ -192,7 +205,7 @@ enum kv_err kv_incr(struct kv *kv, struct kv_bytes key, int64_t by, int64_t *val
     (void)snprintf(text, sizeof text, "%lld", (long long)by);
     const struct kv_bytes args[] = {KV_TEXT("INCRBY"), key, kv_text(text)};
     const struct kv_reply *reply = NULL;
-    const enum kv_err err = kv_call(kv, false, args, 3, &reply);
+    const enum kv_err err = kv_write(kv, args, 3, &reply);
     if (err != KV_OK) return err;
     if (reply->type != KV_INTEGER) return kv_strange(kv, false);
     if (value != NULL) *value = reply->integer;
@@ -251,13 +264,18 @@ static enum kv_err check_command(struct kv *kv, const struct kv_bytes *args, siz
     return KV_OK;
 }
 
+static bool is_once(const struct kv *kv, unsigned flags)
+{
+    return kv->once.on && (flags & (KV_READ | KV_NOT_ONCE)) == 0;
+}
+
 enum kv_err kv_command(struct kv *kv, unsigned flags, const struct kv_bytes *args, size_t count,
                        const struct kv_reply **reply)
 {
     if (reply != NULL) *reply = NULL;
     const enum kv_err err = check_command(kv, args, count);
     if (err != KV_OK) return err;
-    return kv_call(kv, (flags & KV_READ) != 0, args, count, reply);
+    return call(kv, (flags & KV_READ) != 0, is_once(kv, flags), args, count, reply);
 }
 
 struct kv_pipeline {
@@ -292,7 +310,9 @@ enum kv_err kv_pipeline_add(struct kv_pipeline *pipeline, unsigned flags,
     if (refused != KV_OK) return refused;
     if (pipeline->done) kv_batch_clear(&pipeline->batch);
     pipeline->done = false;
-    const enum kv_err err = kv_batch_add(&pipeline->batch, (flags & KV_READ) != 0, args, count);
+    const enum kv_err err = is_once(kv, flags) ? kv_batch_add_once(&pipeline->batch, args, count)
+                                               : kv_batch_add(&pipeline->batch,
+                                                              (flags & KV_READ) != 0, args, count);
     if (err == KV_ERR_NOMEM) return kv_say(kv, err, "no memory for the command");
     if (err != KV_OK) return kv_say(kv, err, "a command has too many or too long arguments");
     return KV_OK;

@@ -75,12 +75,18 @@ enum kv_link_status kv_link_wait(const struct kv_link *link, short events, int64
     }
 }
 
-static enum kv_link_status connect_to(struct kv_link *link, const struct addrinfo *target,
-                                      int64_t deadline_ms, int *error)
+static enum kv_link_status verdict_of(int error)
+{
+    if (error == 0) return KV_LINK_OK;
+    if (error == EINPROGRESS || error == EINTR) return KV_LINK_TIMEOUT;
+    return error == ECONNREFUSED ? KV_LINK_NOBODY : KV_LINK_LOST;
+}
+
+enum kv_link_status kv_link_dial(struct kv_link *link, const struct sockaddr *target,
+                                 socklen_t size, int *error)
 {
     const int one = 1;
-    socklen_t size = sizeof *error;
-    link->fd = socket(target->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    link->fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (link->fd < 0) {
         *error = errno;
         return KV_LINK_LOST;
@@ -88,16 +94,29 @@ static enum kv_link_status connect_to(struct kv_link *link, const struct addrinf
     /* Commands are small and answered at once: waiting for more bytes to send would only cost time. */
     (void)setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     (void)setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    *error = connect(link->fd, target->ai_addr, target->ai_addrlen) == 0 ? 0 : errno;
-    if (*error == EINPROGRESS || *error == EINTR) {
-        if (kv_link_wait(link, POLLOUT, deadline_ms) != KV_LINK_OK) {
-            *error = ETIMEDOUT;
-            return KV_LINK_TIMEOUT;
-        }
-        if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, error, &size) != 0) *error = errno;
+    *error = connect(link->fd, target, size) == 0 ? 0 : errno;
+    return verdict_of(*error);
+}
+
+enum kv_link_status kv_link_dialled(const struct kv_link *link, int *error)
+{
+    socklen_t size = sizeof *error;
+    *error = 0;
+    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, error, &size) != 0) *error = errno;
+    return verdict_of(*error);
+}
+
+static enum kv_link_status connect_to(struct kv_link *link, const struct addrinfo *target,
+                                      int64_t deadline_ms, int *error)
+{
+    const enum kv_link_status status = kv_link_dial(link, target->ai_addr, target->ai_addrlen,
+                                                    error);
+    if (status != KV_LINK_TIMEOUT) return status;
+    if (kv_link_wait(link, POLLOUT, deadline_ms) != KV_LINK_OK) {
+        *error = ETIMEDOUT;
+        return KV_LINK_TIMEOUT;
     }
-    if (*error == 0) return KV_LINK_OK;
-    return *error == ECONNREFUSED ? KV_LINK_NOBODY : KV_LINK_LOST;
+    return kv_link_dialled(link, error);
 }
 
 /* A number is taken as it is; only a name goes to the resolver. */

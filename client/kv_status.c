@@ -141,7 +141,7 @@ static enum kv_err ask_node(struct kv *kv, struct kv_overview *overview, size_t 
         status = KV_LINK_NOMEM;
     }
     if (status == KV_LINK_OK) {
-        status = kv_batch_run(&kv->probe, &link, 0, kv->reply_size_max, deadline_ms);
+        status = kv_batch_run(&kv->probe, &link, 0, 1, kv->reply_size_max, deadline_ms);
         if (status != KV_LINK_OK) (void)snprintf(why, sizeof why, "no answer");
     }
     kv_link_close(&link);

@@ -13,8 +13,8 @@ import tempfile
 
 SOURCE_LINES_MAX = 800
 HEADER_LINES_MAX = 220
-# The public header is one file, and its comments are the manual of the library.
-HEADER_LINES_EXCEPTIONS = {"client/kv.h": 300}
+# The comments of the public headers are the manual of the library.
+HEADER_LINES_EXCEPTIONS = {"client/kv.h": 330, "client/kv_async.h": 300, "client/kv_internal.h": 250}
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
 COMMENT_COLUMNS_MAX = 120
