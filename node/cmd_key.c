@@ -135,8 +135,7 @@ static int64_t ttl_of(struct eval *eval)
 {
     const struct item item = eval_find(eval, eval->args[1]);
     if (!item.exists) return -2;
-    if (item.expiry_ms == 0) return -1;
-    return (int64_t)(item.expiry_ms - eval->now_ms);
+    return eval_ttl(eval, item.expiry_ms);
 }
 
 void cmd_ttl(struct eval *eval)
@@ -190,7 +189,7 @@ static void visit(void *context, const struct keydir_entry *entry)
     struct found *found = context;
     const struct keydir_info info = keydir_info(entry);
     if (found->none) return;
-    if (info.expiry_ms != 0 && info.expiry_ms <= found->eval->now_ms) {
+    if (info.expiry_ms != 0 && info.expiry_ms <= found->eval->gone_ms) {
         eval_note_expired(found->eval, &info);
         return;
     }

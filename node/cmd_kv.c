@@ -21,7 +21,7 @@ void cmd_kv_get(struct eval *eval)
     resp_put_array(eval->out, 3);
     eval_reply(eval, value);
     resp_put_int(eval->out, (int64_t)item.revision);
-    resp_put_int(eval->out, item.expiry_ms == 0 ? -1 : (int64_t)(item.expiry_ms - eval->now_ms));
+    resp_put_int(eval->out, eval_ttl(eval, item.expiry_ms));
 }
 
 struct range {
@@ -63,7 +63,7 @@ static bool range_add(struct range *range, const struct keydir_entry *entry)
 {
     const struct keydir_info info = keydir_info(entry);
     struct slice value;
-    if (info.expiry_ms != 0 && info.expiry_ms <= range->eval->now_ms) {
+    if (info.expiry_ms != 0 && info.expiry_ms <= range->eval->gone_ms) {
         eval_note_expired(range->eval, &info);
         return true;
     }

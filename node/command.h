@@ -28,6 +28,7 @@ enum command_flag {
     CMD_EXPIRY = 128, /* A write that adds no key: still taken when the index is full. */
     CMD_TOPOLOGY =
         64, /* Local, but waits for a leader to be known: clients build their map from it. */
+    CMD_HERE = 256, /* A read that any node answers from its own applied keys (node/readindex.h). */
 };
 
 struct eval {
@@ -40,6 +41,9 @@ struct eval {
     struct buf *out;
     int protocol;
     uint64_t now_ms; /* The replicated clock, milliseconds since the epoch; never goes back. */
+    uint64_t
+        gone_ms; /* Keys with an expiry up to it are gone: now_ms, or on a node that does not lead what the
+                       * stamps of its applied entries say (node/readindex.h). */
     /* What it touched. */
     uint64_t batch;  /* Newest batch that it saw or wrote; 0: none. */
     bool is_local;   /* Reads of this node's applied state alone (option reads = local). */
@@ -55,7 +59,7 @@ struct eval {
 struct command {
     const char *name; /* lower case */
     int8_t arity;     /* Redis': positive exact, negative minimum, the name included */
-    uint8_t flags;
+    uint16_t flags;
     int8_t key_first; /* Positions of keys among the arguments; 0: none */
     int8_t key_last;
     int8_t key_step;
@@ -96,6 +100,8 @@ void eval_note_expired(struct eval *eval, const struct keydir_info *info);
 bool eval_value(struct eval *eval, struct item *item, struct slice *value);
 /* Whether a command that waits may ask for more values. */
 bool eval_wants_more(const struct eval *eval);
+/* Milliseconds until @expiry_ms; -1: never. A key that the log does not yet say is gone has 0 at least. */
+int64_t eval_ttl(const struct eval *eval, uint64_t expiry_ms);
 /* Its size. Otherwise the same. */
 bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size);
 /* The value of an entry that a walk over the applied keys met. Otherwise the same. */

@@ -435,8 +435,10 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
     }
     if (shard->lost) lose_leadership(core);
     release_replies(core);
+    readindex_turn(core);
     core_serve_clients(core);
     router_flush(core);
+    readindex_turn(core);
     err = shard_end(shard, now_ms, message);
     if (err != OK) {
         fail(core, err, message);
@@ -461,6 +463,8 @@ uint64_t core_deadline(const struct core *core)
     if (core->more || core->shard.fetches.more) return core->now_ms;
     if (regain_active(&core->shard.regain)) return core->tick_ms;
     uint64_t deadline = shard_deadline(&core->shard, core->now_ms);
+    const uint64_t reads = readindex_deadline(core);
+    if (reads < deadline) deadline = reads;
     const bool ticking = core->session_count > 0 || core->proxy_count > 0 || core->link_count > 0 ||
                          core->stage != CORE_RUNNING || saver_active(&core->saver);
     if (ticking && core->tick_ms < deadline) deadline = core->tick_ms;

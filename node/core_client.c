@@ -254,11 +254,33 @@ static enum dispatch go_local(struct core *core, struct session *session,
                         .count = count,
                         .out = &session->out,
                         .protocol = session->protocol,
-                        .now_ms = core->shard.clock_ms};
+                        .now_ms = core->shard.clock_ms,
+                        .gone_ms = core->shard.clock_ms};
     command->function(&eval);
     if (eval.is_later) return DISPATCH_LATER;
     session_add_wait(session, (struct session_wait){0});
     return DISPATCH_DONE;
+}
+
+/* A read that needs no leader but for the index that must be applied here. */
+static enum dispatch go_here(struct core *core, struct session *session,
+                             const struct command *command, const struct slice *args,
+                             uint32_t count)
+{
+    if (session->forward_count > 0 || session->wait_count > 0) return DISPATCH_LATER;
+    /* One that comes back with its values has waited for this already. */
+    if (session->fetch == NULL) {
+        const enum readindex_state state = readindex_ready(core, &session->reads);
+        if (state == READINDEX_WAITS) return DISPATCH_LATER;
+        if (state == READINDEX_FAILED) {
+            core->stats.errors_total++;
+            reply_error(session, "CLUSTERDOWN no leader is known, or this node lags: the command "
+                                 "was not carried out, try again later");
+            return DISPATCH_DONE;
+        }
+    }
+    const bool is_done = shard_evaluate_local(&core->shard, session, command, args, count, true);
+    return is_done ? DISPATCH_DONE : DISPATCH_LATER;
 }
 
 /* A request of another node that we cannot carry out: it goes back, and so does everything behind it. */
@@ -339,8 +361,11 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
                             !recovery_quarantined(&shard->recovery);
     if (local_read && !shard_ready(shard)) {
         if (session->forward_count > 0) return DISPATCH_LATER;
-        const bool is_done = shard_evaluate_local(shard, session, command, args, count);
+        const bool is_done = shard_evaluate_local(shard, session, command, args, count, false);
         return is_done ? DISPATCH_DONE : DISPATCH_LATER;
+    }
+    if ((command->flags & CMD_HERE) != 0 && !shard_ready(shard) && !session_is_proxy(session)) {
+        return go_here(core, session, command, args, count);
     }
     if (!shard_ready(shard)) {
         if (session_is_proxy(session)) return send_back(session);

@@ -4,6 +4,7 @@
 
 #include "node/core.h"
 #include "node/identity.h"
+#include "node/readindex.h"
 #include "node/saver.h"
 #include "node/session.h"
 #include "node/shard.h"
@@ -36,6 +37,7 @@ struct core {
     struct peers peers;
     struct shard shard;
     struct saver saver;
+    struct readindex readindex;
     bool started;
     int failed; /* exit code */
     uint64_t now_ms;

@@ -64,6 +64,7 @@ void core_peer_down(struct core *core, uint64_t node_id)
     }
     peer_down(peer);
     router_lost(core, node_id);
+    readindex_lost(core, node_id);
 }
 
 enum err core_renew(struct core *core)
@@ -165,6 +166,7 @@ static void link_gone(struct core *core, struct core_link *link)
     core_link_free(core, link);
     if (from == 0) return;
     router_lost(core, from);
+    readindex_lost(core, from);
     /* Another one is there only for as long as supersede() takes, which drops them itself. */
     if (!core_has_link(core, from)) router_drop_proxies(core, from);
 }
@@ -192,6 +194,7 @@ static void supersede(struct core *core, const struct core_link *link)
         if (other != link && other->link.from == from) close_link(core, other);
     }
     router_lost(core, from);
+    readindex_lost(core, from);
     router_drop_proxies(core, from);
 }
 
@@ -222,6 +225,9 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     }
     if (frame->type == WIRE_VALUE_WANT || frame->type == WIRE_VALUE_GIVE) {
         return mender_receive(&core->shard, frame);
+    }
+    if (frame->type == WIRE_READ_ASK || frame->type == WIRE_READ_TELL) {
+        return readindex_receive(core, frame);
     }
     if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
     return replica_receive(core->shard.replica, frame, core->now_ms);

@@ -20,7 +20,7 @@ static void saw(struct eval *eval, uint64_t batch)
 
 /* The clock says that the key is gone. The delete goes into the log, so that no later leader, whose clock may be
  * behind, can show the key again: the reply waits for it. Any entry would do, its stamp is what counts. */
-static void expire_now(struct eval *eval, struct slice key, uint64_t revision)
+static void expire_now(struct eval *eval, struct slice key, uint64_t revision, uint64_t expiry_ms)
 {
     struct batches *batches = &eval->shard->batches;
     if (eval->is_local) return;
@@ -28,6 +28,7 @@ static void expire_now(struct eval *eval, struct slice key, uint64_t revision)
         batches_open_size(batches) < BATCH_SIZE_SOFT + MIB) {
         batches_add(batches, &(struct effect){.kind = EFFECT_DELETE,
                                               .flags = EFFECT_FLAG_EXPIRED,
+                                              .expiry_ms = expiry_ms,
                                               .previous_revision = revision,
                                               .key = key});
         eval->shard->expired_count++;
@@ -42,7 +43,7 @@ void eval_note_expired(struct eval *eval, const struct keydir_info *info)
     if (hit.is_flying || hit.is_hidden) {
         saw(eval, hit.number); /* Whatever is in flight carries a stamp that is late enough. */
     } else {
-        expire_now(eval, info->key, info->revision);
+        expire_now(eval, info->key, info->revision, info->expiry_ms);
     }
 }
 
@@ -86,12 +87,12 @@ struct item eval_find(struct eval *eval, struct slice key)
         }
         item.expiry_ms = hit.expiry_ms;
     }
-    if (item.exists && item.expiry_ms != 0 && item.expiry_ms <= eval->now_ms) {
+    if (item.exists && item.expiry_ms != 0 && item.expiry_ms <= eval->gone_ms) {
         if (eval->is_applied) {
             const struct keydir_info info = keydir_info(item.entry);
             eval_note_expired(eval, &info);
         } else {
-            expire_now(eval, key, item.revision);
+            expire_now(eval, key, item.revision, item.expiry_ms);
         }
         return (struct item){0};
     }
@@ -203,6 +204,12 @@ void eval_reply(struct eval *eval, struct slice value)
 bool eval_wants_more(const struct eval *eval)
 {
     return !eval->waits || !fetch_is_full(eval->session->fetch);
+}
+
+int64_t eval_ttl(const struct eval *eval, uint64_t expiry_ms)
+{
+    if (expiry_ms == 0) return -1;
+    return expiry_ms > eval->now_ms ? (int64_t)(expiry_ms - eval->now_ms) : 0;
 }
 
 bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size)

@@ -223,6 +223,7 @@ void session_consume(struct session *session, uint64_t size)
     prepare_end(session->prepare);
     session->fetch = NULL;
     session->wants_alone = false;
+    session->reads = (struct readindex_wait){0};
     session->prepare = NULL;
     session->in_start += size;
     CHECK(session->in_start <= session->in.size);

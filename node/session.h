@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "client/resp.h"
+#include "node/readindex.h"
 #include "storage/base/bytes.h"
 #include "storage/base/limits.h"
 #include "storage/base/list.h"
@@ -87,7 +88,8 @@ struct session {
     struct fetch *fetch;     /* Values that the head command needs (node/fetch.h); NULL: none. */
     bool wants_alone;        /* The head command wants to find the open batch empty. */
     struct prepare *prepare; /* Its own values, being packed (node/prepare.h); NULL: none. */
-    uint64_t parked_ms;      /* Since when the head command waits for a leader; 0: not. */
+    struct readindex_wait reads; /* The head command waits for what it must see of the log. */
+    uint64_t parked_ms;          /* Since when the head command waits for a leader; 0: not. */
 
     /* Forwarding, the origin's side. */
     struct buf forwarded;             /* Bytes of the requests not answered yet, in order, */

@@ -335,7 +335,7 @@ static bool may_delete(const struct shard *shard)
 
 static bool disk_has_room(struct eval *eval)
 {
-    const uint8_t flags = eval->command->flags;
+    const uint16_t flags = eval->command->flags;
     if ((flags & CMD_WRITE) == 0) return true;
     if (!replica_nospace(eval->shard->replica)) return true;
     if ((flags & CMD_FREES) != 0 && may_delete(eval->shard)) return true;
@@ -351,7 +351,7 @@ bool shard_index_full(const struct shard *shard)
 /* Before the log: what is in it must be applied by every node. */
 static bool index_has_room(struct eval *eval)
 {
-    const uint8_t flags = eval->command->flags;
+    const uint16_t flags = eval->command->flags;
     if ((flags & CMD_WRITE) == 0 || (flags & (CMD_FREES | CMD_EXPIRY)) != 0) return true;
     if (!shard_index_full(eval->shard)) return true;
     eval->shard->oom_count++;
@@ -370,7 +370,8 @@ static struct eval eval_for(struct shard *shard, struct session *session,
                          .count = count,
                          .out = &session->out,
                          .protocol = session->protocol,
-                         .now_ms = shard->clock_ms};
+                         .now_ms = shard->clock_ms,
+                         .gone_ms = shard->clock_ms};
 }
 
 static void propose(struct shard *shard, bool at_once, uint64_t now_ms)
@@ -447,10 +448,12 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
 }
 
 bool shard_evaluate_local(struct shard *shard, struct session *session,
-                          const struct command *command, const struct slice *args, uint32_t count)
+                          const struct command *command, const struct slice *args, uint32_t count,
+                          bool is_indexed)
 {
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_local = true;
+    if (is_indexed) eval.gone_ms = store_applied_stamp(shard->store);
     const uint64_t begin = session->out.size;
     if (keys_fit(&eval)) command->function(&eval);
     if (eval.waits) {
@@ -480,6 +483,16 @@ static void hand_over_when_full(struct shard *shard, uint64_t now_ms)
     shard_want_transfer(shard, target, now_ms);
 }
 
+static void delete_expired(struct shard *shard, const struct keydir_info *info)
+{
+    batches_add(&shard->batches, &(struct effect){.kind = EFFECT_DELETE,
+                                                  .flags = EFFECT_FLAG_EXPIRED,
+                                                  .expiry_ms = info->expiry_ms,
+                                                  .previous_revision = info->revision,
+                                                  .key = info->key});
+    shard->expired_count++;
+}
+
 /* The leader deletes what its clock says is gone, in bounded batches. */
 static void sweep(struct shard *shard, uint64_t now_ms)
 {
@@ -493,17 +506,31 @@ static void sweep(struct shard *shard, uint64_t now_ms)
     while (entry != NULL && count < SWEEP_EFFECTS_MAX && !shard_is_full(shard)) {
         const struct keydir_info info = keydir_info(entry);
         const struct batch_hit hit = batches_find(&shard->batches, info.key);
-        if (!hit.is_flying && !hit.is_hidden) {
-            batches_add(&shard->batches, &(struct effect){.kind = EFFECT_DELETE,
-                                                          .flags = EFFECT_FLAG_EXPIRED,
-                                                          .previous_revision = info.revision,
-                                                          .key = info.key});
-            shard->expired_count++;
-        }
+        if (!hit.is_flying && !hit.is_hidden) delete_expired(shard, &info);
         count++;
         entry = keydir_expired_next(&cursor, shard->clock_ms);
     }
     if (entry != NULL) shard->sweep_ms = now_ms + 5;
+}
+
+uint64_t shard_log_expiry(struct shard *shard, uint32_t keys_max)
+{
+    struct keydir_cursor cursor;
+    struct batches *batches = &shard->batches;
+    const uint64_t clock_ms = shard->clock_ms;
+    const uint64_t first_ms = keydir_expiry_first(store_keys(shard->store));
+    if (first_ms == 0 || first_ms > clock_ms) return 0;
+    /* What is on its way may be what says so. */
+    const uint64_t newest = batches->open->number - 1;
+    if (clock_ms <= store_last_stamp(shard->store) || !may_delete(shard)) return newest;
+    const struct keydir_entry *entry = keydir_expired(store_keys(shard->store), clock_ms, &cursor);
+    for (uint32_t i = 0; batches_open_empty(batches) && entry != NULL && i < keys_max; i++) {
+        const struct keydir_info info = keydir_info(entry);
+        const struct batch_hit hit = batches_find(batches, info.key);
+        if (!hit.is_flying && !hit.is_hidden) delete_expired(shard, &info);
+        entry = keydir_expired_next(&cursor, clock_ms);
+    }
+    return newest + (batches_open_empty(batches) ? 0 : 1);
 }
 
 static void transfer(struct shard *shard, uint64_t now_ms)

@@ -95,9 +95,14 @@ bool shard_index_full(const struct shard *shard);
  * and session.fetch). */
 bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,
                     const struct slice *args, uint32_t count);
-/* The same for a read of this node's own state, whoever leads: it waits for values only, possibly old. */
+/* The same for a read of this node's own state, whoever leads: it waits for values only, possibly old. Unless
+ * @is_indexed: then what is applied here is new enough (node/readindex.h). */
 bool shard_evaluate_local(struct shard *shard, struct session *session,
-                          const struct command *command, const struct slice *args, uint32_t count);
+                          const struct command *command, const struct slice *args, uint32_t count,
+                          bool is_indexed);
+/* Leader: lets the log say what the clock says: after the batch that is returned (0: it does already) an entry is
+ * applied whose stamp is at or above the expiry of every key that is gone now. Looks at most at @keys_max keys. */
+uint64_t shard_log_expiry(struct shard *shard, uint32_t keys_max);
 /* Asks to hand leadership over (to @target, 0: any) as soon as nothing is in flight; evaluation stops until then. */
 void shard_want_transfer(struct shard *shard, uint64_t target, uint64_t now_ms);
 /* The end of a turn: sweeps, proposes the open batch, starts the log write and the read round. */

@@ -52,6 +52,9 @@ enum wire_type {
     WIRE_VALUE_GIVE = 71,
     WIRE_RECORDS_WANT = 72,
     WIRE_RECORDS_GIVE = 73,
+    /* What a linearizable read must have applied, see node/readindex.h. */
+    WIRE_READ_ASK = 84,
+    WIRE_READ_TELL = 85,
     /* A piece of a frame that is too big to travel whole, see fragment.h. */
     WIRE_FRAGMENT = 76,
 };

@@ -219,6 +219,11 @@ uint64_t store_applied_index(const struct store *store)
     return store->applied_index;
 }
 
+uint64_t store_applied_stamp(const struct store *store)
+{
+    return store->stamp_ms;
+}
+
 struct keydir *store_keys(struct store *store)
 {
     return store->keys;

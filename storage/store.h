@@ -117,6 +117,7 @@ enum err store_piece(struct store *store, uint64_t index, uint64_t offset, uint6
 /* ---- state --------------------------------------------------------------------------------------- */
 
 uint64_t store_applied_index(const struct store *store);
+uint64_t store_applied_stamp(const struct store *store); /* the highest of them: time by the log */
 /* Applies the entries up to @index, one after the other. They must be persisted.
  * ERR_CORRUPT or ERR_IO: an entry could not be read back; the node must stop serving. */
 enum err store_apply(struct store *store, uint64_t index);

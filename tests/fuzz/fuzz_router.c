@@ -1,5 +1,5 @@
 /* fuzz_router.c - a leading node that is fed, in any order and cut anywhere, bytes of clients and the bodies of
- * FORWARD, FORWARD_REPLY and FORWARD_CLOSE frames of other nodes. Nothing may crash, every invariant holds after every
+ * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK and READ_TELL frames of other nodes. Nothing may crash, every invariant holds after every
  * step (core_check), and a client that says PING on a fresh connection is answered at the end. */
 #include "node/router.h"
 #include "tests/node/core_fixture.h"
@@ -14,7 +14,9 @@ static void take_frame(struct fixture *fixture, uint8_t type, struct slice body)
                                      .from = body.size > 0 ? body.data[0] % 3u + 1u : 1u,
                                      .incarnation = body.size > 1 ? body.data[1] % 2u : 0u,
                                      .body = body};
-    const enum err err = router_receive(fixture->core, &frame);
+    const bool is_read = type == WIRE_READ_ASK || type == WIRE_READ_TELL;
+    const enum err err = is_read ? readindex_receive(fixture->core, &frame)
+                                 : router_receive(fixture->core, &frame);
     CHECK(err == OK || err == ERR_CORRUPT);
 }
 
@@ -44,9 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const struct slice bytes = reader_bytes(&reader, want + 1 < left ? want
                                                          : left > 0      ? left - 1
                                                                          : 0);
-        switch (what % 6) {
+        switch (what % 8) {
         case 0: {
-            const struct fixture_client *client = fixture_client(&fixture, what / 6 % 4);
+            const struct fixture_client *client = fixture_client(&fixture, what / 8 % 4);
             core_client_bytes(fixture.core, client->session, bytes.data, bytes.size);
             break;
         }
@@ -54,6 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         case 2: take_frame(&fixture, WIRE_FORWARD_REPLY, bytes); break;
         case 3: take_frame(&fixture, WIRE_FORWARD_CLOSE, bytes); break;
         case 4: take_commands(&fixture, bytes); break;
+        case 5: take_frame(&fixture, WIRE_READ_ASK, bytes); break;
+        case 6: take_frame(&fixture, WIRE_READ_TELL, bytes); break;
         default: fixture_run(&fixture, want);
         }
         core_check(fixture.core);

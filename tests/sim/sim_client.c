@@ -16,7 +16,7 @@
 #define VALUE_SIZE_BIG 6000u
 
 /* Shapes of replies: 'o' +OK or nil (conditional), 'v' a value, 'i' a number, 'w' +OK for one or two keys,
- * 'm' an array of values. */
+ * 'm' an array of values, 'k' nil or an array of value, revision and time to live. */
 
 /* ---- values ----------------------------------------------------------------------------------------- */
 
@@ -187,8 +187,11 @@ static void ask_get(struct sim *sim, const struct sim_client *client, struct sim
 {
     char words[64];
     op_new(sim, client, pending, at)->kind = CHECK_KIND_GET;
-    (void)snprintf(words, sizeof words, "GET %s", sim->clients.keys[at].name);
-    pending->shape = 'v';
+    /* The leader answers the one, the node that is asked the other, once it has applied enough. */
+    const bool is_here = sim_chance(sim, 400);
+    (void)snprintf(words, sizeof words, is_here ? "KV.GET %s" : "GET %s",
+                   sim->clients.keys[at].name);
+    pending->shape = is_here ? 'k' : 'v';
     put_command(out, words, (struct slice){0});
 }
 
@@ -428,6 +431,11 @@ static bool take_known(struct sim *sim, const struct sim_pending *pending, struc
         break;
     case 'v':
         if (take_value(sim, key, bytes, &op->reply) == 0) return false;
+        break;
+    case 'k':
+        if (type != '*' || (number != 3 && number != -1)) return false;
+        bytes = slice_of(bytes.data + size, bytes.size - size);
+        if (number == 3 && take_value(sim, key, bytes, &op->reply) == 0) return false;
         break;
     case 'm': {
         struct check_op *other = op_of(sim, pending, 1);
