@@ -14,7 +14,9 @@ struct batch_node {
     uint64_t offset;         /* Of the effect in the batch's record. */
     struct batch_node *next; /* In the bucket, or in the free list. */
     struct batch_node *batch_next;
-    bool is_linked; /* False after a FLUSH hid it. */
+    uint64_t era;            /* Hidden when a FLUSH began another one. */
+    uint64_t touched_before; /* What the key's place in batches.touched held. */
+    uint32_t ordinal;        /* Among the effects of its batch. */
 };
 
 static struct batch *batch_create(struct batches *batches, uint64_t number)
@@ -53,6 +55,7 @@ void batches_init(struct batches *batches)
     *batches = (struct batches){.bucket_count = BUCKET_COUNT_MIN};
     list_init(&batches->flying);
     batches->buckets = mem_zero(BUCKET_COUNT_MIN * sizeof(struct batch_node *));
+    batches->touched = mem_zero(BATCH_TOUCHED_COUNT * sizeof(uint64_t));
     batches->open = batch_create(batches, 1);
 }
 
@@ -61,21 +64,22 @@ static void bucket_unlink(struct batches *batches, struct batch_node *node)
     struct batch_node **at = &batches->buckets[node->hash & (batches->bucket_count - 1)];
     while (*at != node) at = &(*at)->next;
     *at = node->next;
-    node->is_linked = false;
     batches->node_count--;
+}
+
+/* The first node of @batch leaves the view. */
+static void release_node(struct batches *batches, struct batch *batch)
+{
+    struct batch_node *node = batch->nodes;
+    batch->nodes = node->batch_next;
+    bucket_unlink(batches, node);
+    node->next = batches->free_nodes;
+    batches->free_nodes = node;
 }
 
 static void batch_release(struct batches *batches, struct batch *batch)
 {
-    struct batch_node *node = batch->nodes;
-    while (node != NULL) {
-        struct batch_node *next = node->batch_next;
-        if (node->is_linked) bucket_unlink(batches, node);
-        node->next = batches->free_nodes;
-        batches->free_nodes = node;
-        node = next;
-    }
-    batch->nodes = NULL;
+    while (batch->nodes != NULL) release_node(batches, batch);
     if (batches->flush_number == batch->number) batches->flush_number = 0;
     batch_free(batches, batch);
 }
@@ -95,6 +99,7 @@ void batches_close(struct batches *batches)
         batches->free_nodes = next;
     }
     mem_free(batches->buckets);
+    mem_free(batches->touched);
     *batches = (struct batches){0};
 }
 
@@ -115,13 +120,16 @@ struct batch_hit batches_find(const struct batches *batches, struct slice key)
     if (batches->node_count == 0 && batches->flush_number == 0) return hit;
     const uint64_t hash = hash64(key.data, key.size);
     const struct batch_node *node = batches->buckets[hash & (batches->bucket_count - 1)];
-    for (; node != NULL; node = node->next) {
+    /* Newest first: behind one that a FLUSH hid there are only such. */
+    for (; node != NULL && node->era == batches->era; node = node->next) {
         if (node->hash != hash) continue;
         const struct effect effect = node_effect(node);
         if (!slice_equal(effect.key, key)) continue;
         if (!hit.is_flying) {
             hit.is_flying = true;
             hit.number = node->batch->number;
+            hit.index = node->batch->index;
+            hit.ordinal = node->ordinal;
             hit.expiry_ms = effect.expiry_ms;
             hit.exists = effect.kind != EFFECT_DELETE;
         }
@@ -163,17 +171,9 @@ static void buckets_grow(struct batches *batches)
     batches->bucket_count = count;
 }
 
-/* A FLUSH hides every effect in flight before it. */
-static void hide_all(struct batches *batches)
+static uint64_t *touched_at(const struct batches *batches, uint64_t hash)
 {
-    for (uint32_t i = 0; i < batches->bucket_count && batches->node_count > 0; i++) {
-        for (struct batch_node *node = batches->buckets[i]; node != NULL; node = node->next) {
-            node->is_linked = false;
-            batches->node_count--;
-        }
-        batches->buckets[i] = NULL;
-    }
-    batches->flush_number = batches->open->number;
+    return &batches->touched[(hash >> 32) % BATCH_TOUCHED_COUNT];
 }
 
 /* The effect at @offset of the open batch's record becomes the newest of its key. */
@@ -189,13 +189,17 @@ static void view_add(struct batches *batches, const struct effect *effect, uint6
     if (batches->node_count >= batches->bucket_count) buckets_grow(batches);
     const uint64_t hash = hash64(effect->key.data, effect->key.size);
     struct batch_node **bucket = &batches->buckets[hash & (batches->bucket_count - 1)];
+    uint64_t *touched = touched_at(batches, hash);
     *node = (struct batch_node){.hash = hash,
                                 .batch = batch,
                                 .offset = offset,
                                 .next = *bucket,
                                 .batch_next = batch->nodes,
-                                .is_linked = true};
+                                .era = batches->era,
+                                .touched_before = *touched,
+                                .ordinal = batch->effect_count - 1};
     *bucket = node;
+    *touched = ++batches->change_count;
     batch->nodes = node;
     batches->node_count++;
 }
@@ -209,7 +213,10 @@ void batches_add(struct batches *batches, const struct effect *effect)
     effect_encode(effect, &batch->record);
     batch->effect_count++;
     if (effect->kind == EFFECT_FLUSH) {
-        hide_all(batches);
+        /* It hides every effect in flight before it. */
+        batches->era++;
+        batches->flush_number = batch->number;
+        batches->flush_change = ++batches->change_count;
         return;
     }
     view_add(batches, effect, offset);
@@ -237,6 +244,41 @@ void batches_add_built(struct batches *batches, const struct effect *effect, str
     *built = (struct buf){0};
     batch->effect_count = 1;
     view_add(batches, &there, offset);
+}
+
+struct batches_mark batches_mark(const struct batches *batches)
+{
+    const struct batch *batch = batches->open;
+    return (struct batches_mark){.number = batch->number,
+                                 .size = batch->record.size,
+                                 .effect_count = batch->effect_count,
+                                 .flush_number = batches->flush_number,
+                                 .era = batches->era,
+                                 .flush_change = batches->flush_change};
+}
+
+void batches_rollback(struct batches *batches, const struct batches_mark *mark)
+{
+    struct batch *batch = batches->open;
+    CHECK(mark->number == batch->number);
+    CHECK(mark->effect_count <= batch->effect_count);
+    CHECK(mark->size <= batch->record.size);
+    /* Newest first, so that what a key's place held before the first of them is there again. */
+    while (batch->nodes != NULL && batch->nodes->offset >= mark->size) {
+        *touched_at(batches, batch->nodes->hash) = batch->nodes->touched_before;
+        release_node(batches, batch);
+    }
+    batch->record.size = mark->size;
+    batch->effect_count = mark->effect_count;
+    batches->flush_number = mark->flush_number;
+    batches->era = mark->era;
+    batches->flush_change = mark->flush_change;
+}
+
+bool batches_touched(const struct batches *batches, struct slice key, uint64_t since, bool existed)
+{
+    if (existed && batches->flush_change > since) return true;
+    return *touched_at(batches, hash64(key.data, key.size)) > since;
 }
 
 struct buf *batches_seal(struct batches *batches, bool *is_given)

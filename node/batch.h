@@ -44,7 +44,14 @@ struct batches {
     uint32_t node_count;
     struct batch_node *free_nodes;
     uint64_t flush_number; /* Batch of the newest FLUSH in flight; 0: none. */
+    uint64_t era;          /* Grows with every FLUSH: effects of an older one are hidden. */
+    /* When keys were changed last, for those who watch them: changes are counted without end. */
+    uint64_t change_count;
+    uint64_t flush_change; /* The newest FLUSH. */
+    uint64_t *touched;     /* By hash of the key, BATCH_TOUCHED_COUNT of them. */
 };
+
+#define BATCH_TOUCHED_COUNT 16384u
 
 /* What the view knows of a key. */
 struct batch_hit {
@@ -57,7 +64,19 @@ struct batch_hit {
     bool is_absent;     /* The value is in the log only: wait for the batch. */
     struct slice value; /* Borrows until the next batch_add. */
     uint64_t expiry_ms;
-    uint64_t number; /* Batch to wait for: also set when hidden. */
+    uint64_t number;  /* Batch to wait for: also set when hidden. */
+    uint64_t index;   /* Of its entry; 0: it has none yet. */
+    uint32_t ordinal; /* Place of the newest effect in that entry. */
+};
+
+/* A place in the open batch to go back to. */
+struct batches_mark {
+    uint64_t number;
+    uint64_t size;
+    uint32_t effect_count;
+    uint64_t flush_number;
+    uint64_t era;
+    uint64_t flush_change;
 };
 
 void batches_init(struct batches *batches);
@@ -72,6 +91,12 @@ void batches_add(struct batches *batches, const struct effect *effect);
  * key and value as in @effect. Nothing else is in the open batch. */
 #define BATCH_BUILT_SIZE (RECORD_HEADER_SIZE + EFFECT_BODY_HEADER_SIZE + EFFECT_HEADER_SIZE)
 void batches_add_built(struct batches *batches, const struct effect *effect, struct buf *built);
+/* What was added to the open batch since the mark, in the same turn and copied, not built, is undone. */
+struct batches_mark batches_mark(const struct batches *batches);
+void batches_rollback(struct batches *batches, const struct batches_mark *mark);
+/* False: @key is certainly what it was when change_count was @since. True: it was changed since then, or another key
+ * was. @existed: it did exist then, so that a FLUSH changed it. */
+bool batches_touched(const struct batches *batches, struct slice key, uint64_t since, bool existed);
 static inline bool batches_open_empty(const struct batches *batches)
 {
     return batches->open->effect_count == 0;

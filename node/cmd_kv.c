@@ -12,15 +12,17 @@
 void cmd_kv_get(struct eval *eval)
 {
     struct slice value;
+    uint64_t revision = 0;
     struct item item = eval_find(eval, eval->args[1]);
     if (!item.exists) {
         resp_put_null_array(eval->out, eval->protocol);
         return;
     }
+    if (!eval_revision(eval, &item, &revision)) return;
     if (!eval_value(eval, &item, &value)) return;
     resp_put_array(eval->out, 3);
     eval_reply(eval, value);
-    resp_put_int(eval->out, (int64_t)item.revision);
+    resp_put_int(eval->out, (int64_t)revision);
     resp_put_int(eval->out, eval_ttl(eval, item.expiry_ms));
 }
 

@@ -29,6 +29,8 @@ enum command_flag {
     CMD_TOPOLOGY =
         64, /* Local, but waits for a leader to be known: clients build their map from it. */
     CMD_HERE = 256, /* A read that any node answers from its own applied keys (node/readindex.h). */
+    CMD_ALONE = 512,  /* Not as a part of a transaction. */
+    CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
 };
 
 struct eval {
@@ -54,6 +56,12 @@ struct eval {
         is_later; /* Local commands: no answer yet and nothing was written; asked again in a later turn. */
     bool damaged; /* A value could not be read from the disk. */
     bool waits; /* A value is not here yet: nothing was changed or replied, evaluate again later. */
+    /* Commands within commands, see eval_nested.h. */
+    const struct eval *whole; /* The command of which this one is a part; NULL: none. */
+    const struct eval_mark
+        *root; /* Where the effects of the outermost one begin; NULL: no parts. */
+    bool
+        overflows; /* The parts change more than one command may: undo them, eval_error_overflow. */
 };
 
 struct command {
@@ -85,8 +93,11 @@ struct item {
     uint64_t revision;  /* Of the applied state; 0 when only in flight or absent. */
     struct slice value; /* As stored; valid when has_value, else eval_value finds it. */
     bool has_value;
-    bool is_packed; /* As stored it is packed: eval_value unpacks it. */
-    uint64_t batch; /* In which it is on its way; 0: the keydir has it. */
+    bool is_packed;           /* As stored it is packed: eval_value unpacks it. */
+    uint64_t batch;           /* In which its value is on its way; 0: the keydir has it. */
+    uint64_t flight;          /* Batch of its newest change; 0: it is applied. */
+    uint64_t flight_revision; /* Of that change; 0: not known before its entry has an index. */
+    uint32_t flight_ordinal;  /* Its place in that entry. */
     const struct keydir_entry *entry;
 };
 
@@ -106,6 +117,10 @@ int64_t eval_ttl(const struct eval *eval, uint64_t expiry_ms);
 bool eval_value_size(struct eval *eval, struct item *item, uint64_t *size);
 /* The value of an entry that a walk over the applied keys met. Otherwise the same. */
 bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struct slice *value);
+
+/* Its revision, also of a change that is on its way; 0: it does not exist. Otherwise as eval_value; within a
+ * transaction an error is replied for a key that this very transaction changed. */
+bool eval_revision(struct eval *eval, const struct item *item, uint64_t *revision);
 
 /* Room for effects: false when one command may not make so many bytes or effects (an error was replied). */
 bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);

@@ -4,13 +4,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/eval_nested.h"
 #include "node/shard.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/compress.h"
 #include "storage/store_value.h"
 
-#define COMMAND_EFFECTS_MAX 32768u
 #define EXPIRED_EFFECTS_MAX 32768u /* Expired keys that reads may still delete in one batch. */
 
 static void saw(struct eval *eval, uint64_t batch)
@@ -77,7 +77,7 @@ struct item eval_find(struct eval *eval, struct slice key)
         if (hit.is_expiry_only) {
             item = from_keydir(eval, key);
             CHECK(item.exists);
-            item.revision = 0; /* It has a newer one, not known before the entry has its index. */
+            item.revision = 0; /* It has a newer one, see flight_revision. */
         } else {
             item = (struct item){.exists = true,
                                  .value = hit.value,
@@ -86,6 +86,9 @@ struct item eval_find(struct eval *eval, struct slice key)
                                  .batch = hit.number};
         }
         item.expiry_ms = hit.expiry_ms;
+        item.flight = hit.number;
+        item.flight_ordinal = hit.ordinal;
+        if (hit.index != 0) item.flight_revision = revision_of(hit.index, hit.ordinal);
     }
     if (item.exists && item.expiry_ms != 0 && item.expiry_ms <= eval->gone_ms) {
         if (eval->is_applied) {
@@ -187,11 +190,28 @@ bool eval_value(struct eval *eval, struct item *item, struct slice *value)
     return true;
 }
 
+bool eval_revision(struct eval *eval, const struct item *item, uint64_t *revision)
+{
+    const struct batches *batches = &eval->shard->batches;
+    *revision = item->revision != 0 ? item->revision : item->flight_revision;
+    if (!item->exists || *revision != 0) return true;
+    CHECK(item->flight == batches->open->number);
+    if (eval->root != NULL && item->flight_ordinal >= eval->root->batches.effect_count) {
+        eval_error(eval, "ERR the revision is not known before the transaction is carried out, "
+                         "which changes this key");
+        return false;
+    }
+    /* It is when what gathers is proposed. */
+    eval->session->wants_alone = true;
+    eval->waits = true;
+    return false;
+}
+
 void eval_reply(struct eval *eval, struct slice value)
 {
     struct buf bytes = {0};
     uint64_t offset = 0;
-    if (!fetch_take(eval->session->fetch, value, &bytes, &offset)) {
+    if (eval->whole != NULL || !fetch_take(eval->session->fetch, value, &bytes, &offset)) {
         resp_put_bulk(eval->out, value);
         return;
     }
@@ -254,6 +274,13 @@ static void add(struct eval *eval, const struct effect *effect, struct buf *buil
     CHECK(!eval->is_local);
     CHECK((eval->command->flags & CMD_WRITE) != 0);
     CHECK(!eval->waits);
+    if (eval->root != NULL && !eval->overflows) {
+        const struct batches_mark *root = &eval->root->batches;
+        eval->overflows = batches->open->effect_count - root->effect_count >= COMMAND_EFFECTS_MAX ||
+                          batches_open_size(batches) - root->size + effect_size(effect) >
+                              COMMAND_SIZE_MAX;
+    }
+    if (eval->overflows) return; /* It will be undone. */
     if (built != NULL && batches_open_empty(batches)) {
         batches_add_built(batches, effect, built);
     } else {
@@ -270,7 +297,7 @@ static struct slice stored_form(struct eval *eval, struct slice value, bool *is_
     struct shard *shard = eval->shard;
     const uint64_t above = shard->config->compress_above_size;
     struct prepare_value prepared;
-    if (prepare_find(eval->session->prepare, eval->args, value, &prepared)) {
+    if (eval->whole == NULL && prepare_find(eval->session->prepare, eval->args, value, &prepared)) {
         *is_packed = prepared.is_packed;
         *built = prepared.built;
         return prepared.stored;
@@ -335,7 +362,11 @@ bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, str
                      uint64_t expiry_ms, const struct item *before)
 {
     struct buf value = {0};
-    if (head.size + tail.size > PREPARE_BUILD_SIZE) {
+    if (eval->root != NULL && head.size + tail.size > COMMAND_SIZE_MAX) {
+        eval->overflows = true;
+        return true;
+    }
+    if (head.size + tail.size > PREPARE_BUILD_SIZE && eval->root == NULL) {
         return put_joined_large(eval, key, head, tail, expiry_ms, before);
     }
     buf_append(&value, head.data, head.size);

@@ -333,30 +333,31 @@ static bool may_delete(const struct shard *shard)
            store_room(shard->store) >= shard->config->segment_size / 4 * 5;
 }
 
-static bool disk_has_room(struct eval *eval)
-{
-    const uint16_t flags = eval->command->flags;
-    if ((flags & CMD_WRITE) == 0) return true;
-    if (!replica_nospace(eval->shard->replica)) return true;
-    if ((flags & CMD_FREES) != 0 && may_delete(eval->shard)) return true;
-    eval_error(eval, "NOSPACE the disk is full: writes are refused, reads and deletes go on");
-    return false;
-}
-
 bool shard_index_full(const struct shard *shard)
 {
     return keydir_full(store_keys(shard->store), shard->config->max_index_memory);
 }
 
-/* Before the log: what is in it must be applied by every node. */
-static bool index_has_room(struct eval *eval)
+const char *shard_refusal(struct shard *shard, uint32_t flags)
 {
-    const uint16_t flags = eval->command->flags;
-    if ((flags & CMD_WRITE) == 0 || (flags & (CMD_FREES | CMD_EXPIRY)) != 0) return true;
-    if (!shard_index_full(eval->shard)) return true;
-    eval->shard->oom_count++;
-    eval_error(eval, "OOM command not allowed when used memory > 'max-index-memory'.");
-    return false;
+    if ((flags & CMD_WRITE) == 0) return NULL;
+    if (replica_nospace(shard->replica) && ((flags & CMD_FREES) == 0 || !may_delete(shard))) {
+        return "NOSPACE the disk is full: writes are refused, reads and deletes go on";
+    }
+    /* Before the log: what is in it must be applied by every node. */
+    if ((flags & (CMD_FREES | CMD_EXPIRY)) == 0 && shard_index_full(shard)) {
+        shard->oom_count++;
+        return "OOM command not allowed when used memory > 'max-index-memory'.";
+    }
+    return NULL;
+}
+
+bool shard_admits(struct eval *eval)
+{
+    if (!keys_fit(eval)) return false;
+    const char *refusal = shard_refusal(eval->shard, eval->command->flags);
+    if (refusal != NULL) eval_error(eval, refusal);
+    return refusal == NULL;
 }
 
 static struct eval eval_for(struct shard *shard, struct session *session,
@@ -424,7 +425,7 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_applied = (command->flags & CMD_APPLIED) != 0;
     const uint64_t begin = session->out.size;
-    if (keys_fit(&eval) && disk_has_room(&eval) && index_has_room(&eval)) command->function(&eval);
+    if (shard_admits(&eval)) command->function(&eval);
     if (eval.waits) {
         CHECK(!eval.wrote);
         session->out.size = begin;

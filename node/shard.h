@@ -91,6 +91,10 @@ bool shard_ready(const struct shard *shard);
 bool shard_is_full(const struct shard *shard);
 /* The index takes what max-index-memory allows: commands that may add keys are refused. */
 bool shard_index_full(const struct shard *shard);
+/* False: the command is refused now, for a key that is too long, a full disk or a full index (an error was replied). */
+bool shard_admits(struct eval *eval);
+/* Why commands with these flags are refused now; NULL: they are not. */
+const char *shard_refusal(struct shard *shard, uint32_t flags);
 /* Evaluates one request for @session: its reply and wait are added. False: not now (see session.applied_batch
  * and session.fetch). */
 bool shard_evaluate(struct shard *shard, struct session *session, const struct command *command,

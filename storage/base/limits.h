@@ -14,10 +14,11 @@
 #define VALUE_INLINE_MAX (63u)     /* values up to this size live in the keydir itself */
 #define COMMAND_ARGS_MAX (131072u)
 #define COMMAND_INLINE_SIZE_MAX (64u * KIB)
-#define BATCH_EFFECTS_MAX (65535u)    /* a revision has 16 bits for the place within an entry */
-#define BATCH_SIZE_SOFT (1u * MIB)    /* a batch is closed when it reaches this */
-#define BATCH_SIZE_MAX (68u * MIB)    /* effects of one entry */
-#define COMMAND_SIZE_MAX (15u * MIB)  /* effects of one command that makes more than one */
+#define BATCH_EFFECTS_MAX (65535u)   /* a revision has 16 bits for the place within an entry */
+#define BATCH_SIZE_SOFT (1u * MIB)   /* a batch is closed when it reaches this */
+#define BATCH_SIZE_MAX (68u * MIB)   /* effects of one entry */
+#define COMMAND_SIZE_MAX (15u * MIB) /* effects of one command that makes more than one */
+#define COMMAND_EFFECTS_MAX (32768u)
 #define SESSION_PIPELINE_MAX (16384u) /* commands of one connection that wait for their reply */
 
 /* Records, groups, segments. */

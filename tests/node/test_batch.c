@@ -174,3 +174,120 @@ TEST(batch, large_value_is_laid_out_and_given_away)
     buf_close(&copied);
     mem_free(value);
 }
+
+static void erase(struct batches *batches, const char *key)
+{
+    batches_add(batches, &(struct effect){.kind = EFFECT_DELETE, .key = slice_text(key)});
+}
+
+static void expect_flying(const struct batches *batches, const char *key, const char *value)
+{
+    const struct batch_hit hit = batches_find(batches, slice_text(key));
+    EXPECT_TRUE(hit.is_flying);
+    EXPECT_TRUE(hit.exists);
+    EXPECT_TRUE(slice_equal(hit.value, slice_text(value)));
+}
+
+TEST(batch, rollback_undoes_what_was_added_since_the_mark)
+{
+    struct batches batches;
+    batches_init(&batches);
+    put(&batches, "flying", "1");
+    launch(&batches, 7);
+    put(&batches, "open", "2");
+    put(&batches, "both", "3");
+    const uint64_t size = batches_open_size(&batches);
+    const uint64_t since = batches.change_count;
+    const struct batches_mark mark = batches_mark(&batches);
+    put(&batches, "flying", "x");
+    erase(&batches, "open");
+    put(&batches, "new", "y");
+    put(&batches, "both", "z");
+    erase(&batches, "both");
+    EXPECT_TRUE(batches_touched(&batches, slice_text("flying"), since, true));
+    batches_rollback(&batches, &mark);
+    batches_check(&batches);
+    expect_flying(&batches, "flying", "1");
+    expect_flying(&batches, "open", "2");
+    expect_flying(&batches, "both", "3");
+    EXPECT_FALSE(batches_find(&batches, slice_text("new")).is_flying);
+    EXPECT_EQ(batches_open_size(&batches), size);
+    EXPECT_EQ(batches.open->effect_count, 2);
+    EXPECT_EQ(batches.node_count, 3);
+    EXPECT_FALSE(batches_touched(&batches, slice_text("flying"), since, true));
+    EXPECT_FALSE(batches_touched(&batches, slice_text("both"), since, true));
+    put(&batches, "new", "again");
+    launch(&batches, 8);
+    EXPECT_TRUE(batches_retire(&batches, 8));
+    EXPECT_EQ(batches.node_count, 0);
+    batches_close(&batches);
+}
+
+TEST(batch, rollback_to_an_empty_batch)
+{
+    struct batches batches;
+    batches_init(&batches);
+    const struct batches_mark mark = batches_mark(&batches);
+    for (int i = 0; i < 5000; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "k%d", i);
+        put(&batches, key, "v");
+    }
+    batches_rollback(&batches, &mark);
+    EXPECT_TRUE(batches_open_empty(&batches));
+    EXPECT_EQ(batches.node_count, 0);
+    batches_check(&batches);
+    batches_close(&batches);
+}
+
+TEST(batch, rollback_of_a_flush_shows_again_what_it_hid)
+{
+    struct batches batches;
+    batches_init(&batches);
+    put(&batches, "old", "0");
+    batches_add(&batches, &(struct effect){.kind = EFFECT_FLUSH});
+    put(&batches, "flying", "1");
+    launch(&batches, 3);
+    put(&batches, "open", "2");
+    const uint64_t since = batches.change_count;
+    const struct batches_mark mark = batches_mark(&batches);
+    put(&batches, "flying", "x");
+    batches_add(&batches, &(struct effect){.kind = EFFECT_FLUSH});
+    EXPECT_TRUE(batches_find(&batches, slice_text("flying")).is_hidden);
+    EXPECT_EQ(batches_find(&batches, slice_text("open")).number, 2);
+    put(&batches, "open", "y");
+    batches_add(&batches, &(struct effect){.kind = EFFECT_FLUSH});
+    put(&batches, "last", "z");
+    EXPECT_TRUE(batches_touched(&batches, slice_text("anything"), since, true));
+    EXPECT_FALSE(batches_touched(&batches, slice_text("anything"), since, false));
+    batches_rollback(&batches, &mark);
+    batches_check(&batches);
+    expect_flying(&batches, "flying", "1");
+    expect_flying(&batches, "open", "2");
+    EXPECT_TRUE(batches_find(&batches, slice_text("old")).is_hidden);
+    EXPECT_EQ(batches_find(&batches, slice_text("old")).number, 1);
+    EXPECT_FALSE(batches_touched(&batches, slice_text("anything"), since, true));
+    launch(&batches, 4);
+    EXPECT_TRUE(batches_retire(&batches, 4));
+    EXPECT_EQ(batches.flush_number, 0);
+    EXPECT_FALSE(batches_find(&batches, slice_text("old")).is_hidden);
+    batches_close(&batches);
+}
+
+TEST(batch, touched_tells_what_changed_since)
+{
+    struct batches batches;
+    batches_init(&batches);
+    put(&batches, "a", "1");
+    const uint64_t since = batches.change_count;
+    put(&batches, "b", "2");
+    EXPECT_FALSE(batches_touched(&batches, slice_text("a"), since, true));
+    EXPECT_TRUE(batches_touched(&batches, slice_text("b"), since, true));
+    erase(&batches, "a");
+    EXPECT_TRUE(batches_touched(&batches, slice_text("a"), since, true));
+    launch(&batches, 3);
+    EXPECT_TRUE(batches_retire(&batches, 3));
+    EXPECT_TRUE(batches_touched(&batches, slice_text("a"), since, true));
+    EXPECT_FALSE(batches_touched(&batches, slice_text("a"), batches.change_count, true));
+    batches_close(&batches);
+}

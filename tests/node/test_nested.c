@@ -1,0 +1,244 @@
+/* Tests of commands within commands: one view, one entry, and everything undone when one of them cannot go on. */
+#include "tests/node/core_fixture.h"
+#include "tests/test.h"
+
+#include "node/core_parts.h"
+#include "node/eval_nested.h"
+
+#define PARTS_MAX 8
+
+struct world {
+    struct fixture f;
+    struct eval eval;
+    struct eval_mark mark;
+    struct buf out;
+};
+
+/* As shard_evaluate would begin. */
+static void begin(struct world *w)
+{
+    struct shard *shard = &w->f.core->shard;
+    const struct command *command = command_find(slice_text("mset"));
+    w->out.size = 0;
+    w->eval = (struct eval){.core = w->f.core,
+                            .shard = shard,
+                            .session = fixture_client(&w->f, 0)->session,
+                            .command = command,
+                            .out = &w->out,
+                            .protocol = 2,
+                            .now_ms = shard->clock_ms};
+    eval_mark(&w->eval, &w->mark);
+}
+
+static void world_open(struct world *w)
+{
+    *w = (struct world){0};
+    fixture_open_sized(&w->f, 64 * KIB);
+    (void)fixture_client(&w->f, 0);
+    begin(w);
+}
+
+static void world_close(struct world *w)
+{
+    buf_close(&w->out);
+    fixture_close(&w->f);
+}
+
+/* One part, words between spaces. */
+static bool part(struct world *w, const char *line)
+{
+    struct slice args[PARTS_MAX];
+    uint32_t count = 0;
+    while (*line != 0) {
+        const uint64_t size = strcspn(line, " ");
+        CHECK(count < PARTS_MAX);
+        args[count++] = slice_of(line, size);
+        line += size;
+        line += *line == ' ';
+    }
+    return eval_nested(&w->eval, args, count, &w->out);
+}
+
+static const char *text(struct world *w)
+{
+    buf_u8(&w->out, 0);
+    w->out.size--;
+    return (const char *)w->out.data;
+}
+
+TEST(nested, parts_see_each_other_and_share_one_entry)
+{
+    struct world w;
+    world_open(&w);
+    const uint64_t number = w.f.core->shard.batches.open->number;
+    EXPECT_TRUE(part(&w, "SET k 1"));
+    EXPECT_TRUE(part(&w, "INCR k"));
+    EXPECT_TRUE(part(&w, "GET k"));
+    EXPECT_TRUE(part(&w, "DEL k other"));
+    EXPECT_TRUE(part(&w, "EXISTS k"));
+    EXPECT_TRUE(part(&w, "SET k last"));
+    EXPECT_TEXT(text(&w), "+OK\r\n:2\r\n$1\r\n2\r\n:1\r\n:0\r\n+OK\r\n");
+    EXPECT_TRUE(w.eval.wrote);
+    EXPECT_EQ(w.eval.batch, number);
+    EXPECT_EQ(w.f.core->shard.batches.open->effect_count, 4);
+    fixture_run(&w.f, 20);
+    EXPECT_TEXT(fixture_say(&w.f, "GET k"), "$4\r\nlast\r\n");
+    world_close(&w);
+}
+
+TEST(nested, rollback_leaves_nothing)
+{
+    struct world w;
+    world_open(&w);
+    EXPECT_TEXT(fixture_say(&w.f, "SET k before"), "+OK\r\n");
+    begin(&w);
+    EXPECT_TRUE(part(&w, "SET k after"));
+    EXPECT_TRUE(part(&w, "FLUSHALL"));
+    EXPECT_TRUE(part(&w, "EXISTS k"));
+    EXPECT_TRUE(part(&w, "SET j after"));
+    EXPECT_TEXT(text(&w), "+OK\r\n+OK\r\n:0\r\n+OK\r\n");
+    eval_rollback(&w.eval, &w.mark);
+    EXPECT_FALSE(w.eval.wrote);
+    EXPECT_EQ(w.eval.batch, 0);
+    EXPECT_TRUE(batches_open_empty(&w.f.core->shard.batches));
+    fixture_run(&w.f, 20);
+    EXPECT_TEXT(fixture_say(&w.f, "MGET k j"), "*2\r\n$6\r\nbefore\r\n$-1\r\n");
+    world_close(&w);
+}
+
+TEST(nested, errors_of_parts_are_replies)
+{
+    struct world w;
+    world_open(&w);
+    EXPECT_TRUE(part(&w, "SET k word"));
+    EXPECT_TRUE(part(&w, "INCR k"));
+    EXPECT_TRUE(part(&w, "NOSUCH k"));
+    EXPECT_TRUE(part(&w, "GET"));
+    EXPECT_TRUE(part(&w, "PING"));
+    EXPECT_TRUE(part(&w, "KV.CHECK"));
+    EXPECT_TRUE(part(&w, "DBSIZE"));
+    EXPECT_TEXT(text(&w),
+                "+OK\r\n"
+                "-ERR value is not an integer or out of range\r\n"
+                "-ERR unknown command 'NOSUCH'\r\n"
+                "-ERR wrong number of arguments for 'get' command\r\n"
+                "-ERR 'ping' is not allowed inside a transaction\r\n"
+                "-ERR 'kv.check' is not allowed inside a transaction\r\n"
+                "-ERR 'dbsize' looks at all keys: it is not allowed in a transaction that may "
+                "write\r\n");
+    eval_rollback(&w.eval, &w.mark);
+    world_close(&w);
+}
+
+TEST(nested, too_many_changes_are_refused_and_undone)
+{
+    struct world w;
+    bool ok = true;
+    uint32_t count = 0;
+    world_open(&w);
+    while (ok && count < 2 * COMMAND_EFFECTS_MAX) {
+        char line[32];
+        (void)snprintf(line, sizeof line, "SET k%u v", count);
+        ok = part(&w, line);
+        count += ok;
+    }
+    EXPECT_EQ(count, COMMAND_EFFECTS_MAX);
+    EXPECT_TRUE(w.eval.overflows);
+    EXPECT_FALSE(part(&w, "SET another v")); /* It stays so until it is undone. */
+    eval_rollback(&w.eval, &w.mark);
+    w.out.size = 0;
+    eval_error_overflow(&w.eval);
+    EXPECT_TRUE(strncmp(text(&w), "-TOOBIG a transaction may change at most", 40) == 0);
+    EXPECT_TRUE(batches_open_empty(&w.f.core->shard.batches));
+    world_close(&w);
+}
+
+TEST(nested, too_many_bytes_are_refused_also_by_a_growing_value)
+{
+    struct world w;
+    struct buf value = {0};
+    world_open(&w);
+    memset(buf_extend(&value, 5 * MIB), 'x', 5 * MIB);
+    const struct slice set[] = {slice_text("SET"), slice_text("k"), buf_slice(&value)};
+    const struct slice append[] = {slice_text("APPEND"), slice_text("k"),
+                                   slice_of(value.data, MIB)};
+    EXPECT_TRUE(eval_nested(&w.eval, set, 3, &w.out));
+    EXPECT_TRUE(eval_nested(&w.eval, append, 3, &w.out));
+    EXPECT_FALSE(eval_nested(&w.eval, append, 3, &w.out));
+    EXPECT_TRUE(w.eval.overflows);
+    eval_rollback(&w.eval, &w.mark);
+    EXPECT_TRUE(batches_open_empty(&w.f.core->shard.batches));
+    w.eval.overflows = false;
+    eval_mark(&w.eval, &w.mark);
+    w.out.size = 0;
+    EXPECT_TRUE(eval_nested(&w.eval, set, 3, &w.out));
+    EXPECT_TRUE(part(&w, "APPEND k tail"));
+    EXPECT_TRUE(part(&w, "STRLEN k"));
+    EXPECT_TEXT(text(&w), "+OK\r\n:5242884\r\n:5242884\r\n");
+    fixture_run(&w.f, 50);
+    EXPECT_TEXT(fixture_say(&w.f, "STRLEN k"), ":5242884\r\n");
+    buf_close(&value);
+    world_close(&w);
+}
+
+TEST(nested, parts_that_wait_for_values_ask_for_all_of_them)
+{
+    struct world w;
+    struct buf value = {0};
+    world_open(&w);
+    memset(buf_extend(&value, 20000), 'x', 20000);
+    for (uint32_t i = 0; i < 20000; i++) value.data[i] = (uint8_t)(i * 2654435761u >> 24);
+    const char *keys[] = {"a", "b", "fill"};
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct slice set[] = {slice_text("SET"), slice_text(keys[i]), buf_slice(&value)};
+        struct buf command = {0};
+        resp_put_command(&command, set, 3);
+        for (uint32_t j = 0; j < (i == 2 ? 30 : 1); j++) {
+            EXPECT_TEXT(fixture_ask(&w.f, 0, command.data, command.size), "+OK\r\n");
+        }
+        buf_close(&command);
+    }
+    fixture_stop(&w.f);
+    for (int i = 0; i < 8; i++) w.f.clients[i].session = NULL;
+    fixture_start(&w.f);
+    w.f.disk.cold_percent = 100;
+    (void)fixture_client(&w.f, 0);
+    const uint64_t before = w.f.core->shard.fetches.count;
+    begin(&w);
+    EXPECT_TRUE(part(&w, "SET j 1"));
+    EXPECT_FALSE(part(&w, "STRLEN a") && part(&w, "GET a"));
+    EXPECT_TRUE(w.eval.waits);
+    EXPECT_FALSE(part(&w, "APPEND b tail"));
+    EXPECT_TRUE(part(&w, "SET b new")); /* Undone with the rest. */
+    eval_rollback(&w.eval, &w.mark);
+    EXPECT_TRUE(batches_open_empty(&w.f.core->shard.batches));
+    struct session *session = w.eval.session;
+    for (uint32_t i = 0; i < 100 && fetch_waits(session->fetch); i++) fixture_run(&w.f, 1);
+    EXPECT_EQ(w.f.core->shard.fetches.count - before, 2);
+    begin(&w);
+    EXPECT_TRUE(part(&w, "SET j 1"));
+    EXPECT_TRUE(part(&w, "GET a"));
+    EXPECT_TRUE(part(&w, "APPEND b tail"));
+    EXPECT_TRUE(w.out.size > 20000);
+    fetch_end(session->fetch);
+    session->fetch = NULL;
+    fixture_run(&w.f, 20);
+    EXPECT_TEXT(fixture_say(&w.f, "STRLEN b"), ":20004\r\n");
+    buf_close(&value);
+    world_close(&w);
+}
+
+TEST(nested, revisions_of_changes_on_their_way)
+{
+    struct world w;
+    world_open(&w);
+    EXPECT_TEXT(fixture_say(&w.f, "SET k v"), "+OK\r\n");
+    begin(&w);
+    EXPECT_TRUE(part(&w, "KV.GET k"));
+    EXPECT_TRUE(part(&w, "SET k w"));
+    EXPECT_TRUE(part(&w, "KV.GET k")); /* Nobody can know it yet: an error. */
+    EXPECT_TRUE(strstr(text(&w), "-ERR the revision is not known before") != NULL);
+    eval_rollback(&w.eval, &w.mark);
+    fixture_run(&w.f, 20);
+    world_close(&w);
+}
