@@ -29,7 +29,7 @@ enum command_flag {
     CMD_TOPOLOGY =
         64, /* Local, but waits for a leader to be known: clients build their map from it. */
     CMD_HERE = 256, /* A read that any node answers from its own applied keys (node/readindex.h). */
-    CMD_ALONE = 512,  /* Not as a part of a transaction. */
+    CMD_ALONE = 512,   /* Not as a part of a transaction. */
     CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
 };
 
