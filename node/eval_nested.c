@@ -89,6 +89,7 @@ bool eval_nested(struct eval *eval, const struct slice *args, uint32_t count, st
                         .out = out,
                         .protocol = eval->protocol,
                         .now_ms = eval->now_ms,
+                        .gone_ms = eval->gone_ms,
                         .is_local = eval->is_local,
                         .is_applied = eval->is_applied,
                         .whole = eval,

@@ -26,7 +26,8 @@ static void begin(struct world *w)
                             .command = command,
                             .out = &w->out,
                             .protocol = 2,
-                            .now_ms = shard->clock_ms};
+                            .now_ms = shard->clock_ms,
+                            .gone_ms = shard->clock_ms};
     eval_mark(&w->eval, &w->mark);
 }
 
@@ -103,6 +104,23 @@ TEST(nested, rollback_leaves_nothing)
     EXPECT_TRUE(batches_open_empty(&w.f.core->shard.batches));
     fixture_run(&w.f, 20);
     EXPECT_TEXT(fixture_say(&w.f, "MGET k j"), "*2\r\n$6\r\nbefore\r\n$-1\r\n");
+    world_close(&w);
+}
+
+TEST(nested, parts_see_that_keys_expired)
+{
+    struct world w;
+    world_open(&w);
+    EXPECT_TEXT(fixture_say(&w.f, "SET k v PX 30"), "+OK\r\n");
+    w.f.core->shard.sweep_ms = UINT64_MAX; /* Nobody else notices. */
+    fixture_run(&w.f, 50);
+    begin(&w);
+    EXPECT_TRUE(part(&w, "EXISTS k"));
+    EXPECT_TRUE(part(&w, "APPEND k new"));
+    EXPECT_TRUE(part(&w, "TTL k"));
+    EXPECT_TEXT(text(&w), ":0\r\n:3\r\n:-1\r\n");
+    fixture_run(&w.f, 20);
+    EXPECT_TEXT(fixture_say(&w.f, "GET k"), "$3\r\nnew\r\n");
     world_close(&w);
 }
 
