@@ -237,8 +237,8 @@ enum kv_link_status kv_greet(struct kv *kv, struct kv_link *link, int64_t deadli
     return run_probe(kv, link, deadline_ms, why);
 }
 
-/* kv->probe holds the answers to kv_questions_add() from item @at on: goes to the leader, if it is another node that can
- * be reached. It is only the shorter way: the node at hand forwards as well. */
+/* kv->probe holds the answers to kv_questions_add() from item @at on: goes to the leader, if it is another node that
+ * can be reached. It is only the shorter way: the node at hand forwards as well. */
 static enum kv_link_status follow_leader(struct kv *kv, size_t at, int64_t deadline_ms)
 {
     char leader[KV_ADDRESS_SIZE];

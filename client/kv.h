@@ -22,8 +22,8 @@
  * (nothing was sent, or a node turned it down: no leader, moved, overloaded). A write that was sent and
  * got no answer is not repeated, it is KV_ERR_UNKNOWN: read before writing again.
  *
- * Exactly once. With options.once every write carries an id (KV.ONCE) under which the cluster remembers its answer: then
- * writes are repeated too, through any fault, up to the deadline, and still happen once. Each costs some more bytes.
+ * Exactly once. With options.once every write carries an id (KV.ONCE) under which the cluster remembers its answer:
+ * then writes are repeated too, through any fault, up to the deadline, and still happen once.
  *
  * Ownership. Arguments are borrowed until the call returns. What a call gives (values, replies, texts) belongs to
  * the handle it came from and is valid until the next call with that handle, or with that pipeline or scan.
@@ -306,5 +306,7 @@ KV_API enum kv_err kv_leader_transfer(struct kv *kv, const char *name);
 #ifdef __cplusplus
 }
 #endif
+
+#include "client/kv_async.h"
 
 #endif

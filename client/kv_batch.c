@@ -159,6 +159,20 @@ bool kv_batch_prepare(struct kv_batch *batch)
     return kv_batch_prepare_size(batch, IN_PREPARED + ANSWER_SIZE_USUAL * batch->count);
 }
 
+bool kv_batch_hold(struct kv_batch *batch, struct slice reply)
+{
+    static const struct kv_bytes nothing = {.size = 0};
+    kv_batch_clear(batch);
+    if (kv_batch_add(batch, true, &nothing, 1) != KV_OK) return false;
+    if (!kv_buffer_reserve(batch->allocator, &batch->in, (size_t)reply.size)) return false;
+    memcpy(batch->in.data, reply.data, (size_t)reply.size);
+    batch->in.size = (size_t)reply.size;
+    batch->items[0].answered = true;
+    batch->items[0].reply_begin = 0;
+    batch->items[0].reply_size = (size_t)reply.size;
+    return true;
+}
+
 /* ---- one run over a connection --------------------------------------------------------------- */
 
 /* Where a run is. */

@@ -9,25 +9,6 @@ enum kv_err kv_strange(struct kv *kv, bool read)
                   "the server's answer is not one that this library knows");
 }
 
-bool kv_reply_uint(const struct kv_reply *reply, uint64_t *value)
-{
-    uint64_t number = 0;
-    if (reply->type == KV_INTEGER) {
-        *value = (uint64_t)reply->integer;
-        return reply->integer >= 0;
-    }
-    if (reply->type != KV_STRING || reply->size == 0 || reply->size > 20) return false;
-    for (size_t i = 0; i < reply->size; i++) {
-        const uint8_t digit = (uint8_t)(reply->data[i] - '0');
-        if (digit > 9 || __builtin_mul_overflow(number, 10, &number) ||
-            __builtin_add_overflow(number, digit, &number)) {
-            return false;
-        }
-    }
-    *value = number;
-    return true;
-}
-
 /* The answer to command @at of a batch that was executed. */
 static enum kv_err take_reply(struct kv *kv, struct kv_batch *batch, size_t at,
                               const struct kv_reply **reply)
@@ -89,93 +70,28 @@ enum kv_err kv_get(struct kv *kv, struct kv_bytes key, struct kv_value *value)
     *value = (struct kv_value){.ttl_ms = -1};
     const enum kv_err err = kv_call(kv, true, args, 2, &reply);
     if (err != KV_OK) return err;
-    if (reply->type == KV_NIL) return not_found(kv);
-    if (reply->type != KV_ARRAY || reply->count < 3 || reply->items[0].type != KV_STRING ||
-        reply->items[2].type != KV_INTEGER || !kv_reply_uint(&reply->items[1], &value->revision)) {
-        return kv_strange(kv, true);
-    }
-    value->data = reply->items[0].data;
-    value->size = reply->items[0].size;
-    value->ttl_ms = reply->items[2].integer;
-    return KV_OK;
-}
-
-#define SET_ARGS_MAX 10u
-#define CONDITIONS (KV_SET_IF_ABSENT | KV_SET_IF_PRESENT | KV_SET_IF_REVISION)
-
-struct set_words {
-    struct kv_bytes args[SET_ARGS_MAX];
-    size_t count;
-    char ttl[24];
-    char revision[24];
-};
-
-static void add_number(struct set_words *words, const char *name, char *text, uint64_t number)
-{
-    (void)snprintf(text, 24, "%llu", (unsigned long long)number);
-    words->args[words->count++] = kv_text(name);
-    words->args[words->count++] = kv_text(text);
-}
-
-static bool set_options_valid(const struct kv_set_options *options, bool previous)
-{
-    const unsigned condition = options->flags & CONDITIONS;
-    if ((options->flags & ~(CONDITIONS | (unsigned)KV_SET_KEEP_TTL)) != 0) return false;
-    if ((condition & (condition - 1)) != 0) return false; /* more than one */
-    if (options->ttl_ms < 0) return false;
-    if ((options->flags & KV_SET_KEEP_TTL) != 0 && options->ttl_ms > 0) return false;
-    return !previous || condition != KV_SET_IF_REVISION;
-}
-
-static void set_words(struct set_words *words, const struct kv_set_options *options, bool previous)
-{
-    struct kv_bytes *args = words->args;
-    if (options->flags & KV_SET_IF_ABSENT) args[words->count++] = KV_TEXT("NX");
-    if (options->flags & KV_SET_IF_PRESENT) args[words->count++] = KV_TEXT("XX");
-    if (options->flags & KV_SET_IF_REVISION) {
-        add_number(words, "IFREV", words->revision, options->if_revision);
-    }
-    if (options->flags & KV_SET_KEEP_TTL) args[words->count++] = KV_TEXT("KEEPTTL");
-    if (options->ttl_ms > 0) add_number(words, "PX", words->ttl, (uint64_t)options->ttl_ms);
-    if (previous) args[words->count++] = KV_TEXT("GET");
-}
-
-static enum kv_err condition_failed(struct kv *kv, const struct kv_set_options *options)
-{
-    const char *what = "the key exists";
-    if (options->flags & KV_SET_IF_PRESENT) what = "there is no such key";
-    if ((options->flags & KV_SET_IF_REVISION) && options->if_revision > 0) {
-        what = "the key's revision is another";
-    }
-    return kv_say(kv, KV_ERR_CONDITION, "%s", what);
+    const enum kv_err read = kv_value_read(reply, value);
+    if (read == KV_ERR_NOT_FOUND) return not_found(kv);
+    return read == KV_ERR_INVALID ? kv_strange(kv, true) : KV_OK;
 }
 
 enum kv_err kv_set(struct kv *kv, struct kv_bytes key, struct kv_bytes value,
                    const struct kv_set_options *options, struct kv_value *previous)
 {
-    const struct kv_set_options plain = {0};
-    struct set_words words = {.args = {KV_TEXT("SET"), key, value}, .count = 3};
+    const struct kv_set_options plain = {.flags = 0};
+    struct kv_set_words words;
     const struct kv_reply *reply = NULL;
+    const char *why = "";
     if (previous != NULL) *previous = (struct kv_value){.ttl_ms = -1};
     if (options == NULL) options = &plain;
-    if (!set_options_valid(options, previous != NULL)) {
+    if (!kv_set_words(&words, key, value, options, previous != NULL)) {
         return kv_say(kv, KV_ERR_INVALID, "these options of a set exclude each other");
     }
-    set_words(&words, options, previous != NULL);
-    const enum kv_err err = kv_write(kv, words.args, words.count, &reply);
+    enum kv_err err = kv_write(kv, words.args, words.count, &reply);
     if (err != KV_OK) return err;
-    if (reply->type != KV_NIL && reply->type != KV_STRING) return kv_strange(kv, false);
-    const bool nil = reply->type == KV_NIL;
-    if (previous == NULL) return nil ? condition_failed(kv, options) : KV_OK;
-    if (!nil) {
-        previous->data = reply->data;
-        previous->size = reply->size;
-    }
-    /* With GET the reply is the value before, whether it was replaced or not. */
-    const bool failed = (options->flags & KV_SET_IF_ABSENT) != 0    ? !nil
-                        : (options->flags & KV_SET_IF_PRESENT) != 0 ? nil
-                                                                    : false;
-    return failed ? condition_failed(kv, options) : KV_OK;
+    err = kv_set_read(reply, options, previous, &why);
+    if (err == KV_ERR_INVALID) return kv_strange(kv, false);
+    return err == KV_OK ? err : kv_say(kv, err, "%s", why);
 }
 
 enum kv_err kv_del(struct kv *kv, const struct kv_bytes *keys, size_t count, uint64_t *deleted)
@@ -227,37 +143,10 @@ enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms)
 
 /* ---- any command ----------------------------------------------------------------------------- */
 
-static bool is_word(struct kv_bytes arg, const char *word)
-{
-    const char *text = arg.data;
-    if (arg.size != strlen(word)) return false;
-    for (size_t i = 0; i < arg.size; i++) {
-        const char upper = (char)(text[i] >= 'a' && text[i] <= 'z' ? text[i] - 32 : text[i]);
-        if (upper != word[i]) return false;
-    }
-    return true;
-}
-
-/* Commands after which a connection is no longer what the library takes it for. */
-static bool changes_connection(const struct kv_bytes *args, size_t count)
-{
-    static const char *const names[] = {
-        "HELLO",      "RESET",        "QUIT",       "MULTI",        "EXEC",
-        "DISCARD",    "WATCH",        "UNWATCH",    "SUBSCRIBE",    "UNSUBSCRIBE",
-        "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR",
-        "SYNC",       "PSYNC",        "ASKING",     "AUTH",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (is_word(args[0], names[i])) return true;
-    }
-    return count > 1 && is_word(args[0], "CLIENT") &&
-           (is_word(args[1], "REPLY") || is_word(args[1], "TRACKING"));
-}
-
 static enum kv_err check_command(struct kv *kv, const struct kv_bytes *args, size_t count)
 {
     if (count == 0) return kv_say(kv, KV_ERR_INVALID, "a command has at least one word");
-    if (changes_connection(args, count)) {
+    if (kv_changes_connection(args, count)) {
         return kv_say(kv, KV_ERR_INVALID, "%.*s would change the state of the connection",
                       (int)args[0].size, (const char *)args[0].data);
     }

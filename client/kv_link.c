@@ -119,15 +119,20 @@ static enum kv_link_status connect_to(struct kv_link *link, const struct addrinf
     return kv_link_dialled(link, error);
 }
 
+bool kv_link_numeric(const char *host, const char *port, struct addrinfo **found)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+    return getaddrinfo(host, port, &hints, found) == 0;
+}
+
 /* A number is taken as it is; only a name goes to the resolver. */
 static int look_up(const char *host, const char *port, struct addrinfo **found)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    if (getaddrinfo(host, port, &hints, found) == 0) return 0;
-    hints.ai_flags = AI_NUMERICSERV;
-    return getaddrinfo(host, port, &hints, found);
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    return kv_link_numeric(host, port, found) ? 0 : getaddrinfo(host, port, &hints, found);
 }
 
 enum kv_link_status kv_link_open(struct kv_link *link, const char *address, int64_t deadline_ms,

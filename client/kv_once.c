@@ -29,6 +29,14 @@ bool kv_once_init(struct kv_once *once, bool on)
     return true;
 }
 
+uint32_t kv_once_slot(const struct kv_batch *batch, size_t at)
+{
+    const uint8_t *id = batch->out.data + batch->items[at].stamp;
+    uint32_t slot = 0;
+    for (size_t i = ID_RANDOM_SIZE + 1; i < KV_ONCE_ID_SIZE; i++) slot = slot * 10 + id[i] - '0';
+    return slot;
+}
+
 void kv_once_stamp(struct kv_once *once, struct kv_batch *batch, size_t at, uint32_t slot)
 {
     struct kv_item *item = &batch->items[at];

@@ -8,7 +8,7 @@ if(TARGET kvclient_shared AND EXISTS ${PROJECT_SOURCE_DIR}/client/kvclient.pc.in
   install(TARGETS kvclient_shared kvclient_static
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   # <client/kv.h>, as inside the project.
-  install(FILES client/kv.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/client)
+  install(FILES client/kv.h client/kv_async.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/client)
   # The prefix follows from where the file lies, so that `cmake --install --prefix` and moved trees are right.
   file(RELATIVE_PATH up ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
   string(REGEX REPLACE "/$" "" up "${up}")

@@ -46,7 +46,8 @@ struct fake {
     /* What it says; may be changed through fake_say_leader() while it runs. */
     char leader[256];
     char members[1024];
-    bool greets; /* false: takes connections and says nothing, as a stopped process does */
+    const char *refusal; /* not NULL: what it answers to HELLO */
+    bool greets;         /* false: takes connections and says nothing, as a stopped process does */
     /* Answers a command by itself instead of the script; false: it does not know the command. */
     bool (*handler)(const struct slice *args, uint32_t count, struct buf *out);
 
@@ -103,7 +104,9 @@ static inline bool fake_small_talk(struct fake *fake, struct fake_connection *co
 {
     const struct slice *args = connection->parser.args;
     const char *text = NULL;
-    if (slice_equal_fold(args[0], "hello")) text = "%1\r\n+proto\r\n:3\r\n";
+    if (slice_equal_fold(args[0], "hello")) {
+        text = fake->refusal != NULL ? fake->refusal : "%1\r\n+proto\r\n:3\r\n";
+    }
     if (slice_equal_fold(args[0], "client")) text = "+OK\r\n";
     if (slice_equal_fold(args[0], "kv.leader")) text = fake->leader;
     if (slice_equal_fold(args[0], "kv.members")) text = fake->members;
@@ -245,6 +248,16 @@ static inline void fake_say_leader(struct fake *fake, const char *name, const ch
     } else {
         (void)snprintf(fake->leader, sizeof fake->leader, "*2\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n",
                        strlen(name), name, strlen(leader), leader);
+    }
+    (void)pthread_mutex_unlock(&fake->mutex);
+}
+
+/* Says @text on all connections, without being asked. */
+static inline void fake_tell(struct fake *fake, const char *text)
+{
+    (void)pthread_mutex_lock(&fake->mutex);
+    for (uint32_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
+        if (fake->connections[i].fd >= 0) fake_send(fake->connections[i].fd, text, strlen(text));
     }
     (void)pthread_mutex_unlock(&fake->mutex);
 }
