@@ -4,6 +4,7 @@
 
 #include "node/command.h"
 #include "node/core_parts.h"
+#include "node/txn.h"
 #include "node/version.h"
 
 void cmd_ping(struct eval *eval)
@@ -151,6 +152,7 @@ void cmd_quit(struct eval *eval)
 
 void cmd_reset(struct eval *eval)
 {
+    txn_drop(eval->core, eval->session);
     eval->session->protocol = 2;
     eval->session->name[0] = 0;
     resp_put_simple(eval->out, "RESET");
@@ -162,14 +164,15 @@ static void describe(const struct core *core, const struct session *session, str
 {
     buf_printf(out,
                "id=%" PRIu64 " addr=%s laddr=%s fd=0 name=%s age=%" PRIu64 " idle=%" PRIu64
-               " flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%" PRIu64
+               " flags=N db=0 sub=0 psub=0 ssub=0 multi=%d qbuf=%" PRIu64
                " qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 "
                "omem=%" PRIu64 " tot-mem=%" PRIu64
                " events=r cmd=NULL user=default redir=-1 resp=%u lib-name=%s "
                "lib-ver=%s\n",
                session->id, session->address, core->config->advertise_client, session->name,
                (core->now_ms - session->opened_ms) / 1000,
-               (core->now_ms - session->active_ms) / 1000, session_input(session),
+               (core->now_ms - session->active_ms) / 1000,
+               txn_is_open(session) ? (int)txn_count(session) : -1, session_input(session),
                session_end(session) - session->sent, session->in.capacity + session->out.capacity,
                session->protocol, session->library, session->library_version);
 }

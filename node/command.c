@@ -2,6 +2,9 @@
  * their names, which the look-up and a test rely on. */
 #include "node/command.h"
 
+#include "node/cmd_txn.h"
+#include "node/txn.h"
+
 #define LOCAL (CMD_LOCAL | CMD_FAST)
 #define READ (CMD_READ | CMD_FAST)
 #define WRITE (CMD_WRITE | CMD_FAST)
@@ -35,8 +38,15 @@ static const struct command table[] = {
      "Subtracts a number from an integer value", "DECRBY key decrement"},
     {"del", -2, FREES, 1, -1, 1, cmd_del, "generic", "1.0.0", "O(n) keys", "Deletes keys",
      "DEL key [key ...]"},
+    {"discard", 1, LOCAL, 0, 0, 0, cmd_discard, "transactions", "2.0.0", "O(n) commands queued",
+     "Forgets the transaction that MULTI began, and the watched keys", "DISCARD"},
     {"echo", 2, LOCAL, 0, 0, 0, cmd_echo, "connection", "1.0.0", "O(1)", "Answers its argument",
      "ECHO message"},
+    {"exec", 1, LOCAL & ~CMD_FAST, 0, 0, 0, cmd_exec, "transactions", "1.2.0",
+     "that of the commands queued",
+     "Carries out what was queued since MULTI, all at one moment, or nothing if a watched key "
+     "changed",
+     "EXEC"},
     {"exists", -2, READ, 1, -1, 1, cmd_exists, "generic", "1.0.0", "O(n) keys",
      "Counts how many of the keys exist", "EXISTS key [key ...]"},
     {"expire", -3, EXPIRY, 1, 1, 1, cmd_expire, "generic", "1.0.0", "O(1)",
@@ -65,7 +75,7 @@ static const struct command table[] = {
      "State and figures of this node", "INFO [section [section ...]]"},
     {"keys", 2, WALK, 0, 0, 0, cmd_keys, "generic", "1.0.0", "O(n) keys",
      "Lists the keys that match a pattern", "KEYS pattern"},
-    {"kv.backup", -3, CMD_LOCAL, 0, 0, 0, cmd_kv_backup, "kv", "0.1.0", "O(size of a piece)",
+    {"kv.backup", -3, CMD_LOCAL | CMD_ALONE, 0, 0, 0, cmd_kv_backup, "kv", "0.1.0", "O(size of a piece)",
      "Gives the sealed files of this node, once they reach an index, piece by piece",
      "KV.BACKUP BEGIN index | READ id file offset size | END id"},
     {"kv.check", -1, CMD_READ | CMD_ALONE, 0, 0, 0, cmd_kv_check, "kv", "0.1.0",
@@ -96,6 +106,8 @@ static const struct command table[] = {
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
     {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
      "Sets keys, all at one moment", "MSET key value [key value ...]"},
+    {"multi", 1, LOCAL, 0, 0, 0, cmd_multi, "transactions", "1.2.0", "O(1)",
+     "Begins a transaction: commands are queued up to EXEC", "MULTI"},
     {"persist", 2, EXPIRY, 1, 1, 1, cmd_persist, "generic", "2.2.0", "O(1)",
      "Takes the time to live from a key", "PERSIST key"},
     {"pexpire", -3, EXPIRY, 1, 1, 1, cmd_pexpire, "generic", "2.6.0", "O(1)",
@@ -143,7 +155,25 @@ static const struct command table[] = {
      "Answers string, or none when the key does not exist", "TYPE key"},
     {"unlink", -2, FREES, 1, -1, 1, cmd_del, "generic", "4.0.0", "O(n) keys", "Deletes keys",
      "UNLINK key [key ...]"},
+    {"unwatch", 1, LOCAL, 0, 0, 0, cmd_unwatch, "transactions", "2.2.0", "O(n) keys watched",
+     "Forgets the watched keys", "UNWATCH"},
+    {"watch", -2, READ | CMD_LEADER | CMD_ALONE, 1, -1, 1, cmd_watch, "transactions", "2.2.0",
+     "O(n) keys", "EXEC will carry out nothing if one of the keys changes until then",
+     "WATCH key [key ...]"},
 };
+
+/* What EXEC becomes on its way to the leader: see txn.h. Nobody can list them. */
+#define PARTS(name, flags)                                                                         \
+    {                                                                                              \
+        name, -3, (flags) | CMD_ALONE, 0, 0, 0, cmd_exec_parts, "", "", "", "", ""                 \
+    }
+static const struct command hidden[] = {
+    PARTS(TXN_EXEC_READ, CMD_READ | CMD_LEADER),
+    PARTS(TXN_EXEC_WALK, CMD_READ | CMD_LEADER | CMD_APPLIED),
+    PARTS(TXN_EXEC_WRITE, CMD_WRITE | CMD_FREES | CMD_EXPIRY),
+};
+
+#define HIDDEN_COUNT ((uint32_t)(sizeof hidden / sizeof hidden[0]))
 
 uint32_t command_count(void)
 {
@@ -170,6 +200,9 @@ const struct command *command_find(struct slice name)
 {
     uint32_t low = 0;
     uint32_t high = command_count();
+    for (uint32_t i = 0; name.size > 0 && name.data[0] == '\r' && i < HIDDEN_COUNT; i++) {
+        if (slice_equal(name, slice_text(hidden[i].name))) return &hidden[i];
+    }
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
         const int order = compare_fold(name, table[middle].name);

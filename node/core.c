@@ -7,6 +7,7 @@
 
 #include "node/core_parts.h"
 #include "node/router.h"
+#include "node/txn.h"
 #include "node/status.h"
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
@@ -171,7 +172,9 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
 void core_destroy(struct core *core)
 {
     while (!list_empty(&core->sessions)) {
-        session_destroy(LIST_ITEM(core->sessions.next, struct session, all));
+        struct session *session = LIST_ITEM(core->sessions.next, struct session, all);
+        txn_drop(core, session);
+        session_destroy(session);
     }
     while (!list_empty(&core->proxies)) {
         session_destroy(LIST_ITEM(core->proxies.next, struct session, all));

@@ -4,7 +4,9 @@
 
 #include "client/slot.h"
 #include "node/core_parts.h"
+#include "node/cmd_txn.h"
 #include "node/router.h"
+#include "node/txn.h"
 #include "node/warm.h"
 #include "storage/base/check.h"
 
@@ -18,6 +20,7 @@
 enum dispatch {
     DISPATCH_DONE,  /* Answered or on its way: consume it. */
     DISPATCH_LATER, /* Not now: the session stays ready and tries again when something changed. */
+    DISPATCH_EXEC,  /* Consume it; what the transaction holds is the next command. */
 };
 
 void core_mark_ready(struct core *core, struct session *session)
@@ -53,6 +56,7 @@ static void forget(struct core *core, struct session *session)
     core->session_count--;
     core->held_size -= session->held_counted;
     router_session_closed(core, session);
+    txn_drop(core, session);
     session_destroy(session);
 }
 
@@ -152,31 +156,6 @@ static void unknown_command(struct core *core, struct session *session, const st
     buf_close(&text);
 }
 
-/* This version has no transactions. A client that sends MULTI, commands and EXEC in one go must not see them carried
- * out one by one: they are refused up to the end of the transaction. */
-static bool is_in_refused_transaction(const struct session *session, struct slice name)
-{
-    return session->refuses || slice_equal_fold(name, "multi");
-}
-
-static void refuse_transaction(struct core *core, struct session *session, struct slice name)
-{
-    const bool is_exec = slice_equal_fold(name, "exec");
-    const bool is_end = is_exec || slice_equal_fold(name, "discard") ||
-                        slice_equal_fold(name, "reset") || slice_equal_fold(name, "quit");
-    const char *text = "ERR not carried out: it belongs to a transaction, and MULTI was refused";
-    if (!session->refuses) {
-        text = "ERR unknown command 'MULTI': this version has no transactions; what follows is "
-               "refused up to EXEC";
-    } else if (is_end) {
-        text = is_exec ? "EXECABORT Transaction discarded because of previous errors."
-                       : "ERR the transaction was refused: nothing of it was carried out";
-    }
-    session->refuses = !is_end;
-    core->stats.errors_total++;
-    reply_error(session, text);
-}
-
 /* The slot that a MOVED names: that of the command's first key, 0 without keys. */
 static void reply_moved(struct session *session, const struct command *command,
                         const struct slice *args, uint32_t count, const struct peer *leader)
@@ -185,6 +164,8 @@ static void reply_moved(struct session *session, const struct command *command,
     uint32_t slot = 0;
     if (command->key_first > 0 && (uint32_t)command->key_first < count) {
         slot = slot_of_key(args[command->key_first]);
+    } else if (command->function == cmd_exec_parts && count > 1 && args[1].size > 0) {
+        slot = slot_of_key(args[1]);
     }
     (void)snprintf(text, sizeof text, "MOVED %u %s", slot, leader->identity.cluster_client_address);
     reply_error(session, text);
@@ -230,13 +211,12 @@ static enum dispatch go_remote(struct core *core, struct session *session,
         FORWARD_QUEUE_SIZE_MAX) {
         return DISPATCH_LATER;
     }
-    const bool is_write = (command->flags & CMD_WRITE) != 0;
     struct buf encoded = {0};
     if (request.data[0] != '*') { /* An inline command travels as an array. */
         resp_put_command(&encoded, args, count);
         request = buf_slice(&encoded);
     }
-    const bool taken = router_forward(core, session, leader->identity.node_id, request, is_write);
+    const bool taken = router_forward(core, session, leader->identity.node_id, request, command);
     buf_close(&encoded);
     return taken ? DISPATCH_DONE : DISPATCH_LATER;
 }
@@ -320,43 +300,19 @@ static bool prepare(struct core *core, struct session *session, const struct com
     return false;
 }
 
-static enum dispatch dispatch(struct core *core, struct session *session, const struct slice *args,
-                              uint32_t count, struct slice request)
+static enum dispatch carry_out(struct core *core, struct session *session,
+                               const struct command *command, const struct slice *args,
+                               uint32_t count, struct slice request)
 {
     struct shard *shard = &core->shard;
-    const struct command *command = command_find(args[0]);
-    if (session_is_proxy(session) && session->moved) return send_back(session);
-    if (!session_is_proxy(session) && is_in_refused_transaction(session, args[0])) {
-        if (session->forward_count > 0) return DISPATCH_LATER;
-        refuse_transaction(core, session, args[0]);
-        return DISPATCH_DONE;
-    }
-    const char *known = router_known_answer(args[0]);
-    if (known != NULL) {
-        if (session->forward_count > 0) return DISPATCH_LATER;
-        reply_error(session, known);
-        return DISPATCH_DONE;
-    }
-    if (command == NULL || !command_arity_fits(command, count)) {
-        char text[128];
-        if (session->forward_count > 0) return DISPATCH_LATER;
-        if (command == NULL) {
-            unknown_command(core, session, args, count);
-            return DISPATCH_DONE;
-        }
-        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command",
-                       command->name);
-        core->stats.errors_total++;
-        reply_error(session, text);
-        return DISPATCH_DONE;
-    }
     if ((command->flags & CMD_TOPOLOGY) != 0 && core_leader_id(core) == 0 &&
         session->face == CORE_FACE_CLUSTER) {
         return park(core, session); /* A map without a leader would send clients nowhere. */
     }
     if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
     const bool local_read = core->config->reads == CONFIG_READS_LOCAL &&
-                            (command->flags & CMD_READ) != 0 && !session_is_proxy(session) &&
+                            (command->flags & CMD_READ) != 0 &&
+                            (command->flags & CMD_LEADER) == 0 && !session_is_proxy(session) &&
                             !replica_installing(shard->replica) &&
                             !recovery_quarantined(&shard->recovery);
     if (local_read && !shard_ready(shard)) {
@@ -378,6 +334,131 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
     session->parked_ms = 0;
     return DISPATCH_DONE;
+}
+
+/* ---- transactions --------------------------------------------------------------------------------------- */
+
+/* Commands that a transaction of the client concerns: all while one is open, and EXEC and WATCH. */
+static bool is_for_transaction(const struct session *session, const struct command *command)
+{
+    if (session_is_proxy(session)) return false;
+    return txn_is_open(session) || command->function == cmd_exec || command->function == cmd_watch;
+}
+
+static void break_with(struct core *core, struct session *session, const char *text)
+{
+    core->stats.errors_total++;
+    txn_break(session);
+    reply_error(session, text);
+}
+
+/* No such command, or too few arguments for it. */
+static enum dispatch refuse(struct core *core, struct session *session,
+                            const struct command *command, const struct slice *args, uint32_t count)
+{
+    char text[160];
+    if (session->forward_count > 0) return DISPATCH_LATER;
+    if (command == NULL) {
+        txn_break(session);
+        unknown_command(core, session, args, count);
+        return DISPATCH_DONE;
+    }
+    const bool is_exec = command->function == cmd_exec;
+    (void)snprintf(text, sizeof text, "%s wrong number of arguments for '%s' command",
+                   is_exec ? "EXECABORT Transaction discarded because of:" : "ERR", command->name);
+    break_with(core, session, text);
+    if (is_exec) txn_drop(core, session);
+    return DISPATCH_DONE;
+}
+
+static enum dispatch queue(struct core *core, struct session *session,
+                           const struct command *command, const struct slice *args, uint32_t count)
+{
+    char text[160];
+    const bool is_local = (command->flags & CMD_LOCAL) != 0;
+    const struct peer *leader = core_leader_peer(core);
+    if (!is_local && !shard_ready(&core->shard) && session->face == CORE_FACE_CLUSTER &&
+        leader != NULL && leader->identity.cluster_client_address[0] != 0) {
+        txn_break(session);
+        reply_moved(session, command, args, count, leader);
+        return DISPATCH_DONE;
+    }
+    const char *refusal = NULL;
+    if ((command->flags & CMD_ALONE) != 0) {
+        (void)snprintf(text, sizeof text, "ERR '%s' is not allowed inside a transaction",
+                       command->name);
+        refusal = text;
+    }
+    if (refusal == NULL && !is_local && shard_ready(&core->shard)) {
+        refusal = shard_refusal(&core->shard, command->flags);
+    }
+    if (refusal == NULL) refusal = txn_queue(core, session, command, args, count);
+    if (refusal != NULL) {
+        break_with(core, session, refusal);
+        return DISPATCH_DONE;
+    }
+    resp_put_simple(&session->out, "QUEUED");
+    session_add_wait(session, (struct session_wait){0});
+    return DISPATCH_DONE;
+}
+
+static enum dispatch exec(struct core *core, struct session *session)
+{
+    if (!txn_is_open(session)) {
+        core->stats.errors_total++;
+        reply_error(session, "ERR EXEC without MULTI");
+    } else if (txn_is_broken(session)) {
+        core->stats.errors_total++;
+        reply_error(session, "EXECABORT Transaction discarded because of previous errors.");
+        txn_drop(core, session);
+    } else if (txn_count(session) == 0 && txn_watches(session) == 0) {
+        resp_put_array(&session->out, 0);
+        session_add_wait(session, (struct session_wait){0});
+        txn_drop(core, session);
+    } else {
+        return DISPATCH_EXEC;
+    }
+    return DISPATCH_DONE;
+}
+
+static enum dispatch in_transaction(struct core *core, struct session *session,
+                                    const struct command *command, const struct slice *args,
+                                    uint32_t count, struct slice request)
+{
+    /* Whether a key is watched, or a transaction open, is known once what came before is answered. */
+    if (session->forward_count > 0) return DISPATCH_LATER;
+    if (command->function == cmd_exec) return exec(core, session);
+    if (command->function == cmd_watch) {
+        const char *refusal = txn_watch_refusal(core, session, args, count);
+        if (refusal == NULL) return carry_out(core, session, command, args, count, request);
+        core->stats.errors_total++;
+        reply_error(session, refusal);
+        return DISPATCH_DONE;
+    }
+    const bool is_at_once = command->function == cmd_multi || command->function == cmd_discard ||
+                            command->function == cmd_reset || command->function == cmd_quit;
+    return is_at_once ? go_local(core, session, command, args, count)
+                      : queue(core, session, command, args, count);
+}
+
+static enum dispatch dispatch(struct core *core, struct session *session, const struct slice *args,
+                              uint32_t count, struct slice request)
+{
+    const struct command *command = command_find(args[0]);
+    if (session_is_proxy(session) && session->moved) return send_back(session);
+    const char *known = router_known_answer(args[0]);
+    if (known != NULL) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        reply_error(session, known);
+        return DISPATCH_DONE;
+    }
+    if (command == NULL || !command_arity_fits(command, count)) {
+        return refuse(core, session, command, args, count);
+    }
+    if (is_for_transaction(session, command)) {
+        return in_transaction(core, session, command, args, count, request);
+    }
+    return carry_out(core, session, command, args, count, request);
 }
 
 /* ---- input -------------------------------------------------------------------------------------------- */
@@ -406,8 +487,9 @@ static bool may_run(const struct session *session)
 static void too_big(struct core *core, struct session *session)
 {
     core->stats.errors_total++;
+    txn_break(session);
     if (session->forward_count > 0) {
-        session_add_forward(session, (struct slice){0}, false, SESSION_TOO_BIG);
+        (void)session_add_forward(session, (struct slice){0}, false, SESSION_TOO_BIG);
     } else {
         reply_error(session, ROUTER_TOO_BIG_TEXT);
     }
@@ -466,6 +548,15 @@ static bool is_loaded(struct core *core, const struct session *session)
     if (peer == NULL) return false;
     return core->proxy_load[peer - core->peers.list] >= CORE_FORWARD_SHARE_SIZE ||
            core->proxy_held[peer - core->peers.list] >= CORE_REPLIES_SIZE_MAX;
+}
+
+/* The transaction ends with EXEC: what it was becomes a command like any other. */
+static void become_exec(struct core *core, struct session *session)
+{
+    struct buf request = {0};
+    txn_request(core, session, &request);
+    txn_drop(core, session);
+    session_unread(session, &request);
 }
 
 /* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
@@ -530,6 +621,7 @@ static bool run_session(struct core *core, struct session *session, const struct
         core->stats.commands_total++;
         session_consume(session, size);
         resp_parser_next(parser);
+        if (result == DISPATCH_EXEC) become_exec(core, session);
         /* Who has had its turn to read goes behind those that wait for theirs. */
         if (size > INPUT_PAUSE_SIZE) list_remove(&session->hog);
     }

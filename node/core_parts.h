@@ -54,6 +54,7 @@ struct core {
     struct list
         hogs; /* hold much of held_size, by session.hog, in the order in which they began to */
     uint64_t held_size; /* bytes of clients' commands, taken and not answered */
+    uint64_t txn_size;  /* bytes that transactions hold which are not carried out yet */
     uint64_t session_count;
     uint64_t proxy_count;
     uint64_t next_session_id;

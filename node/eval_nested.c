@@ -59,14 +59,16 @@ const char *eval_unfit(const struct command *command, uint32_t count, struct sli
     return text;
 }
 
+bool eval_walks(const struct command *command)
+{
+    return (command->flags & CMD_APPLIED) != 0 && command->function != cmd_kv_get;
+}
+
 /* A walk looks at the applied keys alone: the whole must do so too, or it would show two moments. */
 static bool is_at_one_moment(struct eval *part)
 {
     char text[160];
-    if ((part->command->flags & CMD_APPLIED) == 0 || part->is_applied || part->is_local ||
-        part->command->function == cmd_kv_get) {
-        return true;
-    }
+    if (!eval_walks(part->command) || part->is_applied || part->is_local) return true;
     (void)snprintf(text, sizeof text,
                    "ERR '%s' looks at all keys: it is not allowed in a transaction that may write",
                    part->command->name);

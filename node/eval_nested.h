@@ -27,6 +27,8 @@ bool eval_nested(struct eval *eval, const struct slice *args, uint32_t count, st
 /* Why @command with @count arguments cannot be a part of a transaction; NULL: it can. @command may be NULL. */
 const char *eval_unfit(const struct command *command, uint32_t count, struct slice name, char *text,
                        uint64_t size);
+/* Looks at all keys: only in a transaction that writes nothing. */
+bool eval_walks(const struct command *command);
 void eval_error_overflow(struct eval *eval); /* after the rollback */
 
 #endif

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/cmd_txn.h"
+#include "node/txn.h"
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 
@@ -83,7 +85,7 @@ static void begin_epoch(struct core *core, struct session *session, uint64_t nod
 }
 
 bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
-                    bool is_write)
+                    const struct command *command)
 {
     if (session->forward_count > 0 && session->forward_node != node) {
         return false; /* First the answers of the former leader, or its loss. */
@@ -97,7 +99,9 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
         CHECK(list_empty(&session->waiting));
         list_append(&core->forwarding, &session->waiting);
     }
-    session_add_forward(session, request, is_write, SESSION_ASK);
+    const bool is_write = (command->flags & CMD_WRITE) != 0;
+    session_add_forward(session, request, is_write, SESSION_ASK)->is_watch = command->function ==
+                                                                             cmd_watch;
     core->stats.forwarded_total++;
     return true;
 }
@@ -230,12 +234,7 @@ static void take_back(struct core *core, struct session *session)
         }
         session_drop_forward(session);
     }
-    const struct slice left = session_input_bytes(session);
-    buf_append(&in, left.data, left.size);
-    buf_close(&session->in);
-    session->in = in;
-    session->in_start = 0;
-    resp_parser_next(&session->parser);
+    session_unread(session, &in);
     session->begun_ms = 0;
     list_remove(&session->waiting);
     core_mark_ready(core, session);
@@ -273,6 +272,19 @@ void router_flush(struct core *core)
 
 /* ---- origin: answers and losses ---------------------------------------------------------------------------- */
 
+/* The reply to the first request of @session: the client's, unless it is for us. False: nonsense. */
+static bool take_reply(struct core *core, struct session *session, struct slice reply)
+{
+    const struct session_forward *forward = session_first_forward(session);
+    if (forward->is_watch) {
+        const struct slice request = slice_of(session->forwarded.data + session->forwarded_start,
+                                              forward->size);
+        return txn_watched(core, session, request, reply, &session->out);
+    }
+    buf_append(&session->out, reply.data, reply.size);
+    return true;
+}
+
 static enum err take_replies(struct core *core, const struct wire_frame *frame)
 {
     struct reader reader = reader_of(frame->body);
@@ -300,7 +312,7 @@ static enum err take_replies(struct core *core, const struct wire_frame *frame)
             core_mark_dirty(core, session); /* Replies before it in the frame. */
             return OK;
         }
-        buf_append(&session->out, reply.data, reply.size);
+        if (!take_reply(core, session, reply)) return ERR_CORRUPT;
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         session->forward_answered++;

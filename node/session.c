@@ -45,6 +45,7 @@ void session_destroy(struct session *session)
     buf_close(&session->in);
     buf_close(&session->out);
     buf_close(&session->forwarded);
+    CHECK(session->txn == NULL);
     mem_free(session->waits);
     mem_free(session->forwards);
     mem_free(session);
@@ -172,8 +173,8 @@ void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_
     buf_close(&tail);
 }
 
-void session_add_forward(struct session *session, struct slice request, bool is_write,
-                         enum session_answer answer)
+struct session_forward *session_add_forward(struct session *session, struct slice request,
+                                            bool is_write, enum session_answer answer)
 {
     if (session->forward_count == session->forward_capacity) {
         const uint32_t capacity = session->forward_capacity > 0 ? session->forward_capacity * 2 : 8;
@@ -189,10 +190,12 @@ void session_add_forward(struct session *session, struct slice request, bool is_
     }
     buf_append(&session->forwarded, request.data, request.size);
     const uint32_t at = session->forward_first + session->forward_count;
-    session->forwards[at & (session->forward_capacity - 1)] = (struct session_forward){
+    struct session_forward *forward = &session->forwards[at & (session->forward_capacity - 1)];
+    *forward = (struct session_forward){
         .size = request.size, .is_write = is_write, .answer = (uint8_t)answer};
     session->forward_count++;
     session->forward_unsent++;
+    return forward;
 }
 
 struct session_forward *session_first_forward(struct session *session)
@@ -235,6 +238,17 @@ void session_consume(struct session *session, uint64_t size)
         buf_shift(&session->in, session->in_start);
         session->in_start = 0;
     }
+}
+
+void session_unread(struct session *session, struct buf *requests)
+{
+    const struct slice left = session_input_bytes(session);
+    buf_append(requests, left.data, left.size);
+    buf_close(&session->in);
+    session->in = *requests;
+    session->in_start = 0;
+    *requests = (struct buf){0};
+    resp_parser_next(&session->parser);
 }
 
 void session_sent(struct session *session, uint64_t size)

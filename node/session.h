@@ -40,6 +40,7 @@ enum session_answer {
 struct session_forward {
     uint64_t size; /* Of its bytes in forwarded. */
     bool is_write;
+    bool is_watch;  /* A WATCH: what the leader replies is for this node (node/txn.h). */
     uint8_t answer; /* enum session_answer: what it gets in its turn instead of being sent. */
 };
 
@@ -59,13 +60,14 @@ struct session {
     uint8_t protocol; /* 2 or 3 */
     uint8_t face;     /* enum core_face */
     bool closing;     /* Close once everything is sent; no more commands. */
-    bool refuses;     /* A MULTI was refused: so is everything up to its end. */
     bool is_eof;      /* The client sends nothing more: close once all is answered. */
     bool clogged;     /* The socket took less than offered. */
     bool paused;      /* We asked the host to stop reading. */
     uint64_t opened_ms;
     uint64_t active_ms; /* Last byte in or out. */
     uint64_t command_count;
+
+    struct txn *txn; /* MULTI and WATCH (node/txn.h); NULL: neither */
 
     /* In. */
     struct buf in;
@@ -161,13 +163,15 @@ bool session_release(struct session *session, uint64_t retired_batch, uint64_t c
 void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_t confirmed_read,
                         uint64_t open_batch);
 
-/* Remembers a request that goes to another node. */
-void session_add_forward(struct session *session, struct slice request, bool is_write,
-                         enum session_answer answer);
+/* Remembers a request that goes to another node. The result is valid until the next call. */
+struct session_forward *session_add_forward(struct session *session, struct slice request,
+                                            bool is_write, enum session_answer answer);
 struct session_forward *session_first_forward(struct session *session);
 void session_drop_forward(struct session *session); /* the first */
 /* Consumes @size bytes of input: the head command, whose values are not needed any more. */
 void session_consume(struct session *session, uint64_t size);
+/* Puts @requests (taken, empty afterwards) in front of the input. */
+void session_unread(struct session *session, struct buf *requests);
 /* The host took @size more bytes of what is released. */
 void session_sent(struct session *session, uint64_t size);
 void session_check(const struct session *session);

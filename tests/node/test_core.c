@@ -488,20 +488,6 @@ TEST(core, cluster_clients_find_one_shard_that_owns_all_slots)
     fixture_close(&f);
 }
 
-TEST(core, a_refused_transaction_carries_out_nothing)
-{
-    struct fixture f;
-    fixture_open(&f);
-    const char *reply = fixture_ask(&f, 0, "MULTI\r\nSET k 1\r\nEXEC\r\nGET k\r\n", 29);
-    EXPECT_TRUE(strncmp(reply, "-ERR unknown command 'MULTI'", 28) == 0);
-    EXPECT_TRUE(strstr(reply, "-ERR not carried out") != NULL);
-    EXPECT_TRUE(strstr(reply, "-EXECABORT ") != NULL);
-    EXPECT_TRUE(strstr(reply, "$-1\r\n") != NULL);
-    reply = fixture_ask(&f, 0, "MULTI\r\nDISCARD\r\nSET k 2\r\n", 25);
-    EXPECT_TRUE(strstr(reply, "+OK\r\n") != NULL);
-    fixture_close(&f);
-}
-
 TEST(core, values_and_moments_of_expiry)
 {
     struct fixture f;
