@@ -96,61 +96,24 @@ static bool is_unchanged(struct eval *eval, struct slice key, const struct txn_t
 
 /* ---- EXEC --------------------------------------------------------------------------------------------- */
 
-/* One command of the transaction, or a reply that is known already. */
-struct part {
-    const struct slice *args;
-    uint32_t count; /* 0: the reply is args[0] */
-};
-
-/* The part at *@at. False: nonsense. */
-static bool next_part(const struct eval *eval, uint32_t *at, struct part *part)
+bool cmd_parts_next(const struct eval *eval, const struct cmd_parts *parts, uint32_t *at,
+                    struct cmd_part *part)
 {
     int64_t count = 0;
     if (!slice_int64(eval->args[*at], &count) || count < 0) return false;
     const int64_t takes = count > 0 ? count : 1;
-    if (takes > (int64_t)eval->count - *at - 1) return false;
-    *part = (struct part){.args = eval->args + *at + 1, .count = (uint32_t)count};
+    if (takes > (int64_t)parts->end - *at - 1) return false;
+    *part = (struct cmd_part){.args = eval->args + *at + 1, .count = (uint32_t)count};
     *at += 1 + (uint32_t)takes;
     return true;
 }
 
-/* The whole command before anything of it is carried out: another node sent it. */
-struct outline {
-    uint32_t watches;
-    uint32_t first; /* argument of the first part */
-    uint32_t parts;
-};
-
-static bool read_outline(const struct eval *eval, struct outline *outline)
-{
-    int64_t watches = 0;
-    if (!slice_int64(eval->args[2], &watches) || watches < 0) return false;
-    if (watches > ((int64_t)eval->count - 3) / 2) return false;
-    outline->watches = (uint32_t)watches;
-    outline->first = 3 + 2 * outline->watches;
-    for (uint32_t i = 0; i < outline->watches; i++) {
-        const struct slice key = eval->args[3 + 2 * i];
-        if (key.size == 0 || key.size > KEY_SIZE_MAX) return false;
-        if (eval->args[4 + 2 * i].size != TXN_TOKEN_SIZE) return false;
-    }
-    for (uint32_t at = outline->first; at < eval->count; outline->parts++) {
-        struct part part;
-        if (!next_part(eval, &at, &part)) return false;
-        if (part.count == 0) continue;
-        const struct command *command = command_find(part.args[0]);
-        if (command == NULL || (command->flags & CMD_WRITE) == 0) continue;
-        if ((eval->command->flags & CMD_WRITE) == 0) return false;
-    }
-    return true;
-}
-
-/* A transaction of which a part would be refused for want of room is refused as a whole. */
-static const char *refusal(struct eval *eval, const struct outline *outline)
+const char *cmd_parts_refusal(struct eval *eval, const struct cmd_parts *parts)
 {
     const char *text = NULL;
-    for (uint32_t at = outline->first; at < eval->count && text == NULL;) {
-        struct part part;
-        CHECK(next_part(eval, &at, &part));
+    for (uint32_t at = parts->first; at < parts->end && text == NULL;) {
+        struct cmd_part part;
+        CHECK(cmd_parts_next(eval, parts, &at, &part));
         const struct command *command = part.count > 0 ? command_find(part.args[0]) : NULL;
         if (command != NULL) text = shard_refusal(eval->shard, command->flags);
     }
@@ -163,16 +126,15 @@ static uint64_t reply_max(const struct eval *eval)
     return limit < FORWARD_REPLY_SIZE_MAX ? limit : FORWARD_REPLY_SIZE_MAX;
 }
 
-static void run_parts(struct eval *eval, const struct outline *outline)
+void cmd_parts_run(struct eval *eval, const struct cmd_parts *parts, uint64_t begin)
 {
     struct eval_mark mark;
-    const uint64_t begin = eval->out->size;
     bool is_long = false;
     eval_mark(eval, &mark);
-    resp_put_array(eval->out, outline->parts);
-    for (uint32_t at = outline->first; at < eval->count && !is_long;) {
-        struct part part;
-        CHECK(next_part(eval, &at, &part));
+    resp_put_array(eval->out, parts->count);
+    for (uint32_t at = parts->first; at < parts->end && !is_long;) {
+        struct cmd_part part;
+        CHECK(cmd_parts_next(eval, parts, &at, &part));
         if (part.count == 0) {
             buf_append(eval->out, part.args[0].data, part.args[0].size);
         } else if (!eval_nested(eval, part.args, part.count, eval->out)) {
@@ -183,6 +145,7 @@ static void run_parts(struct eval *eval, const struct outline *outline)
     if (!eval->waits && !eval->overflows && !is_long) return;
     eval_rollback(eval, &mark);
     if (eval->waits) return;
+    if (eval->overflows && eval->whole != NULL) return; /* That is undone, too. */
     eval->out->size = begin;
     if (eval->overflows) {
         eval_error_overflow(eval);
@@ -192,29 +155,55 @@ static void run_parts(struct eval *eval, const struct outline *outline)
     }
 }
 
+/* Looks at the whole command before anything of it is carried out: another node sent it. */
+static bool read_outline(const struct eval *eval, uint32_t *watches, struct cmd_parts *parts)
+{
+    int64_t count = 0;
+    if (!slice_int64(eval->args[2], &count) || count < 0) return false;
+    if (count > ((int64_t)eval->count - 3) / 2) return false;
+    *watches = (uint32_t)count;
+    *parts = (struct cmd_parts){.first = 3 + 2 * *watches, .end = eval->count};
+    for (uint32_t i = 0; i < *watches; i++) {
+        const struct slice key = eval->args[3 + 2 * i];
+        if (key.size == 0 || key.size > KEY_SIZE_MAX) return false;
+        if (eval->args[4 + 2 * i].size != TXN_TOKEN_SIZE) return false;
+    }
+    for (uint32_t at = parts->first; at < parts->end; parts->count++) {
+        struct cmd_part part;
+        if (!cmd_parts_next(eval, parts, &at, &part)) return false;
+        if (part.count == 0) continue;
+        const struct command *command = command_find(part.args[0]);
+        if (command == NULL || (command->flags & CMD_WRITE) == 0) continue;
+        if ((eval->command->flags & CMD_WRITE) == 0) return false;
+    }
+    return true;
+}
+
 void cmd_exec_parts(struct eval *eval)
 {
     char text[256];
-    struct outline outline = {0};
-    bool is_unchanged_all = true;
-    if (!read_outline(eval, &outline)) {
+    struct cmd_parts parts;
+    uint32_t watches = 0;
+    bool holds = true;
+    const uint64_t begin = eval->out->size;
+    if (!read_outline(eval, &watches, &parts)) {
         eval_error(eval, "ERR this is no transaction");
         return;
     }
-    for (uint32_t i = 0; i < outline.watches && is_unchanged_all; i++) {
+    for (uint32_t i = 0; i < watches && holds; i++) {
         const struct txn_token token = txn_token_get(eval->args[4 + 2 * i].data);
-        is_unchanged_all = is_unchanged(eval, eval->args[3 + 2 * i], &token);
+        holds = is_unchanged(eval, eval->args[3 + 2 * i], &token);
     }
-    if (!is_unchanged_all) {
+    if (!holds) {
         resp_put_null_array(eval->out, eval->protocol);
         return;
     }
-    const char *refused = refusal(eval, &outline);
-    if (refused != NULL) {
+    const char *refusal = cmd_parts_refusal(eval, &parts);
+    if (refusal != NULL) {
         (void)snprintf(text, sizeof text, "EXECABORT Transaction discarded because of: %s",
-                       refused);
+                       refusal);
         eval_error(eval, text);
         return;
     }
-    run_parts(eval, &outline);
+    cmd_parts_run(eval, &parts, begin);
 }

@@ -75,7 +75,8 @@ static const struct command table[] = {
      "State and figures of this node", "INFO [section [section ...]]"},
     {"keys", 2, WALK, 0, 0, 0, cmd_keys, "generic", "1.0.0", "O(n) keys",
      "Lists the keys that match a pattern", "KEYS pattern"},
-    {"kv.backup", -3, CMD_LOCAL | CMD_ALONE, 0, 0, 0, cmd_kv_backup, "kv", "0.1.0", "O(size of a piece)",
+    {"kv.backup", -3, CMD_LOCAL | CMD_ALONE, 0, 0, 0, cmd_kv_backup, "kv", "0.1.0",
+     "O(size of a piece)",
      "Gives the sealed files of this node, once they reach an index, piece by piece",
      "KV.BACKUP BEGIN index | READ id file offset size | END id"},
     {"kv.check", -1, CMD_READ | CMD_ALONE, 0, 0, 0, cmd_kv_check, "kv", "0.1.0",
@@ -102,6 +103,14 @@ static const struct command table[] = {
     {"kv.transfer", -1, CMD_READ | CMD_ALONE, 0, 0, 0, cmd_kv_transfer, "kv", "0.1.0", "O(1)",
      "Asks the leader to hand leadership to a member, or to the one that is furthest",
      "KV.TRANSFER [name]"},
+    {"kv.txn", -3, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_kv_txn, "kv", "0.1.0",
+     "that of its commands",
+     "If all conditions hold carries out the THEN commands, else the ELSE commands, all at one "
+     "moment",
+     "KV.TXN [IF count condition ...] [THEN count operation ...] [ELSE count operation ...], where "
+     "condition is VALUE key (= | != | < | >) value, REVISION key (= | != | < | >) revision, "
+     "EXISTS "
+     "key or ABSENT key, and operation is numargs command [argument ...]"},
     {"mget", -2, READ, 1, -1, 1, cmd_mget, "string", "1.0.0", "O(n) keys",
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
     {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
