@@ -100,6 +100,7 @@ bool kv_options_take(const struct kv_options *options, struct kv_options *taken)
 {
     const size_t size = options->struct_size;
     kv_options_init(taken);
+    taken->allocator.resize = kv_resize_with_libc;
     if (size < OPTIONS_SIZE_MIN) return false;
     memcpy(taken, options, size < sizeof *taken ? size : sizeof *taken);
     taken->struct_size = sizeof *taken;
@@ -128,7 +129,7 @@ static struct kv *create(const struct kv_options *options)
     return kv;
 }
 
-enum kv_err kv_connect(const struct kv_options *options, struct kv **kv)
+enum kv_err kv_handle_create(const struct kv_options *options, struct kv **kv)
 {
     struct kv_options taken;
     const bool known = kv_options_take(options, &taken);
@@ -138,8 +139,15 @@ enum kv_err kv_connect(const struct kv_options *options, struct kv **kv)
     if (!kv_once_init(&(*kv)->once, taken.once != 0)) {
         return kv_say(*kv, KV_ERR_INVALID, "the system gives no random numbers");
     }
-    enum kv_err err = kv_nodes_parse(&(*kv)->nodes, taken.nodes, (*kv)->message);
-    if (err == KV_OK) err = kv_ensure_link(*kv, kv_now_ms() + (*kv)->timeout_ms, true);
+    return kv_nodes_parse(&(*kv)->nodes, taken.nodes, (*kv)->message);
+}
+
+enum kv_err kv_connect(const struct kv_options *options, struct kv **kv)
+{
+    enum kv_err err = kv_handle_create(options, kv);
+    if (*kv != NULL && err == KV_OK) {
+        err = kv_ensure_link(*kv, kv_now_ms() + (*kv)->timeout_ms, true);
+    }
     if (err == KV_ERR_NOMEM) {
         kv_close(*kv);
         *kv = NULL;

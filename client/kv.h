@@ -111,6 +111,7 @@ struct kv_options {
     int once; /* not 0: every write happens exactly once, see above; default 0 */
 };
 
+/* What kv_options_init() calls; for programs in other languages. */
 KV_API void kv_options_init_sized(struct kv_options *options, size_t struct_size);
 /* The defaults; nodes is "127.0.0.1:6379". */
 static inline void kv_options_init(struct kv_options *options)
@@ -308,5 +309,6 @@ KV_API enum kv_err kv_leader_transfer(struct kv *kv, const char *name);
 #endif
 
 #include "client/kv_async.h"
+#include "client/kv_pool.h"
 
 #endif

@@ -122,6 +122,8 @@ struct kv {
 
 enum kv_err kv_say(struct kv *kv, enum kv_err err, const char *format, ...)
     __attribute__((format(printf, 3, 4))); /* gives @err */
+/* A handle that is not connected yet. Gives *@kv in every case but KV_ERR_NOMEM, as kv_connect(). */
+enum kv_err kv_handle_create(const struct kv_options *options, struct kv **kv);
 /* Fills in what a program built with an older header does not know; false: @options were never initialised. */
 bool kv_options_take(const struct kv_options *options, struct kv_options *taken);
 void *kv_resize_with_libc(void *context, void *pointer, size_t size);

@@ -7,9 +7,10 @@ jobs=$(nproc)
 
 configure_and_build() {
     local options=(-DKV_TESTS=ON)
+    local preset=${1%-client}
     case "$1" in
     clang) options+=(-G Ninja -S . -B build/clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo) ;;
-    *) options+=(--preset "$1") ;;
+    *) options+=(--preset "$preset") ;;
     esac
     local targets=(all) file
     if [ "$1" = fuzz ]; then
@@ -20,13 +21,21 @@ configure_and_build() {
             case "$file" in fuzz_main | fuzz_exit) ;; *) targets+=("$file") ;; esac
         done
     fi
-    cmake "${options[@]}" && cmake --build "build/$1" --parallel "$jobs" --target "${targets[@]}"
+    if [ "$1" != "$preset" ]; then
+        # Only the tests of libkvclient.
+        targets=(test_abi)
+        for file in tests/client/test_kv*.c; do
+            file=$(basename "$file" .c)
+            [ "$file" = test_kvctl ] || targets+=("$file")
+        done
+    fi
+    cmake "${options[@]}" && cmake --build "build/$preset" --parallel "$jobs" --target "${targets[@]}"
 }
 
-# ctest's closing words as a count.
+# ctest's closing words as a count; of all tests, or of those whose names match.
 count_ctest() {
     local output status=0 total bad
-    output=$(ctest --no-tests=error --output-on-failure --parallel "$jobs" --test-dir "$1" 2>&1) || status=$?
+    output=$(ctest --no-tests=error --output-on-failure --parallel "$jobs" --test-dir "$1" -R "${2:-.}" 2>&1) || status=$?
     printf '%s\n' "$output"
     read -r bad total < <(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+).*/\1 \2/p' <<<"$output")
     [ -n "${total:-}" ] || { echo "ctest did not say how many tests ran" && return 1; }

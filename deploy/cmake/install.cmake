@@ -8,7 +8,11 @@ if(TARGET kvclient_shared AND EXISTS ${PROJECT_SOURCE_DIR}/client/kvclient.pc.in
   install(TARGETS kvclient_shared kvclient_static
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   # <client/kv.h>, as inside the project.
-  install(FILES client/kv.h client/kv_async.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/client)
+  install(FILES client/kv.h client/kv_async.h client/kv_pool.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/client)
+  if(kvclient_reference)
+    install(FILES ${PROJECT_BINARY_DIR}/reference/kv.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
+    install(FILES ${PROJECT_BINARY_DIR}/reference/kv.html DESTINATION ${CMAKE_INSTALL_DOCDIR})
+  endif()
   # The prefix follows from where the file lies, so that `cmake --install --prefix` and moved trees are right.
   file(RELATIVE_PATH up ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
   string(REGEX REPLACE "/$" "" up "${up}")

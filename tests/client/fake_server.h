@@ -180,11 +180,13 @@ static inline void *fake_main(void *argument)
     struct fake *fake = argument;
     while (true) {
         struct pollfd slots[FAKE_CONNECTIONS_MAX + 2];
+        (void)pthread_mutex_lock(&fake->mutex); /* fake_hang_up() */
         slots[0] = (struct pollfd){.fd = fake->wake[0], .events = POLLIN};
         slots[1] = (struct pollfd){.fd = fake->listener, .events = POLLIN};
         for (uint32_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
             slots[i + 2] = (struct pollfd){.fd = fake->connections[i].fd, .events = POLLIN};
         }
+        (void)pthread_mutex_unlock(&fake->mutex);
         if (poll(slots, FAKE_CONNECTIONS_MAX + 2, -1) < 0) continue;
         if (slots[0].revents != 0) return NULL;
         (void)pthread_mutex_lock(&fake->mutex);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kvctl and libkvclient against a real cluster: answers, JSON, exit codes, and what happens when nodes die."""
+"""kvctl against a real cluster: answers, JSON, exit codes, and what happens when nodes die."""
 
 import json
 import os
@@ -200,33 +200,6 @@ class Kvctl(unittest.TestCase):
             done = self.ctl(cluster, "shell", stdin="set a 'b c'\nget a\nincr n\nquit\n")
             self.assertIn("b c", done.stdout)
             self.assertIn("1", done.stdout.split())
-
-
-class Library(unittest.TestCase):
-    """The examples are built as a user would, against the library in the build tree, and run."""
-
-    def test_examples(self):
-        library = os.path.join(os.path.dirname(harness.BIN), "lib")
-        examples = os.path.join(harness.TOP, "client", "examples")
-        folder = harness.work_directory()
-        arguments_of = {"counter.c": ("visits",)}
-        flags = ["-I", harness.TOP, "-L", library, "-lkvclient", f"-Wl,-rpath,{library}"]
-        with open(os.path.join(harness.BIN, "kvnode"), "rb") as program:
-            content = program.read()
-        for sign, name in ((b"__asan_init", "address,undefined"), (b"__tsan_init", "thread")):
-            if sign in content:
-                flags.append(f"-fsanitize={name}")
-        with Cluster() as cluster:
-            for name in sorted(os.listdir(examples)):
-                program = os.path.join(folder, name[:-2])
-                built = subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", os.path.join(examples, name), "-o",
-                                        program, *flags], capture_output=True, text=True, check=False, timeout=120)
-                self.assertEqual(0, built.returncode, built.stderr)
-                nodes = ",".join(f"127.0.0.1:{node.client_port}" for node in cluster.nodes)
-                done = subprocess.run([program, nodes, *arguments_of.get(name, ())],
-                                      capture_output=True, text=True, check=False, timeout=60,
-                                      env=harness.clean_environment())
-                self.assertEqual(0, done.returncode, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":
