@@ -91,6 +91,7 @@ struct item {
     bool exists;
     uint64_t expiry_ms; /* 0: never */
     uint64_t revision;  /* Of the applied state; 0 when only in flight or absent. */
+    uint64_t previous;  /* What an effect names as the revision before it (effect.h). */
     struct slice value; /* As stored; valid when has_value, else eval_value finds it. */
     bool has_value;
     bool is_packed;           /* As stored it is packed: eval_value unpacks it. */

@@ -55,6 +55,7 @@ static struct item from_keydir(struct eval *eval, struct slice key)
     return (struct item){.exists = true,
                          .expiry_ms = info.expiry_ms,
                          .revision = info.revision,
+                         .previous = info.revision,
                          .value = info.inline_value,
                          .has_value = info.is_inline,
                          .is_packed = info.is_compressed,
@@ -89,13 +90,16 @@ struct item eval_find(struct eval *eval, struct slice key)
         item.flight = hit.number;
         item.flight_ordinal = hit.ordinal;
         if (hit.index != 0) item.flight_revision = revision_of(hit.index, hit.ordinal);
+        /* One that is not proposed yet is in the entry that the next effect will be in, too (effect.h). */
+        item.previous = hit.index != 0 ? revision_of(hit.index, hit.ordinal)
+                                       : (uint64_t)hit.ordinal + 1;
     }
     if (item.exists && item.expiry_ms != 0 && item.expiry_ms <= eval->gone_ms) {
         if (eval->is_applied) {
             const struct keydir_info info = keydir_info(item.entry);
             eval_note_expired(eval, &info);
         } else {
-            expire_now(eval, key, item.revision, item.expiry_ms);
+            expire_now(eval, key, item.previous, item.expiry_ms);
         }
         return (struct item){0};
     }
@@ -320,7 +324,7 @@ void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t 
     const struct effect effect = {.kind = EFFECT_PUT,
                                   .flags = is_packed ? EFFECT_FLAG_LZ4 : 0,
                                   .expiry_ms = expiry_ms,
-                                  .previous_revision = before->revision,
+                                  .previous_revision = before->previous,
                                   .key = key,
                                   .value = stored};
     shard->value_raw_size += value.size;
@@ -348,7 +352,7 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
     buf_append(&built, tail.data, tail.size);
     const struct effect effect = {.kind = EFFECT_PUT,
                                   .expiry_ms = expiry_ms,
-                                  .previous_revision = before->revision,
+                                  .previous_revision = before->previous,
                                   .key = key,
                                   .value = slice_of(built.data + front, built.size - front)};
     shard->value_raw_size += effect.value.size;
@@ -379,7 +383,7 @@ bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, str
 void eval_delete(struct eval *eval, struct slice key, const struct item *before)
 {
     add(eval,
-        &(struct effect){.kind = EFFECT_DELETE, .previous_revision = before->revision, .key = key},
+        &(struct effect){.kind = EFFECT_DELETE, .previous_revision = before->previous, .key = key},
         NULL);
 }
 
@@ -388,7 +392,7 @@ void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms, const 
     add(eval,
         &(struct effect){.kind = EFFECT_EXPIRE_AT,
                          .expiry_ms = expiry_ms,
-                         .previous_revision = before->revision,
+                         .previous_revision = before->previous,
                          .key = key},
         NULL);
 }

@@ -8,8 +8,8 @@
  *            4  u8  kind                   5  u8  flags          6  u16 zero
  *            8  u32 key size              12  u32 value size
  *           16  u64 expiry, milliseconds since the epoch, 0 is never
- *           24  u64 revision that the key had before; 0 when it did not exist, or when the change
- *               before this one was itself still on its way
+ *           24  u64 revision that the key had before; 0 when it did not exist; 1 to 65,535: it was made by an effect of
+ *               the same entry, whose place there is one less
  *           32  key, value
  *
  * The checksum is the effect's own, so that one value can be read from the disk alone. */

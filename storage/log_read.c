@@ -191,3 +191,44 @@ enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t si
     if (err != OK) out->size -= size;
     return err;
 }
+
+/* The slots of @segment from @index on towards @other, as long as they lie within LOG_READ_SIZE. */
+static void span_of(const struct log_segment *segment, uint64_t index, uint64_t other,
+                    struct log_located *located)
+{
+    uint64_t begin = located->place.offset;
+    uint64_t end = begin + located->size;
+    const uint64_t first = segment->slots_first;
+    while (index != other) {
+        index = other > index ? index + 1 : index - 1;
+        if (index < first || index >= first + segment->slots_count) break;
+        const struct log_slot slot = segment->slots[index - first];
+        const uint64_t low = slot.offset < begin ? slot.offset : begin;
+        const uint64_t slot_end = slot.offset + (uint64_t)slot.size;
+        const uint64_t high = slot_end > end ? slot_end : end;
+        if (high - low > LOG_READ_SIZE) break;
+        begin = low;
+        end = high;
+    }
+    located->span_offset = begin;
+    located->span_size = end - begin;
+}
+
+enum err log_locate(const struct log *log, uint64_t index, uint64_t other,
+                    struct log_located *located)
+{
+    struct log_slot slot;
+    if (index < log->first_index || index > log_index_submitted(log)) return ERR_NOT_FOUND;
+    const struct log_segment *segment = log_index_find(log, index, &slot);
+    if (segment == NULL) return ERR_NOT_FOUND;
+    *located = (struct log_located){
+        .place = {.file = segment->file.number, .offset = slot.offset},
+        .size = slot.size,
+        .handle = segment->handle,
+    };
+    located->memory = log_memory(log, located->place, slot.size);
+    if (located->memory.data != NULL) return OK;
+    if (segment->handle < 0) return ERR_IO;
+    span_of(segment, index, other, located);
+    return OK;
+}

@@ -37,7 +37,8 @@ struct shelf_file {
     bool is_read_only;      /* So is its handle: another one is needed for that. */
     uint32_t readers;       /* submitted reads */
     bool was_sealed;        /* It is or was in a manifest. */
-    uint64_t retired;       /* count of retirements when it was retired */
+    uint64_t retired;       /* count of retirements when it was retired, */
+    uint64_t retired_index; /* and the last entry applied then */
 };
 
 struct shelf {

@@ -39,6 +39,8 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     struct store *store = mem_zero(sizeof *store);
     store->hold_index = UINT64_MAX;
     list_init(&store->reads);
+    list_init(&store->pasts);
+    list_init(&store->pieces);
     store->config = *config;
     store->keys = keydir_create(config->hash_seed);
     snapshot_init(&store->incoming, config->disk, config->folder, config->cluster_id,
@@ -59,6 +61,7 @@ void store_close(struct store *store)
 {
     store_seal_settle(store);
     store_reads_settle(store);
+    store_pasts_close(store);
     store_compact_abandon(store);
     store_scrub_close(store);
     store_tidy_settle(store);
@@ -239,6 +242,7 @@ void store_turn(struct store *store, uint64_t now_ms)
     store_compact_turn(store, now_ms);
     store_scrub_turn(store, now_ms);
     store_tidy_turn(store);
+    store_pasts_turn(store);
 }
 
 uint64_t store_deadline(struct store *store)

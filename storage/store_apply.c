@@ -47,6 +47,7 @@ void store_apply_entry(struct store *store, struct shelf_file *file, const struc
 {
     struct keydir *keys = store->keys;
     struct keydir_dead dead;
+    if (!list_empty(&store->pasts)) store_pasts_note(store, entry);
     switch (entry->kind) {
     case EFFECT_PUT: {
         const struct place place = {.file = file->file.number, .offset = entry->offset};

@@ -25,6 +25,7 @@
 #include "storage/store.h"
 #include "storage/store_scrub.h"
 #include "storage/store_compact.h"
+#include "storage/store_past.h"
 #include "storage/store_space.h"
 #include "storage/store_value.h"
 #include "storage/witness.h"
@@ -116,11 +117,17 @@ struct store {
     uint64_t user_written;   /* bytes of keys and values in the effects that were applied */
     uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
-    uint64_t hold_index; /* See store_hold(). */
-    bool is_replaced;    /* A received base is the state on disk: only closing makes sense. */
-    struct buf scratch;  /* The put that was read last, for a value. */
-    struct buf unpacked; /* The value that store_value() unpacked. */
-    struct list reads;   /* struct store_read under way, by link. */
+    uint64_t hold_index;    /* See store_hold(). */
+    bool is_replaced;       /* A received base is the state on disk: only closing makes sense. */
+    struct buf scratch;     /* The put that was read last, for a value. */
+    struct buf unpacked;    /* The value that store_value() unpacked. */
+    struct list reads;      /* struct store_read under way, by link. */
+    struct list pasts;      /* struct past of views (store_past.h), by link, */
+    uint32_t past_count;    /* so many, */
+    uint64_t past_size_max; /* and what the undo map of each may take; 0: its share. */
+    struct list pieces;     /* struct store_piece: parts of files read for them. */
+    uint64_t
+        removed_index; /* Changes up to it may have been of values that are gone from the disk. */
     uint64_t tail_hits;
     uint64_t tail_misses;
 };
@@ -145,6 +152,16 @@ void store_growth_drop(struct store *store, uint32_t number);
 bool store_is_read(const struct store *store, uint32_t number);
 /* Waits for all values that are being read. */
 void store_reads_settle(struct store *store);
+
+/* ---- store_past.c -------------------------------------------------------------------------------- */
+
+/* The effect of @entry is about to be applied. */
+void store_pasts_note(struct store *store, const struct hint_entry *entry);
+/* Part of file @number is being read. */
+bool store_pieces_has(const struct store *store, uint32_t number);
+void store_pasts_turn(struct store *store);
+/* Views mean nothing from now on; waits for what is being read. */
+void store_pasts_close(struct store *store);
 
 /* ---- store_files.c ------------------------------------------------------------------------------- */
 

@@ -284,6 +284,10 @@ static enum err load_all(struct load *load)
     store->applied_index = store->manifest.base_index;
     witness_init(&store->witness, store->applied_index, keydir_hash(store->keys));
     store->stamp_ms = store->manifest.stamp_ms;
+    for (uint32_t i = 0; i < store->manifest.file_count; i++) {
+        /* What compaction left out is gone, and when it died is not known any more: up to the base, in any case. */
+        if (store->manifest.files[i].is_table) store->removed_index = store->manifest.base_index;
+    }
 
     err = load_ballot(load);
     if (err != OK) return err;

@@ -63,7 +63,7 @@ void store_files(struct store *store, void (*visit)(void *context, const struct 
 /* The files of the present manifest stay readable by id (store_ship_read()) until the pin is given back, or until what
  * is kept for pins alone is more than the larger of the retention and a quarter of what lives: then the oldest pin
  * is void and its reader gets ERR_NOT_FOUND. Returns the pin, never 0; 0 when STORE_PINS_MAX are out. */
-#define STORE_PINS_MAX 32u
+#define STORE_PINS_MAX 64u
 uint64_t store_pin(struct store *store);
 /* A pin that is void or 0 is ignored. */
 void store_unpin(struct store *store, uint64_t pin);

@@ -31,6 +31,7 @@ void store_file_retire(struct store *store, struct shelf_file *file)
     file->wants_trim = false;
     file->state = SHELF_RETIRED;
     file->retired = ++store->tidy.retired;
+    file->retired_index = store->applied_index;
     store->tidy.chores++;
     store_pins_limit(store);
 }
@@ -47,6 +48,9 @@ static void remove_next(struct store *store, struct shelf_file *file)
     struct store_tidy *tidy = &store->tidy;
     struct disk *disk = store->config.disk;
     tidy->number = file->file.number;
+    if (file->was_sealed && file->retired_index > store->removed_index) {
+        store->removed_index = file->retired_index;
+    }
     /* Closed first: then it is the removal that frees the blocks, and that is not done by this thread. */
     if (file->handle >= 0) disk->close(disk->context, file->handle);
     file->handle = -1;
