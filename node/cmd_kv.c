@@ -13,6 +13,10 @@ void cmd_kv_get(struct eval *eval)
 {
     struct slice value;
     uint64_t revision = 0;
+    if (eval->count > 2) {
+        eval_error(eval, "ERR AT is not possible in a transaction");
+        return;
+    }
     struct item item = eval_find(eval, eval->args[1]);
     if (!item.exists) {
         resp_put_null_array(eval->out, eval->protocol);
@@ -24,6 +28,11 @@ void cmd_kv_get(struct eval *eval)
     eval_reply(eval, value);
     resp_put_int(eval->out, (int64_t)revision);
     resp_put_int(eval->out, eval_ttl(eval, item.expiry_ms));
+}
+
+void cmd_kv_history(struct eval *eval)
+{
+    eval_error(eval, "ERR KV.HISTORY cannot be part of another command");
 }
 
 struct range {
@@ -53,6 +62,11 @@ static bool range_options(struct eval *eval, struct range *range)
             range->reverse = true;
         } else if (slice_equal_fold(eval->args[i], "keys")) {
             range->keys_only = true;
+        } else if (slice_equal_fold(eval->args[i], "at") ||
+                   slice_equal_fold(eval->args[i], "count") ||
+                   slice_equal_fold(eval->args[i], "revision")) {
+            eval_error(eval, "ERR AT, COUNT and REVISION are not possible in a transaction");
+            return false;
         } else {
             eval_syntax_error(eval);
             return false;

@@ -31,6 +31,8 @@ enum command_flag {
     CMD_HERE = 256, /* A read that any node answers from its own applied keys (node/readindex.h). */
     CMD_ALONE = 512,   /* Not as a part of a transaction. */
     CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
+    CMD_STREAM =
+        2048, /* Such a read in slices (node/stream.h); its function is for those that cannot wait. */
 };
 
 struct eval {
@@ -112,6 +114,8 @@ void eval_note_expired(struct eval *eval, const struct keydir_info *info);
 bool eval_value(struct eval *eval, struct item *item, struct slice *value);
 /* Whether a command that waits may ask for more values. */
 bool eval_wants_more(const struct eval *eval);
+/* The same without a reply: ERR_AGAIN it is on its way, ERR_CORRUPT, ERR_IO. */
+enum err eval_entry_try(struct eval *eval, const struct keydir_entry *entry, struct slice *value);
 /* Milliseconds until @expiry_ms; -1: never. A key that the log does not yet say is gone has 0 at least. */
 int64_t eval_ttl(const struct eval *eval, uint64_t expiry_ms);
 /* Its size. Otherwise the same. */
@@ -204,6 +208,7 @@ void cmd_readonly(struct eval *eval);
 
 void cmd_kv_backup(struct eval *eval);
 void cmd_kv_get(struct eval *eval);
+void cmd_kv_history(struct eval *eval);
 void cmd_kv_index(struct eval *eval);
 void cmd_kv_range(struct eval *eval);
 void cmd_kv_status(struct eval *eval);

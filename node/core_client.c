@@ -7,6 +7,7 @@
 #include "node/cmd_txn.h"
 #include "node/router.h"
 #include "node/txn.h"
+#include "node/stream.h"
 #include "node/warm.h"
 #include "storage/base/check.h"
 
@@ -310,6 +311,13 @@ static enum dispatch carry_out(struct core *core, struct session *session,
         return park(core, session); /* A map without a leader would send clients nowhere. */
     }
     if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
+    const bool is_stream = (command->flags & CMD_STREAM) != 0 && !session_is_proxy(session);
+    /* Without AT the newest value is asked for, as GET does. */
+    const bool is_point = command->function == cmd_kv_get && count == 2;
+    if (is_stream && !is_point) {
+        const bool is_done = stream_run(core, session, command, args, count);
+        return is_done ? DISPATCH_DONE : DISPATCH_LATER;
+    }
     const bool local_read = core->config->reads == CONFIG_READS_LOCAL &&
                             (command->flags & CMD_READ) != 0 &&
                             (command->flags & CMD_LEADER) == 0 && !session_is_proxy(session) &&

@@ -57,6 +57,7 @@ struct core {
     uint64_t txn_size;  /* bytes that transactions hold which are not carried out yet */
     uint64_t session_count;
     uint64_t proxy_count;
+    uint32_t stream_count; /* commands that are carried out in slices */
     uint64_t next_session_id;
     struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */

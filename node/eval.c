@@ -158,11 +158,16 @@ static enum err entry_value(struct eval *eval, const struct keydir_entry *entry,
     return err;
 }
 
-bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struct slice *value)
+enum err eval_entry_try(struct eval *eval, const struct keydir_entry *entry, struct slice *value)
 {
     const struct keydir_info info = keydir_info(entry);
-    const enum err err = entry_value(eval, entry, info.is_compressed,
-                                     info.is_inline ? &info.inline_value : NULL, value);
+    return entry_value(eval, entry, info.is_compressed, info.is_inline ? &info.inline_value : NULL,
+                       value);
+}
+
+bool eval_entry_value(struct eval *eval, const struct keydir_entry *entry, struct slice *value)
+{
+    const enum err err = eval_entry_try(eval, entry, value);
     return err == OK ? true : no_value(eval, err);
 }
 

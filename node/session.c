@@ -5,6 +5,7 @@
 
 #include "node/fetch.h"
 #include "node/prepare.h"
+#include "node/stream.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
@@ -41,6 +42,7 @@ void session_destroy(struct session *session)
     list_remove(&session->hog);
     resp_parser_close(&session->parser);
     fetch_end(session->fetch);
+    stream_end(session->stream);
     prepare_end(session->prepare);
     buf_close(&session->in);
     buf_close(&session->out);
@@ -225,6 +227,8 @@ void session_consume(struct session *session, uint64_t size)
     fetch_end(session->fetch);
     prepare_end(session->prepare);
     session->fetch = NULL;
+    stream_end(session->stream);
+    session->stream = NULL;
     session->wants_alone = false;
     session->reads = (struct readindex_wait){0};
     session->prepare = NULL;

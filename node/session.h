@@ -91,7 +91,8 @@ struct session {
     bool wants_alone;        /* The head command wants to find the open batch empty. */
     struct prepare *prepare; /* Its own values, being packed (node/prepare.h); NULL: none. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
-    uint64_t parked_ms;          /* Since when the head command waits for a leader; 0: not. */
+    struct stream *stream; /* The head command is carried out in slices (node/stream.h); NULL. */
+    uint64_t parked_ms;    /* Since when the head command waits for a leader; 0: not. */
 
     /* Forwarding, the origin's side. */
     struct buf forwarded;             /* Bytes of the requests not answered yet, in order, */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "node/core_parts.h"
+#include "node/stream.h"
 #include "storage/base/check.h"
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
@@ -295,6 +296,7 @@ enum err shard_begin(struct shard *shard, uint64_t now_ms, uint64_t wall_ms, cha
     if (!shard->lost) (void)batches_retire(&shard->batches, store_applied_index(shard->store));
     shard->pack_left = PACK_TURN_SIZE;
     shard->prepare_left = PREPARE_SLICE_SIZE;
+    shard->stream_left = STREAM_TURN_UNITS;
     fetches_turn(&shard->fetches);
     return OK;
 }

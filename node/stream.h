@@ -1,0 +1,35 @@
+/* stream.h - reads that take more than one turn: ranges, histories, values of old revisions.
+ *
+ * Such a command stays at the head of its connection while it is carried out, on the node that was asked, from that
+ * node's own applied keys (node/readindex.h). It sees one revision, however long it takes (storage/store_past.h). It
+ * works in slices, whose sum in one turn is bounded for all connections together, and its reply leaves while it is made:
+ * first a range is counted, then its elements follow as fast as the client takes them. So neither the size of a range
+ * nor a slow client costs memory.
+ *
+ * What is asked for can go while it is being told (a client so slow that retention and compaction overtake it, a base
+ * that is received, FLUSHALL). Once elements have left, there is no way to say so in the protocol: the connection is
+ * closed, with a line in the log. */
+#ifndef KV_NODE_STREAM_H
+#define KV_NODE_STREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/bytes.h"
+
+struct command;
+struct core;
+struct session;
+struct stream;
+
+/* What the walks of all connections may cost in one turn: one for each key, effect or KiB that is looked at or sent. */
+#define STREAM_TURN_UNITS 3000
+#define STREAM_SLICE_MIN 100 /* of it, for one connection at least */
+
+/* Goes on with the head command of @session. True: it is answered. */
+bool stream_run(struct core *core, struct session *session, const struct command *command,
+                const struct slice *args, uint32_t count);
+/* The command is over, or its client gone. NULL is allowed. */
+void stream_end(struct stream *stream);
+
+#endif
