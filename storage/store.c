@@ -40,7 +40,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     store->hold_index = UINT64_MAX;
     list_init(&store->reads);
     list_init(&store->pasts);
-    list_init(&store->pieces);
+    list_init(&store->chunks);
     store->config = *config;
     store->keys = keydir_create(config->hash_seed);
     snapshot_init(&store->incoming, config->disk, config->folder, config->cluster_id,

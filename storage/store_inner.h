@@ -125,7 +125,9 @@ struct store {
     struct list pasts;      /* struct past of views (store_past.h), by link, */
     uint32_t past_count;    /* so many, */
     uint64_t past_size_max; /* and what the undo map of each may take; 0: its share. */
-    struct list pieces;     /* struct store_piece: parts of files read for them. */
+    uint64_t past_passes;   /* times that the log was gone through for one, */
+    uint64_t past_lookups;  /* and the files for values */
+    struct list chunks;     /* struct store_chunk: parts of files read for them. */
     uint64_t
         removed_index; /* Changes up to it may have been of values that are gone from the disk. */
     uint64_t tail_hits;
@@ -158,7 +160,7 @@ void store_reads_settle(struct store *store);
 /* The effect of @entry is about to be applied. */
 void store_pasts_note(struct store *store, const struct hint_entry *entry);
 /* Part of file @number is being read. */
-bool store_pieces_has(const struct store *store, uint32_t number);
+bool store_chunks_has(const struct store *store, uint32_t number);
 void store_pasts_turn(struct store *store);
 /* Views mean nothing from now on; waits for what is being read. */
 void store_pasts_close(struct store *store);

@@ -8,7 +8,7 @@
 
 #define UNIT_SIZE (16u * KIB) /* bytes that cost as much to verify as one effect to look at */
 
-struct store_piece {
+struct store_chunk {
     struct list link; /* In store.pieces. */
     struct disk_op op;
     uint32_t number; /* of the file */
@@ -44,81 +44,81 @@ uint64_t store_newest_revision(const struct store *store)
 
 /* ---- pieces of files --------------------------------------------------------------------------------- */
 
-static void store_piece_done(struct disk_op *op)
+static void store_chunk_done(struct disk_op *op)
 {
-    struct store_piece *piece = op->owner;
-    piece->is_done = true;
+    struct store_chunk *chunk = op->owner;
+    chunk->is_done = true;
 }
 
 /* @handle -1: of the hint of that file. */
-static struct store_piece *piece_begin(struct store *store, uint32_t number, disk_file handle,
+static struct store_chunk *chunk_begin(struct store *store, uint32_t number, disk_file handle,
                                        uint64_t offset, uint64_t size)
 {
-    struct store_piece *piece = mem_zero(sizeof *piece);
-    piece->number = number;
-    if (handle < 0) hint_name(piece->name, store->config.folder, number);
-    piece->op = (struct disk_op){.kind = DISK_READ,
+    struct store_chunk *chunk = mem_zero(sizeof *chunk);
+    chunk->number = number;
+    if (handle < 0) hint_name(chunk->name, store->config.folder, number);
+    chunk->op = (struct disk_op){.kind = DISK_READ,
                                  .lane = DISK_LANE_READ,
                                  .file = handle,
-                                 .name = piece->name,
+                                 .name = chunk->name,
                                  .offset = offset,
                                  .size = size,
-                                 .done = store_piece_done,
-                                 .owner = piece};
-    (void)buf_reserve_exact(&piece->bytes, size);
-    piece->op.into = buf_extend(&piece->bytes, size);
-    list_init(&piece->link);
-    list_append(&store->pieces, &piece->link);
-    store->config.disk->submit(store->config.disk->context, &piece->op);
-    return piece;
+                                 .done = store_chunk_done,
+                                 .owner = chunk};
+    (void)buf_reserve_exact(&chunk->bytes, size);
+    chunk->op.into = buf_extend(&chunk->bytes, size);
+    list_init(&chunk->link);
+    list_append(&store->chunks, &chunk->link);
+    store->config.disk->submit(store->config.disk->context, &chunk->op);
+    return chunk;
 }
 
-static void piece_free(struct store_piece *piece)
+static void chunk_free(struct store_chunk *chunk)
 {
-    CHECK(piece->is_done);
-    list_remove(&piece->link);
-    buf_close(&piece->bytes);
-    mem_free(piece);
+    CHECK(chunk->is_done);
+    list_remove(&chunk->link);
+    buf_close(&chunk->bytes);
+    mem_free(chunk);
 }
 
-static void piece_end(struct store_piece *piece)
+static void chunk_end(struct store_chunk *chunk)
 {
-    if (piece == NULL) return;
-    piece->is_orphan = true;
-    if (piece->is_done) piece_free(piece);
+    if (chunk == NULL) return;
+    chunk->is_orphan = true;
+    if (chunk->is_done) chunk_free(chunk);
 }
 
-bool store_pieces_has(const struct store *store, uint32_t number)
+bool store_chunks_has(const struct store *store, uint32_t number)
 {
-    for (const struct list *at = store->pieces.next; at != &store->pieces; at = at->next) {
-        if (LIST_ITEM(at, const struct store_piece, link)->number == number) return true;
+    for (const struct list *at = store->chunks.next; at != &store->chunks; at = at->next) {
+        if (LIST_ITEM(at, const struct store_chunk, link)->number == number) return true;
     }
     return false;
 }
 
 void store_pasts_turn(struct store *store)
 {
-    for (struct list *at = store->pieces.next, *next; at != &store->pieces; at = next) {
+    for (struct list *at = store->chunks.next, *next; at != &store->chunks; at = next) {
         next = at->next;
-        struct store_piece *piece = LIST_ITEM(at, struct store_piece, link);
-        if (piece->is_orphan && piece->is_done) piece_free(piece);
+        struct store_chunk *chunk = LIST_ITEM(at, struct store_chunk, link);
+        if (chunk->is_orphan && chunk->is_done) chunk_free(chunk);
     }
 }
 
 /* ---- entries ------------------------------------------------------------------------------------------ */
 
 /* The record at @located in what was read, if it is there. */
-static enum err from_piece(const struct store_piece *piece, const struct log_located *located,
+static enum err from_chunk(const struct store_chunk *chunk, const struct log_located *located,
                            uint64_t index, struct record *record)
 {
     uint64_t size = 0;
-    if (piece == NULL || piece->number != located->place.file) return ERR_MORE;
-    const uint64_t begin = piece->op.offset;
+    if (chunk == NULL || chunk->number != located->place.file) return ERR_MORE;
+    const uint64_t begin = chunk->op.offset;
     const uint64_t offset = located->place.offset;
-    if (offset < begin || offset + located->size > begin + piece->op.size) return ERR_MORE;
-    if (!piece->is_done) return ERR_AGAIN;
-    if (piece->op.result != OK) return piece->op.result == ERR_IO ? ERR_IO : ERR_CORRUPT;
-    const struct slice bytes = slice_of(piece->bytes.data + (offset - begin), located->size);
+    if (offset < begin || offset + located->size > begin + chunk->op.size) return ERR_MORE;
+    if (!chunk->is_done) return ERR_AGAIN;
+    if (chunk->op.result != OK) return chunk->op.result == ERR_IO ? ERR_IO : ERR_CORRUPT;
+    const struct slice bytes = slice_of(chunk->bytes.data + (offset - begin), located->size);
     if (record_decode(bytes, record, &size) != OK || size != located->size) return ERR_CORRUPT;
     return record->index == index ? OK : ERR_CORRUPT;
 }
@@ -137,24 +137,24 @@ enum err store_records_read(struct store *store, struct store_records *records, 
         err = record_decode_trusted(located.memory, record, &size);
         return err == OK ? OK : ERR_CORRUPT;
     }
-    err = from_piece(records->piece, &located, index, record);
+    err = from_chunk(records->chunk, &located, index, record);
     if (err == ERR_CORRUPT || err == ERR_IO) store_note_entry(store, index);
     if (err != ERR_MORE) return err;
-    piece_end(records->piece);
-    records->piece = piece_begin(store, located.place.file, located.handle, located.span_offset,
+    chunk_end(records->chunk);
+    records->chunk = chunk_begin(store, located.place.file, located.handle, located.span_offset,
                                  located.span_size);
     return ERR_AGAIN;
 }
 
 bool store_records_waits(const struct store_records *records)
 {
-    return records->piece != NULL && !records->piece->is_done;
+    return records->chunk != NULL && !records->chunk->is_done;
 }
 
 void store_records_close(struct store *store, struct store_records *records)
 {
-    if (store != NULL) piece_end(records->piece);
-    records->piece = NULL;
+    if (store != NULL) chunk_end(records->chunk);
+    records->chunk = NULL;
 }
 
 /* ---- a view ------------------------------------------------------------------------------------------- */
@@ -191,7 +191,7 @@ static void begin(struct store_past *view)
         return;
     }
     view->state = STORE_PAST_SCAN;
-    view->passes++;
+    store->past_passes++;
 }
 
 struct store_past *store_past_open(struct store *store, uint64_t revision, struct slice from,
@@ -218,8 +218,8 @@ static void files_close(struct store_past *view)
 {
     if (view->is_open) hint_reader_close(&view->reader);
     view->is_open = false;
-    if (view->store != NULL) piece_end(view->piece);
-    view->piece = NULL;
+    if (view->store != NULL) chunk_end(view->chunk);
+    view->chunk = NULL;
     buf_close(&view->files);
 }
 
@@ -252,10 +252,10 @@ void store_pasts_close(struct store *store)
         lose(view, ERR_NOT_FOUND);
         detach(view);
     }
-    while (!list_empty(&store->pieces)) {
-        struct store_piece *piece = LIST_ITEM(store->pieces.next, struct store_piece, link);
-        if (!piece->is_done) store->config.disk->wait(store->config.disk->context, &piece->op);
-        piece_free(piece);
+    while (!list_empty(&store->chunks)) {
+        struct store_chunk *chunk = LIST_ITEM(store->chunks.next, struct store_chunk, link);
+        if (!chunk->is_done) store->config.disk->wait(store->config.disk->context, &chunk->op);
+        chunk_free(chunk);
     }
 }
 
@@ -364,6 +364,7 @@ static void resolve_begin(struct store_past *view)
         }
     }
     view->next = 0;
+    store->past_lookups++;
     view->state = STORE_PAST_RESOLVE;
 }
 
@@ -409,24 +410,24 @@ static void hint_read(struct store_past *view, uint32_t number, uint64_t hint_si
 {
     const uint64_t rest = hint_size - offset;
     const uint64_t size = rest < HINT_PIECE_SIZE ? rest : HINT_PIECE_SIZE;
-    struct store_piece *former = view->piece;
-    view->piece = piece_begin(view->store, number, -1, offset, size);
-    piece_end(former);
+    struct store_chunk *former = view->chunk;
+    view->chunk = chunk_begin(view->store, number, -1, offset, size);
+    chunk_end(former);
 }
 
 /* The reader gets what was read. */
 static enum err hint_taken(struct store_past *view, const struct shelf_file *file)
 {
-    const struct store_piece *piece = view->piece;
-    if (piece->op.result != OK) return piece->op.result == ERR_IO ? ERR_IO : ERR_CORRUPT;
+    const struct store_chunk *chunk = view->chunk;
+    if (chunk->op.result != OK) return chunk->op.result == ERR_IO ? ERR_IO : ERR_CORRUPT;
     if (view->is_open) {
-        hint_reader_feed(&view->reader, buf_slice(&piece->bytes));
+        hint_reader_feed(&view->reader, buf_slice(&chunk->bytes));
         return OK;
     }
     const struct hint_segment segment = hint_build_segment(view->store->config.cluster_id,
                                                            &file->file);
     const enum err err = hint_reader_begin(&view->reader, &segment, file->hint_size,
-                                           buf_slice(&piece->bytes));
+                                           buf_slice(&chunk->bytes));
     view->is_open = err == OK;
     return err == OK ? OK : ERR_CORRUPT;
 }
@@ -436,17 +437,17 @@ static enum err resolve_hint(struct store_past *view, uint32_t number, int64_t *
 {
     struct shelf_file *file = shelf_find(&view->store->shelf, number);
     if (file == NULL || file->hint_size == 0) return ERR_NOT_FOUND;
-    if (view->piece == NULL) hint_read(view, number, file->hint_size, 0);
+    if (view->chunk == NULL) hint_read(view, number, file->hint_size, 0);
     for (;;) {
         struct hint_entry entry;
-        if (!view->piece->is_done || *budget <= 0) return ERR_AGAIN;
+        if (!view->chunk->is_done || *budget <= 0) return ERR_AGAIN;
         enum err err = OK;
         if (!view->is_open) err = hint_taken(view, file);
         if (err == OK) err = hint_reader_next(&view->reader, &entry);
         if (err == ERR_AGAIN) {
-            if (view->piece->op.offset != view->reader.offset) {
+            if (view->chunk->op.offset != view->reader.offset) {
                 hint_read(view, number, file->hint_size, view->reader.offset);
-                if (!view->piece->is_done) return ERR_AGAIN;
+                if (!view->chunk->is_done) return ERR_AGAIN;
             }
             err = hint_taken(view, file);
             if (err == OK) continue;
@@ -458,8 +459,8 @@ static enum err resolve_hint(struct store_past *view, uint32_t number, int64_t *
     }
     hint_reader_close(&view->reader);
     view->is_open = false;
-    piece_end(view->piece);
-    view->piece = NULL;
+    chunk_end(view->chunk);
+    view->chunk = NULL;
     return OK;
 }
 
@@ -521,5 +522,5 @@ enum err store_past_step(struct store_past *view, int64_t *budget)
 
 bool store_past_waits(const struct store_past *view)
 {
-    return store_records_waits(&view->records) || (view->piece != NULL && !view->piece->is_done);
+    return store_records_waits(&view->records) || (view->chunk != NULL && !view->chunk->is_done);
 }

@@ -28,11 +28,11 @@ uint64_t store_newest_revision(const struct store *store);
 /* ---- entries of the log ---------------------------------------------------------------------------- */
 
 /* Bytes of a file on their way. */
-struct store_piece;
+struct store_chunk;
 
 /* Reads applied entries one after the other, in either direction. All zero to begin with. */
 struct store_records {
-    struct store_piece *piece;
+    struct store_chunk *chunk;
 };
 /* The entry @index, and where it lies; @other: the entry up to which the caller will go on, behind or before it.
  * Borrowed until the next call of any function of this store.
@@ -64,10 +64,9 @@ struct store_past {
     uint32_t effect_at; /* Effects of it that were dealt with. */
     struct store_records records;
     struct buf files; /* struct store_past_file: those to look at, the newest last. */
-    struct store_piece *piece;
+    struct store_chunk *chunk;
     struct hint_reader reader;
-    bool is_open;    /* The reader has the hint of the last of files. */
-    uint64_t passes; /* Times that the log was gone through. */
+    bool is_open; /* The reader has the hint of the last of files. */
 };
 
 /* @revision lies between the oldest and the newest. @from and @to stay as they are until it is closed. NULL: there are

@@ -179,7 +179,7 @@ void store_reads_settle(struct store *store)
 
 bool store_is_read(const struct store *store, uint32_t number)
 {
-    if (store_pieces_has(store, number)) return true;
+    if (store_chunks_has(store, number)) return true;
     for (const struct list *at = store->reads.next; at != &store->reads; at = at->next) {
         if (LIST_ITEM(at, const struct store_read, link)->place.file == number) return true;
     }
