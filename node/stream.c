@@ -164,8 +164,7 @@ static enum stream_result open_view(struct stream *stream, struct eval *eval)
 /* What is needed is gone, or cannot be read. */
 static enum stream_result give_up(struct stream *stream, struct eval *eval, enum err err)
 {
-    const bool has_begun = stream->stage == STREAM_ELEMENTS && stream->kind == STREAM_RANGE;
-    if (has_begun) {
+    if (stream->has_begun) {
         core_log(eval->core, CONFIG_WARN,
                  "client %s: the range at revision %" PRIu64
                  " cannot be told to its end, the connection is closed: %s",
@@ -177,7 +176,7 @@ static enum stream_result give_up(struct stream *stream, struct eval *eval, enum
         return STREAM_DONE;
     }
     if (err != ERR_NOT_FOUND) {
-        return stream_error(eval, "ERR the range could not be read from the disk of this node: it "
+        return stream_error(eval, "ERR the value could not be read from the disk of this node: it "
                                   "is damaged; see the node's log");
     }
     if (stream->has_at) return stream_compacted(stream, eval);
@@ -194,6 +193,22 @@ static enum stream_result give_up(struct stream *stream, struct eval *eval, enum
 
 /* ---- the walk --------------------------------------------------------------------------------------------- */
 
+/* Not before the first element is at hand: what fails until then is an ordinary error. */
+static void put_header(struct stream *stream, struct eval *eval)
+{
+    if (stream->has_begun) return;
+    stream->has_begun = true;
+    if (stream->tells_revision) {
+        resp_put_array(eval->out, 2);
+        resp_put_int(eval->out, (int64_t)stream->revision);
+    }
+    if (stream->count_only) {
+        resp_put_int(eval->out, (int64_t)stream->count);
+    } else {
+        resp_put_array(eval->out, stream->count);
+    }
+}
+
 /* One element goes out. False: not now, its value is on its way. */
 static enum err put_element(struct stream *stream, struct eval *eval,
                             const struct keydir_entry *entry, int64_t *budget)
@@ -208,6 +223,7 @@ static enum err put_element(struct stream *stream, struct eval *eval,
         return OK;
     }
     if (stream->keys_only) {
+        put_header(stream, eval);
         resp_put_bulk(eval->out, info.key);
         stream->done++;
         return OK;
@@ -215,6 +231,7 @@ static enum err put_element(struct stream *stream, struct eval *eval,
     const enum err err = eval_entry_try(eval, entry, &value);
     if (err != OK) return err;
     *budget -= (int64_t)(value.size / KIB) + (info.is_inline ? 0 : 4);
+    if (stream->kind == STREAM_RANGE) put_header(stream, eval);
     resp_put_array(eval->out, 3);
     if (stream->kind == STREAM_RANGE) resp_put_bulk(eval->out, info.key);
     eval_reply(eval, value);
@@ -295,25 +312,14 @@ static enum stream_result walk_window(struct stream *stream, struct eval *eval, 
     return STREAM_MORE;
 }
 
-static void put_header(struct stream *stream, struct eval *eval)
-{
-    if (stream->tells_revision) {
-        resp_put_array(eval->out, 2);
-        resp_put_int(eval->out, (int64_t)stream->revision);
-    }
-    if (stream->count_only) {
-        resp_put_int(eval->out, (int64_t)stream->count);
-    } else {
-        resp_put_array(eval->out, stream->count);
-    }
-}
-
 /* A stage is over. */
 static enum stream_result next_stage(struct stream *stream, struct eval *eval)
 {
     if (stream->stage == STREAM_COUNT) {
-        put_header(stream, eval);
-        if (stream->count_only || stream->count == 0) return STREAM_DONE;
+        if (stream->count_only || stream->count == 0) {
+            put_header(stream, eval);
+            return STREAM_DONE;
+        }
         stream->stage = STREAM_ELEMENTS;
         past_rewind(&stream->view->past);
         stream->view->past.is_last = true;

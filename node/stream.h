@@ -2,9 +2,9 @@
  *
  * Such a command stays at the head of its connection while it is carried out, on the node that was asked, from that
  * node's own applied keys (node/readindex.h). It sees one revision, however long it takes (storage/store_past.h). It
- * works in slices, whose sum in one turn is bounded for all connections together, and its reply leaves while it is made:
- * first a range is counted, then its elements follow as fast as the client takes them. So neither the size of a range
- * nor a slow client costs memory.
+ * works in slices, whose sum in one turn is bounded for all connections together, and its reply leaves while it is
+ * made: first a range is counted, then its elements follow as fast as the client takes them. So neither the size of a
+ * range nor a slow client costs memory.
  *
  * What is asked for can go while it is being told (a client so slow that retention and compaction overtake it, a base
  * that is received, FLUSHALL). Once elements have left, there is no way to say so in the protocol: the connection is

@@ -38,6 +38,7 @@ struct stream {
     uint32_t restarts;
     struct store_past *view;
     bool is_blocked;     /* a value is on its way */
+    bool has_begun;      /* a part of the range was sent */
     uint64_t count;      /* elements of the range, once it is counted */
     uint64_t done;       /* elements that were sent */
     struct buf gathered; /* a reply that is not sent before it is complete */

@@ -187,20 +187,6 @@ bool log_change_at(const struct log *log, uint64_t index, uint64_t *change_index
  * submitted). @bytes: until the next call of any log function. From disk it is verified.
  *   ERR_NOT_FOUND  before first or past last    ERR_CORRUPT, ERR_IO  the disk does not give it */
 enum err log_entry(struct log *log, uint64_t index, struct place *place, struct slice *bytes);
-/* Where the record of a submitted entry is, for who reads it in the background: its bytes if they are in memory (until
- * the next call of any log function), else a span of its file in which it and neighbours of it up to @other (behind or
- * before it) lie, of LOG_READ_SIZE or as long as the record itself. ERR_NOT_FOUND as log_entry. ERR_IO: the file was gone
- * when this start looked. */
-struct log_located {
-    struct place place; /* of the record */
-    uint64_t size;
-    struct slice memory; /* data NULL: it is not there */
-    disk_file handle;
-    uint64_t span_offset;
-    uint64_t span_size;
-};
-enum err log_locate(const struct log *log, uint64_t index, uint64_t other,
-                    struct log_located *located);
 /* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into
  * @size_max. Errors as log_entry; @out and @count then hold what was read before it. */
 enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,

@@ -50,6 +50,21 @@ struct slice log_index_pending(const struct log *log, uint64_t index);
 void log_index_close(struct log *log);
 void log_index_check(const struct log *log);
 
+/* Where the record of a submitted entry is, for who reads it in the background: its bytes if they are in memory (until
+ * the next call of any log function), else a span of its file in which it and neighbours of it up to @other (behind or
+ * before it) lie, of LOG_READ_SIZE or as long as the record itself. ERR_NOT_FOUND as log_entry. ERR_IO: the file was
+ * gone when this start looked. */
+struct log_located {
+    struct place place; /* of the record */
+    uint64_t size;
+    struct slice memory; /* data NULL: it is not there */
+    disk_file handle;
+    uint64_t span_offset;
+    uint64_t span_size;
+};
+enum err log_locate(const struct log *log, uint64_t index, uint64_t other,
+                    struct log_located *located);
+
 /* ---- for recover.c: fills a log that is not open yet ----------------------------------------- */
 
 void log_init(struct log *log, const struct log_config *config);

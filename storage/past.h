@@ -6,8 +6,8 @@
  * farthest ahead. It is then complete only in a window of keys, and who walks out of it has to make the view anew from
  * there (past_restart), from the log.
  *
- * The map is a keydir of its own: an entry is what the key was. Revision 0: it was not there. Place 0: it was there, but
- * where its value lies is yet to be found out (past_wants, past_offer).
+ * The map is a keydir of its own: an entry is what the key was. Revision 0: it was not there. Place 0: it was there,
+ * but where its value lies is yet to be found out (past_wants, past_offer).
  *
  * Knows nothing of files: storage/store_past.h does. */
 #ifndef KV_STORAGE_PAST_H
@@ -59,7 +59,7 @@ void past_note(struct past *past, struct slice key, const struct keydir_entry *b
 void past_note_effect(struct past *past, const struct effect *effect, uint64_t revision);
 /* Some entries do not know their place. Is that of @key one of them? */
 bool past_wants(const struct past *past, struct slice key);
-/* The effect @entry lies at @place. Files come from the newest to the oldest, and of each its effects in their order. */
+/* The effect @entry lies at @place. Files come from the newest to the oldest, the effects of each in their order. */
 void past_offer(struct past *past, const struct hint_entry *entry, struct place place);
 /* No more of them come. */
 void past_settle(struct past *past);

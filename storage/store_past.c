@@ -4,6 +4,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
 #include "storage/hint_build.h"
+#include "storage/log_index.h"
 #include "storage/store_inner.h"
 
 #define UNIT_SIZE (16u * KIB) /* bytes that cost as much to verify as one effect to look at */

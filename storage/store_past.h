@@ -1,8 +1,8 @@
 /* store_past.h - reading what was: entries of the log in the background, and the keys at a revision.
  *
  * Whole entries stay readable as long as `retention` keeps them, and the newest value of each key for ever. From the
- * oldest revision that is kept on everything can be told: what a key was before a change, each entry names (the revision
- * that the key had before), and where the value of that revision lies the hints of the files say.
+ * oldest revision that is kept on everything can be told: what a key was before a change, each entry names (the
+ * revision that the key had before), and where the value of that revision lies the hints of the files say.
  *
  * All work comes in slices: a budget of units, one for an effect or key that is looked at, is handed in and counted
  * down. Nothing here waits for the disk; ERR_AGAIN asks to be called again in a later turn. */

@@ -1,7 +1,7 @@
 /* fuzz_router.c - a leading node that is fed, in any order and cut anywhere, bytes of clients and the bodies of
- * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK and READ_TELL frames of other nodes. Nothing may crash, every invariant holds after every
- * step (core_check), and a client that says PING on a fresh connection is answered at the end. */
-#include "node/router.h"
+ * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK and READ_TELL frames of other nodes. Nothing may crash, every
+ * invariant holds after every step (core_check), and a client that says PING on a fresh connection is answered at the
+ * end. */
 #include "tests/node/core_fixture.h"
 
 #define STEPS_MAX 64
