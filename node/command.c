@@ -92,8 +92,8 @@ static const struct command table[] = {
      "Answers value, revision and remaining milliseconds (-1: for ever) of a key, now or at a "
      "revision that is still kept",
      "KV.GET key [AT revision]"},
-    {"kv.history", -2, READ | CMD_APPLIED | CMD_HERE | CMD_STREAM, 1, 1, 1, cmd_kv_history, "kv",
-     "0.1.0", "O(n) entries that are kept",
+    {"kv.history", -2, READ | CMD_APPLIED | CMD_HERE | CMD_STREAM | CMD_ALONE, 1, 1, 1,
+     cmd_kv_history, "kv", "0.1.0", "O(n) entries that are kept",
      "What became of a key, the newest first: revision, put, delete, expired, expire-change or "
      "flush, value, expiry",
      "KV.HISTORY key [COUNT count]"},

@@ -2,6 +2,7 @@
  * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK and READ_TELL frames of other nodes. Nothing may crash, every
  * invariant holds after every step (core_check), and a client that says PING on a fresh connection is answered at the
  * end. */
+#include "node/router.h"
 #include "tests/node/core_fixture.h"
 
 #define STEPS_MAX 64
