@@ -50,6 +50,9 @@ target_link_libraries(golden_make PRIVATE ${test_libraries} PkgConfig::CMOCKA)
 add_executable(power_writer tests/power/power_writer.c tests/storage/golden_pack.c
   tests/storage/crash_world.c)
 target_link_libraries(power_writer PRIVATE ${test_libraries} PkgConfig::CMOCKA)
+# Makes a node's keys differ from those of the others: tests/cluster/test_differ.py.
+add_executable(differ tests/cluster/differ.c)
+target_link_libraries(differ PRIVATE kv_storage)
 kv_test(raft ${test_libraries})
 kv_test(node ${test_libraries})
 kv_test(sim ${test_libraries})

@@ -1,5 +1,4 @@
-/* clockio.c - a preloaded library in which a process has a wall clock that jumps and a monotonic clock that runs fast or
- * slow.
+/* clockio.c - a preloaded library: the process has a wall clock that jumps, and clocks that run too fast or too slow.
  *
  * The test writes a `struct order` into the file named by CLOCKIO_ORDER, which is mapped here: the wall clock jumps at
  * that moment. The rate of both clocks is read once: a rate that changed would itself be a jump. */
