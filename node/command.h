@@ -116,6 +116,8 @@ void eval_flush(struct eval *eval);
 /* Key and value sizes; false when refused (an error was replied). */
 bool eval_key_fits(struct eval *eval, struct slice key);
 bool eval_value_fits(struct eval *eval, uint64_t size);
+/* So many bytes of effects, if they need a file of their own; false: no space (an error was replied). */
+bool eval_fits_disk(struct eval *eval, uint64_t size);
 
 /* Replies with @value, which eval_value gave, as a bulk string: without a copy if it is large and was fetched.
  * Places in out from before mean nothing afterwards. */

@@ -336,8 +336,12 @@ static bool may_delete(const struct shard *shard)
 static bool disk_has_room(struct eval *eval)
 {
     const uint8_t flags = eval->command->flags;
+    uint64_t size = 0;
     if ((flags & CMD_WRITE) == 0) return true;
-    if (!replica_nospace(eval->shard->replica)) return true;
+    for (uint32_t i = 1; i < eval->count; i++) size += eval->args[i].size;
+    if (!replica_nospace(eval->shard->replica)) {
+        return eval_fits_disk(eval, size);
+    }
     if ((flags & CMD_FREES) != 0 && may_delete(eval->shard)) return true;
     eval_error(eval, "NOSPACE the disk is full: writes are refused, reads and deletes go on");
     return false;

@@ -168,6 +168,22 @@ uint64_t log_room(const struct log *log)
     return room > pending ? room - pending : 0;
 }
 
+bool log_fits(const struct log *log, uint64_t size)
+{
+    struct disk *disk = log->config.disk;
+    uint64_t available = 0;
+    const uint64_t group = segment_group_size(size);
+    const uint64_t need = log_pending_size(log) + log->images_count * (uint64_t)SEGMENT_BLOCK_SIZE +
+                          group;
+    if (group <= log->config.segment_size - SEGMENT_BLOCK_SIZE) return true;
+    if (log->active != NULL && log->active->size - log->active->file.used >= need) return true;
+    if (spare_ready(log) && log->spare->size - SEGMENT_BLOCK_SIZE >= need) return true;
+    if (disk->space(disk->context, &available) != OK) return true;
+    /* The spare makes way for the larger file, and another spare is to follow. */
+    if (spare_ready(log)) available += log->spare->size;
+    return available >= need + SEGMENT_BLOCK_SIZE + log->config.segment_size;
+}
+
 bool log_starved(const struct log *log)
 {
     return log->images_count > 0 && !log->write_pending && !log->nospace && !log->stopped;
