@@ -156,8 +156,7 @@ uint64_t log_pending_size(const struct log *log); /* bytes appended and not subm
 bool log_nospace(const struct log *log);
 /* Bytes of groups that can still be written without new space, after what is pending. */
 uint64_t log_room(const struct log *log);
-/* Would a record of @size bytes, behind what is pending, find its place? One that needs a file of its own is not made
- * at the cost of the reserve: nothing behind it could be written, and no delete, before it is. */
+/* Would a record of @size bytes find its place, and without the reserve if it needs a file of its own? */
 bool log_fits(const struct log *log, uint64_t size);
 /* Entries wait for the next segment, which the disk owes us: it does not say that it is full. */
 bool log_starved(const struct log *log);
