@@ -430,29 +430,51 @@ static void keep(struct source *source, const struct gap *gap, uint64_t index, s
     buf_append(&source->bytes, bytes.data, bytes.size);
 }
 
-/* Records in the damaged group whose own checksum is right. */
+/* The next record in the damaged group, from *@offset on, of which the own checksum is right. False: no more. */
+static bool next_sound(const struct repair *repair, const struct gap *gap, uint64_t *offset,
+                       struct record *record, struct slice *bytes)
+{
+    const uint8_t *at = repair->files[gap->file].bytes.data + gap->offset;
+    for (; *offset + RECORD_HEADER_SIZE <= gap->room; *offset += 8) {
+        uint64_t size = 0;
+        const struct slice rest = slice_of(at + *offset, gap->room - *offset);
+        if (record_decode(rest, record, &size) != OK) continue;
+        *bytes = slice_of(at + *offset, size);
+        *offset += size;
+        return true;
+    }
+    return false;
+}
+
+/* Others may have lost the rest of them. */
+static void offer_sound(struct repair *repair, const struct gap *gap)
+{
+    uint64_t offset = GROUP_HEADER_SIZE;
+    struct record record;
+    struct slice bytes;
+    while (next_sound(repair, gap, &offset, &record, &bytes)) {
+        if (record.type == RECORD_CUT || record.index < gap->group.first_index) continue;
+        if (record.index > gap->group.last_index || record.index < repair->found_first) continue;
+        const uint64_t place = record.index - repair->found_first;
+        const bool is_known = place < repair->found_count && repair->found[place].size > 0;
+        if (!is_known) note_record(repair, record.index, bytes.data, bytes.size);
+    }
+}
+
 static void harvest(struct repair *repair, const struct gap *gap)
 {
     struct source *source = &repair->sources[HARVEST];
-    const uint8_t *at = repair->files[gap->file].bytes.data + gap->offset;
     uint64_t offset = GROUP_HEADER_SIZE;
-    while (offset + RECORD_HEADER_SIZE <= gap->room) {
-        struct record record;
-        uint64_t size = 0;
-        const struct slice rest = slice_of(at + offset, gap->room - offset);
-        if (record_decode(rest, &record, &size) != OK) {
-            offset += 8;
-            continue;
-        }
-        const struct slice bytes = slice_of(at + offset, size);
+    struct record record;
+    struct slice bytes;
+    while (next_sound(repair, gap, &offset, &record, &bytes)) {
         if (record.type == RECORD_CUT && record.index == gap->group.first_index) {
-            repair->cut = (struct piece){.offset = source->bytes.size, .size = size};
+            repair->cut = (struct piece){.offset = source->bytes.size, .size = bytes.size};
             buf_append(&source->bytes, bytes.data, bytes.size);
         } else if (record.type != RECORD_CUT && record.index >= gap->group.first_index &&
                    record.index <= gap->group.last_index) {
             keep(source, gap, record.index, bytes);
         }
-        offset += size;
     }
 }
 
@@ -579,18 +601,29 @@ static void put(struct repair *repair, struct gap *gap, const struct buf *image)
     note_records(repair, at, &gap->group);
 }
 
+/* Is there a record for every entry? */
+static bool is_complete(const struct repair *repair, const struct gap *gap)
+{
+    const uint64_t count = count_of(gap);
+    for (uint64_t i = 0; i < count; i++) {
+        if (record_of(repair, 0, i).size == 0) return false;
+    }
+    return true;
+}
+
 enum err repair_try(struct repair *repair)
 {
     struct buf image = {0};
     while (repair->gap_at < repair->gap_count && repair->is_new) {
         struct gap *gap = &repair->gaps[repair->gap_at];
         bool is_built = false;
+        repair->is_new = false;
+        if (!is_complete(repair, gap)) break;
         for (uint32_t i = 0; i <= 2 * REPAIR_SOURCES + 1 && !is_built; i++) {
             const uint32_t source = i / 2;
             const bool is_useful = i < 2 || repair->sources[source].pieces != NULL;
             if (is_useful) is_built = build(repair, gap, source, i % 2 == 1, &image);
         }
-        repair->is_new = false;
         if (!is_built) break;
         put(repair, gap, &image);
         repair->gap_at++;
@@ -701,6 +734,7 @@ enum err repair_open(struct repair **repair, const struct repair_config *config)
         repair_close(made);
         return err;
     }
+    for (uint32_t i = 0; i < made->gap_count; i++) offer_sound(made, &made->gaps[i]);
     repair_again(made);
     *repair = made;
     return OK;
