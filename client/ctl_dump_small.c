@@ -9,6 +9,7 @@
 #include "storage/ballot.h"
 #include "storage/base/hash.h"
 #include "storage/effect.h"
+#include "storage/expected.h"
 #include "storage/hint.h"
 #include "storage/manifest.h"
 #include "storage/quarantine.h"
@@ -287,28 +288,52 @@ void ctl_dump_quarantine(struct ctl_dump *dump)
 
 /* ---- votes ----------------------------------------------------------------------------------- */
 
+/* One of two copies, of which @checked bytes come before the checksum. False: it is not there. */
+static bool read_copy(struct ctl_dump *dump, uint64_t offset, uint8_t *copy, uint64_t checked,
+                      uint64_t magic)
+{
+    if (dump->size < offset + checked + CHECKSUM_SIZE) {
+        ctl_dump_damage(dump, offset, 0, "this copy is missing");
+        return false;
+    }
+    ctl_dump_read(dump, offset, copy, checked + CHECKSUM_SIZE);
+    if (get_u64(copy) != magic || get_u64(copy + checked) != hash64(copy, checked)) {
+        ctl_dump_damage(dump, offset, checked + CHECKSUM_SIZE,
+                        "this copy is damaged: what follows need not be true");
+    }
+    return true;
+}
+
 void ctl_dump_vote(struct ctl_dump *dump)
 {
     for (uint32_t i = 0; i < BALLOT_COPIES; i++) {
         const uint64_t offset = (uint64_t)i * BALLOT_COPY_SIZE;
         uint8_t copy[BALLOT_CHECKED_SIZE + CHECKSUM_SIZE];
-        if (dump->size < offset + sizeof copy) {
-            ctl_dump_damage(dump, offset, 0, "this copy is missing");
-            continue;
-        }
-        ctl_dump_read(dump, offset, copy, sizeof copy);
-        const bool is_sound = get_u64(copy) == VOTE_MAGIC && get_u64(copy + BALLOT_CHECKED_SIZE) ==
-                                                                 hash64(copy, BALLOT_CHECKED_SIZE);
-        if (!is_sound) {
-            ctl_dump_damage(dump, offset, sizeof copy,
-                            "this copy is damaged: what follows need not be true");
-        }
+        if (!read_copy(dump, offset, copy, BALLOT_CHECKED_SIZE, VOTE_MAGIC)) continue;
         ctl_dump_begin(dump, 0, offset, "vote");
         ctl_dump_number(dump, "save", get_u64(copy + 16));
         ctl_dump_number(dump, "term", get_u64(copy + 24));
         ctl_dump_hex(dump, "voted_for", get_u64(copy + 32));
         ctl_dump_hex(dump, "cluster", get_u64(copy + 40));
         ctl_dump_hex(dump, "node", get_u64(copy + 48));
+        ctl_dump_end(dump);
+    }
+}
+
+void ctl_dump_expected(struct ctl_dump *dump)
+{
+    for (uint32_t i = 0; i < EXPECTED_COPIES; i++) {
+        const uint64_t offset = (uint64_t)i * EXPECTED_COPY_SIZE;
+        uint8_t copy[EXPECTED_CHECKED_SIZE + CHECKSUM_SIZE];
+        if (!read_copy(dump, offset, copy, EXPECTED_CHECKED_SIZE, EXPECTED_MAGIC)) continue;
+        ctl_dump_begin(dump, 0, offset, "expected");
+        ctl_dump_number(dump, "save", get_u64(copy + 16));
+        ctl_dump_hex(dump, "cluster", get_u64(copy + 24));
+        ctl_dump_hex(dump, "node", get_u64(copy + 32));
+        ctl_dump_number(dump, "newest", get_u32(copy + 40));
+        ctl_dump_hex(dump, "newest_id", get_u64(copy + 48));
+        ctl_dump_number(dump, "spare", get_u32(copy + 56));
+        ctl_dump_hex(dump, "spare_id", get_u64(copy + 64));
         ctl_dump_end(dump);
     }
 }

@@ -228,19 +228,6 @@ struct walk {
     bool is_bad;
 };
 
-static bool is_zero(const uint8_t *at, uint64_t size)
-{
-    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
-}
-
-static bool has_zero_sector(const uint8_t *at, uint64_t size)
-{
-    for (uint64_t i = 0; i < size; i += SECTOR_SIZE) {
-        if (is_zero(at + i, SECTOR_SIZE)) return true;
-    }
-    return false;
-}
-
 /* The first group behind @offset with a sound header; the size of the file: none. */
 static uint64_t next_header(const struct repair_file *file, uint64_t offset)
 {
@@ -316,7 +303,7 @@ static void step(struct walk *walk, uint32_t number, uint64_t offset,
     gap->group = *group;
     gap->is_tail = is_tail;
     gap->footer = (struct hash128){.low = get_u64(footer), .high = get_u64(footer + 8)};
-    gap->has_footer = !is_tail || !has_zero_sector(at, align_up(group->used, SECTOR_SIZE));
+    gap->has_footer = !is_tail || !segment_has_zero_sector(at, align_up(group->used, SECTOR_SIZE));
     walk->open = gap;
     if (is_tail) {
         /* Whether it counts, the next file says; what the chain was before it is needed for that. */
@@ -361,7 +348,7 @@ static void walk_file(struct walk *walk, uint32_t number)
             offset += align_up(group.used, SEGMENT_BLOCK_SIZE);
         } else {
             const uint64_t end = next_header(file, offset + SEGMENT_BLOCK_SIZE);
-            if (end == bytes->size && is_zero(rest.data, rest.size)) return;
+            if (end == bytes->size && segment_is_zero(rest.data, rest.size)) return;
             step_over(walk, number, offset, end);
             offset = end;
         }
@@ -734,7 +721,8 @@ enum err repair_open(struct repair **repair, const struct repair_config *config)
         repair_close(made);
         return err;
     }
-    for (uint32_t i = 0; i < made->gap_count; i++) offer_sound(made, &made->gaps[i]);
+    /* Of two copies of an entry the newer one may count, so it comes first. */
+    for (uint32_t i = made->gap_count; i > 0; i--) offer_sound(made, &made->gaps[i - 1]);
     repair_again(made);
     *repair = made;
     return OK;

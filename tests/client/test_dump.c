@@ -325,6 +325,14 @@ TEST(dump, vote_identity_and_what_it_does_not_know)
     EXPECT_EQ(bad_count, 1);
     EXPECT_EQ(lines("vote"), 2);
 
+    (void)snprintf(name, sizeof name, "%s/expected", model.config.folder);
+    dump(name, false);
+    EXPECT_EQ(bad_count, 0);
+    EXPECT_EQ(lines("expected"), 2);
+    sim_disk_flip(&model.disk, name, 40 * 8);
+    dump(name, false);
+    EXPECT_EQ(bad_count, 1);
+
     config_defaults(&config, "me");
     EXPECT_EQ(config_finish(&config, message), OK);
     EXPECT_EQ(identity_make(&config, 0, 5, &identity, message), OK);
