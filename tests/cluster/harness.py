@@ -168,21 +168,44 @@ def wait_until(what, condition, seconds=15.0, pause=0.05):
 
 # ---- ports and processes -------------------------------------------------------------------------------
 
-_next_port = random.SystemRandom().randrange(12000, 30000)
+# Ports are taken from blocks below the range from which the kernel takes those of outgoing connections. Who listens on
+# the first port of a block owns it: nodes that are down keep their ports, whatever other test programs run meanwhile.
+PORT_FIRST, PORT_LAST, PORT_BLOCK = 12000, 31000, 500
+_port_blocks = []  # the listening sockets
+_next_port = 0
+
+
+def _take_port_block():
+    global _next_port
+    blocks = list(range(PORT_FIRST, PORT_LAST, PORT_BLOCK))
+    random.SystemRandom().shuffle(blocks)
+    for first in blocks:
+        owner = socket.socket()
+        try:
+            owner.bind(("127.0.0.1", first))
+            owner.listen(1)
+        except OSError:
+            owner.close()
+            continue
+        _port_blocks.append(owner)
+        _next_port = first
+        return
+    raise AssertionError("no free ports")
 
 
 def free_port():
-    """A port below the range from which the kernel takes ports for outgoing connections."""
+    """A port that nobody uses now. The last ones of a block stay free for whoever needs some in a row."""
     global _next_port
-    for _ in range(5000):
-        _next_port = _next_port + 1 if _next_port < 31000 else 12000
+    while True:
+        if _next_port % PORT_BLOCK in (0, PORT_BLOCK - 10):
+            _take_port_block()
+        _next_port += 1
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", _next_port))
                 return _next_port
             except OSError:
                 continue
-    raise AssertionError("no free port")
 
 
 _processes = []
