@@ -10,6 +10,7 @@
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
+#include "tests/sim/sim_decay.h"
 #include "tests/sim/sim_fault.h"
 
 #define WALL_START_MS 1700000000000u
@@ -200,7 +201,7 @@ static void end_life(struct sim_node *node)
 static void check_started(struct sim *sim, struct sim_node *node)
 {
     if (core_store(node->core) == NULL) return; /* When its log is repaired. */
-    check_durable_started(sim, node);
+    if (!node->has_stranger) check_durable_started(sim, node);
     check_log_started(sim, node);
 }
 
@@ -231,6 +232,7 @@ bool sim_start(struct sim *sim, uint32_t number)
         if (err == ERR_NOSPACE) sim_restart_later(sim, number, 100);
         return false;
     }
+    node->copy_starts++;
     node->was_repairing = core_repairing(node->core);
     check_started(sim, node);
     sim_net_dial_peers(sim, number);
@@ -300,6 +302,7 @@ static void check_node(struct sim *sim, struct sim_node *node)
         core_check(node->core);
     }
     note_counts(node);
+    sim_decay_turn(sim, node);
     check_log_turn(sim, node);
 }
 
@@ -506,6 +509,8 @@ void sim_destroy(struct sim *sim)
         if (node->core != NULL) end_life(node);
         sim_disk_crash(&node->disk);
         sim_disk_close(&node->disk);
+        sim_image_close(&node->own_disk);
+        sim_image_close(&node->copy);
     }
     sim_net_close(sim);
     sim_client_close(sim);

@@ -64,6 +64,17 @@ struct sim_node {
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
+    bool
+        is_decayed; /* its files were changed for good: what it cannot read is no failure of the run */
+    bool has_stranger; /* another disk is in it, and its own one waits: */
+    struct sim_image own_disk;
+    struct check_durable own_durable;
+    bool has_copy;
+    struct sim_image copy; /* of its disk, as it was some time ago */
+    uint64_t copy_starts;  /* since then */
+    uint64_t quiet_life;   /* the life in which it knew that it had lost entries, as last seen, */
+    uint64_t quiet_term;   /* and its ballot then */
+    uint64_t quiet_vote;
     uint64_t seals;       /* in this life, as counted */
     uint64_t compactions; /* likewise */
     uint64_t base;        /* index of the base, as last seen */
@@ -83,7 +94,8 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
-    uint64_t quarantines, repairs;
+    uint64_t quarantines, repairs; /* repairs of a log */
+    uint64_t decays, losses, strangers, mended;
     uint64_t torn_writes, lost_sectors, turned_away, expired;
 };
 
@@ -104,6 +116,9 @@ struct sim {
     bool has_faults; /* the storm is on */
     bool has_failed;
     char failure[512];
+    uint32_t patient; /* the node whose disk may lose something for good */
+    /* Hints decay in this run, else what they are made from: who loses both needs a new start. */
+    bool has_bad_hints;
     uint64_t fault_set; /* which kinds of faults this run has */
     struct sim_counts counts;
 };

@@ -626,6 +626,15 @@ void sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t bit)
     }
 }
 
+void sim_disk_spoil(struct sim_disk *disk, const char *name, uint64_t offset, struct slice data)
+{
+    struct sim_file *file = sim_image_find(&disk->image, name);
+    CHECK(file != NULL);
+    CHECK(offset <= file->size && data.size <= file->size - offset);
+    memmove(file->data + offset, data.data, data.size);
+    if (offset + data.size > file->used) file->used = offset + data.size;
+}
+
 void sim_disk_truncate(struct sim_disk *disk, const char *name, uint64_t size)
 {
     struct sim_file *file = sim_image_find(&disk->image, name);

@@ -100,6 +100,8 @@ struct slice sim_disk_file(const struct sim_disk *disk, const char *name);
 bool sim_disk_exists(const struct sim_disk *disk, const char *name);
 /* Inverts one bit; @bit counts from the lowest of the first byte. CHECKs that the file is that long. */
 void sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t bit);
+/* Overwrites a part of a file, durably, whatever the program believes. CHECKs that the file is that long. */
+void sim_disk_spoil(struct sim_disk *disk, const char *name, uint64_t offset, struct slice data);
 /* Cuts or extends (with zeros) a file. */
 void sim_disk_truncate(struct sim_disk *disk, const char *name, uint64_t size);
 /* Makes or overwrites a whole file, durably. */

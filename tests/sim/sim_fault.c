@@ -4,6 +4,10 @@
 #include <string.h>
 
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_decay.h"
+
+#define FAULT_COUNT 25u
+#define DECAY_COUNT 5u /* the last ones of them */
 
 #define LOG_DATA_START 4096u /* behind the header of a segment */
 
@@ -216,11 +220,21 @@ static void choose_file(struct sim *sim, const struct sim_disk *disk, bool newes
     buf_close(&names);
 }
 
+/* Does this run have faults that nobody undoes? */
+static bool can_decay(const struct sim *sim)
+{
+    const uint64_t kinds = sim->fault_set >> (FAULT_COUNT - DECAY_COUNT);
+    return sim->node_count >= 3 && (kinds & ((1u << DECAY_COUNT) - 1)) != 0;
+}
+
 /* One bit of one file changes while the node is down. It must notice or be unharmed; a node that refuses to start
  * leaves the disk alone. Then the file is repaired, as from a backup, so that the cluster lives on. */
 static void rot_one(struct sim *sim)
 {
-    struct sim_node *node = &sim->nodes[any_node(sim)];
+    /* Who loses something for good, and who here, must be the same one. */
+    const uint32_t number = can_decay(sim) ? sim->patient : any_node(sim);
+    struct sim_node *node = &sim->nodes[number];
+    if (node->has_stranger) return;
     /* What was acknowledged is only ever on a majority: one node at a time may lose it. */
     for (uint32_t i = 0; i < sim->node_count; i++) {
         if (sim_disk_exists(&sim->nodes[i].disk, "shard-0000/QUARANTINE")) return;
@@ -294,12 +308,19 @@ static const struct fault faults[] = {
     {"fill disk", fill_disk, 4},
     {"shift clock", shift_clock, 4},
     {"rot one", rot_one, 5},
+    {"rot for good", sim_decay_rot, 5},
+    {"misdirect a block", sim_decay_misdirect, 3},
+    {"refuse to read", sim_decay_refuse, 4},
+    {"lose a group", sim_decay_lose, 3},
+    {"replace the disk", sim_decay_replace, 2},
 };
-#define FAULT_COUNT ((uint32_t)(sizeof faults / sizeof faults[0]))
+_Static_assert(sizeof faults / sizeof faults[0] == FAULT_COUNT, "all kinds are counted");
 
 void sim_fault_start(struct sim *sim)
 {
     sim->fault_set = sim_below(sim, ~0ull);
+    sim->patient = any_node(sim);
+    sim->has_bad_hints = sim_chance(sim, 150);
     sim->has_faults = true;
     sim_schedule(sim, sim->now + (400 + sim_below(sim, 400)) * SIM_MS, SIM_EVENT_FAULT, 0, 0);
 }
@@ -336,6 +357,7 @@ void sim_fault_end(struct sim *sim)
     struct sim_net *net = &sim->net;
     sim_note(sim, "all faults end");
     sim->has_faults = false;
+    sim_decay_end(sim);
     net->drop_share = 0;
     net->repeat_share = 0;
     net->swap_share = 0;

@@ -5,9 +5,11 @@
 #include "raft/replica.h"
 #include "storage/store.h"
 #include "tests/sim/check_state.h"
+#include "tests/sim/sim_decay.h"
 #include "tests/sim/sim_fault.h"
 
 #define HEAL_MS 10000u /* until all nodes must serve */
+#define REPAIR_MS 30000u
 #define FINAL_MS 60000u
 #define OPS_MIN 100u /* a run in which nothing happens proves nothing */
 
@@ -72,6 +74,36 @@ static void serve(struct sim *sim)
     sim_run_for(sim, 3000);
 }
 
+/* Reading everything finds what is damaged; what is found is repaired, since the others have it. Clients go on
+ * writing: a file in the window of the log is repaired when it leaves that. */
+static void repair(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[sim->patient];
+    const uint64_t end = sim->now + REPAIR_MS * SIM_MS;
+    if (!node->is_decayed) return;
+    while (!sim->has_failed) {
+        if (sim_run_until_true(sim, REPAIR_MS, sim_decay_all_whole)) {
+            if (check_state_hash(sim, node) != 0 ||
+                keydir_count(store_keys(core_store(node->core))) == 0)
+                break;
+        }
+        if (sim->now < end) {
+            sim_run_for(sim, 50);
+            continue;
+        }
+        for (uint32_t i = 0; i < sim->node_count; i++) {
+            const struct damage *damage = store_damage(core_store(sim->nodes[i].core));
+            for (uint32_t k = 0; k < damage->count; k++) {
+                sim_note(sim, "n%u: file %u is damaged at %llu", i + 1, damage->spots[k].file,
+                         (unsigned long long)damage->spots[k].offset);
+            }
+        }
+        fail_with_states(sim, "what is damaged is not repaired from the others");
+    }
+    node->is_decayed = false;
+    sim->counts.mended++;
+}
+
 static void agree(struct sim *sim)
 {
     if (!sim_run_until_true(sim, HEAL_MS, all_equal) && !sim->has_failed) {
@@ -94,6 +126,7 @@ void sim_run_converge(struct sim *sim)
 void sim_run_settle(struct sim *sim)
 {
     serve(sim);
+    repair(sim);
     const uint64_t unknown = sim->clients.unknown_count;
     const uint64_t failed = sim->clients.failed_count;
     sim_client_finish(sim);
