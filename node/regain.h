@@ -50,6 +50,8 @@ struct regain {
     uint64_t round_ms;
     uint64_t progress_ms;
     bool is_hopeless_said;
+    uint32_t unwritten; /* groups that are rebuilt and for which a full disk had no room */
+    uint64_t write_ms;  /* then: not before */
     struct regain_peer peers[PEERS_MAX];
     uint64_t repaired_total; /* groups, since the start of the process */
     uint64_t given_total;    /* answers with records, to others */

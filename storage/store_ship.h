@@ -14,6 +14,8 @@
 
 /* The manifest as bytes, which is all that a peer needs to ask for the base's files. */
 void store_ship_manifest(struct store *store, struct buf *out);
+/* Somebody who received this file begins it anew, perhaps because what came was wrong: the scrub looks at it next. */
+void store_ship_doubt(struct store *store, uint64_t file_id);
 /* One piece of a sealed file on its way from the disk. The owner embeds it, all zero, and keeps it until it is
  * done; the file stays as long. Not verified: the receiver verifies the file. */
 struct store_piece {

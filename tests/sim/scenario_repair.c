@@ -191,6 +191,30 @@ TEST(repair, f07_one_node_is_repaired_while_the_others_lead)
     }
 }
 
+/* F11: there is no room for the repaired log. It waits until there is, and gives nothing up. */
+TEST(repair, f11_a_full_disk_holds_the_repair_up_and_no_more)
+{
+    for (uint64_t seed = 227; seed <= 230; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 12);
+        (void)write_some(sim, 3);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim_node *node = &sim->nodes[patient];
+        sim_crash(sim, patient, false);
+        const struct spot spot = choose(&node->disk, (uint32_t)seed % 3);
+        ruin(&node->disk, &spot);
+        scenario_set(sim, patient, "other", 1);
+        EXPECT_TRUE(sim_start(sim, patient));
+        node->disk.capacity = 0;
+        EXPECT_FALSE(sim_run_until_true(sim, 4000, is_whole));
+        EXPECT_TRUE(node->core != NULL && core_repairing(node->core));
+        node->disk.capacity = UINT64_MAX;
+        EXPECT_TRUE(sim_run_until_true(sim, 8000, is_whole));
+        EXPECT_EQ(sim->counts.repairs, 1);
+        scenario_end(sim);
+    }
+}
+
 /* The only other copy is on a node that is down: nobody votes in its place, and when it comes all is well. */
 TEST(repair, f06_without_a_copy_a_node_waits_and_votes_for_nobody)
 {
