@@ -210,6 +210,7 @@ bool sim_start(struct sim *sim, uint32_t number)
     struct sim_node *node = &sim->nodes[number];
     int code = 0;
     CHECK(node->core == NULL);
+    sim_decay_start(sim, node);
     node->life++;
     node->mono_offset_ms = 1000 + sim_below(sim, 1000000);
     node->seals = 0;

@@ -64,9 +64,9 @@ struct sim_node {
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
-    bool
-        is_decayed; /* its files were changed for good: what it cannot read is no failure of the run */
+    bool is_decayed;   /* its files were changed for good: it may be unable to read something */
     bool has_stranger; /* another disk is in it, and its own one waits: */
+    uint32_t stranger_starts; /* left for that one; then its own one comes back */
     struct sim_image own_disk;
     struct check_durable own_durable;
     bool has_copy;
@@ -95,7 +95,7 @@ struct sim_counts {
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */
-    uint64_t decays, losses, strangers, mended;
+    uint64_t decays, losses, strangers, mended, last_copies, unreadable, fragments;
     uint64_t torn_writes, lost_sectors, turned_away, expired;
 };
 
@@ -117,6 +117,9 @@ struct sim {
     bool has_failed;
     char failure[512];
     uint32_t patient; /* the node whose disk may lose something for good */
+    bool takes_all;   /* in this run the last good copies go as well, */
+    bool is_taken;    /* and now they are gone */
+    uint64_t take_at; /* when they go */
     /* Hints decay in this run, else what they are made from: who loses both needs a new start. */
     bool has_bad_hints;
     uint64_t fault_set; /* which kinds of faults this run has */

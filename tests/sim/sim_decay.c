@@ -4,23 +4,44 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "node/core_parts.h"
 #include "raft/replica.h"
 #include "storage/segment.h"
 #include "storage/store.h"
 #include "tests/sim/sim.h"
 
 #define NOTE "shard-0000/QUARANTINE"
-#define GROUP_MAGIC 0x5247564bu /* the first bytes of a group, docs/data-file.md */
+#define GROUP_MAGIC 0x5247564bu /* the first bytes of a group, docs/data-file.md, */
+#define GROUP_USED_AT 4u        /* and where it says how long it is */
+
+/* Starts of a wrong disk in a row. */
+#define EMPTY_STARTS_MAX 5u
+#define COPY_STARTS_MAX 1u
 
 /* The node that may lose something; NULL when there is none, or when it is not the time for more. */
 static struct sim_node *patient_of(struct sim *sim)
 {
-    if (sim->node_count < 3) return NULL;
+    if (sim->node_count < 3 || sim->is_taken) return NULL;
     struct sim_node *node = &sim->nodes[sim->patient];
     return node->has_stranger ? NULL : node;
 }
 
-/* Some sealed file of @disk, which a hint stands beside; false: there is none. */
+/* Is @path a segment or table of the replica? */
+static bool is_data(const char *path)
+{
+    const uint64_t size = strlen(path);
+    if (size < 14 || memcmp(path, "shard-0000/0", 12) != 0) return false;
+    return strcmp(path + size - 4, ".log") == 0 || strcmp(path + size - 4, ".tab") == 0;
+}
+
+/* The name of the hint of @path; true: it is there, so @path is sealed. */
+static bool hint_of(const struct sim_disk *disk, const char *path, char *hint)
+{
+    (void)snprintf(hint, SIM_DISK_NAME_MAX + 1, "%.*s.idx", (int)strlen(path) - 4, path);
+    return sim_disk_exists(disk, hint);
+}
+
+/* Some sealed file of @disk, or its hint in a run that spoils those; false: there is none. */
 static bool choose_sealed(struct sim *sim, const struct sim_disk *disk, char *name)
 {
     struct buf names = {0};
@@ -29,16 +50,12 @@ static bool choose_sealed(struct sim *sim, const struct sim_disk *disk, char *na
     for (const uint8_t *at = names.data; at < names.data + names.size;
          at += strlen((const char *)at) + 1) {
         const char *path = (const char *)at;
-        const uint64_t size = strlen(path);
         char hint[SIM_DISK_NAME_MAX + 1];
-        if (size < 14 || memcmp(path, "shard-0000/0", 12) != 0) continue;
-        if (strcmp(path + size - 4, ".log") != 0 && strcmp(path + size - 4, ".tab") != 0) continue;
-        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)size - 4, path);
-        if (!sim_disk_exists(disk, hint)) continue;
+        if (!is_data(path) || !hint_of(disk, path, hint)) continue;
         /* Each one with the same chance, in one pass. */
         if (sim_below(sim, ++count) != 0) continue;
-        memcpy(name, path, size + 1);
-        if (sim->has_bad_hints) memcpy(name, hint, size + 1);
+        memcpy(name, path, strlen(path) + 1);
+        if (sim->has_bad_hints) memcpy(name, hint, strlen(hint) + 1);
     }
     buf_close(&names);
     return count > 0;
@@ -89,59 +106,126 @@ void sim_decay_refuse(struct sim *sim)
         return;
     }
     if (!choose_sealed(sim, disk, disk->read_error)) return;
-    sim_note(sim, "n%u cannot read %s", node->number + 1, disk->read_error);
+    const uint64_t size = sim_disk_file(disk, disk->read_error).size;
+    disk->read_error_start = 0;
+    disk->read_error_end = 0;
+    if (size > 0 && sim_chance(sim, 600)) {
+        disk->read_error_start = sim_below(sim, size);
+        disk->read_error_end = disk->read_error_start + 1 + sim_below(sim, 8192);
+    }
+    sim_note(sim, "n%u cannot read %s from %" PRIu64 " to %" PRIu64, node->number + 1,
+             disk->read_error, disk->read_error_start, disk->read_error_end);
     node->is_decayed = true;
     sim->counts.decays++;
 }
 
-/* Where some group of the newest file with more than one begins, but the last one, which nothing
- * proves: 0 when there is none. */
-static uint64_t choose_group(struct sim *sim, const struct sim_disk *disk, char *name)
+/* Calls @visit for each group of @name but the last one, which nothing proves. */
+static void each_group(struct sim_node *node, const char *name,
+                       void (*visit)(struct sim_node *node, const char *name, uint64_t offset,
+                                     void *context),
+                       void *context)
+{
+    const struct slice file = sim_disk_file(&node->disk, name);
+    uint64_t last = 0;
+    for (uint64_t at = SEGMENT_BLOCK_SIZE; at + GROUP_HEADER_SIZE <= file.size;
+         at += SEGMENT_BLOCK_SIZE) {
+        if (get_u32(file.data + at) != GROUP_MAGIC) continue;
+        if (last != 0) visit(node, name, last, context);
+        last = at;
+    }
+}
+
+/* A group of the log that is not sealed. */
+struct choice {
+    uint64_t count;
+    uint64_t offset; /* 0: none */
+    char name[SIM_DISK_NAME_MAX + 1];
+};
+
+static void choose(struct sim_node *node, const char *name, uint64_t offset, void *context)
+{
+    struct choice *choice = context;
+    if (sim_below(node->sim, ++choice->count) != 0) return;
+    choice->offset = offset;
+    memcpy(choice->name, name, strlen(name) + 1);
+}
+
+/* Calls @visit for each group of the unsealed segments, but for the last one of each. */
+static void each_unsealed(struct sim_node *node,
+                          void (*visit)(struct sim_node *node, const char *name, uint64_t offset,
+                                        void *context),
+                          void *context)
 {
     struct buf names = {0};
-    uint64_t found = 0;
-    sim_disk_names(disk, &names);
+    sim_disk_names(&node->disk, &names);
     for (const uint8_t *at = names.data; at < names.data + names.size;
          at += strlen((const char *)at) + 1) {
         const char *path = (const char *)at;
-        const uint64_t size = strlen(path);
-        if (size < 14 || memcmp(path, "shard-0000/0", 12) != 0) continue;
-        if (strcmp(path + size - 4, ".log") != 0) continue;
-        const struct slice file = sim_disk_file(disk, path);
-        uint64_t last = 0;
-        uint64_t count = 0;
-        uint64_t choice = 0;
-        for (uint64_t place = SEGMENT_BLOCK_SIZE; place + GROUP_HEADER_SIZE <= file.size;
-             place += SEGMENT_BLOCK_SIZE) {
-            if (get_u32(file.data + place) != GROUP_MAGIC) continue;
-            if (last != 0 && sim_below(sim, ++count) == 0) choice = last;
-            last = place;
-        }
-        if (choice == 0) continue;
-        found = choice;
-        memcpy(name, path, size + 1);
+        char hint[SIM_DISK_NAME_MAX + 1];
+        if (!is_data(path) || path[strlen(path) - 1] != 'g') continue;
+        if (!hint_of(&node->disk, path, hint)) each_group(node, path, visit, context);
     }
     buf_close(&names);
-    return found;
+}
+
+/* Some bits of the group at @offset change. */
+static void rot_group(struct sim_node *node, const char *name, uint64_t offset)
+{
+    struct sim *sim = node->sim;
+    const struct slice file = sim_disk_file(&node->disk, name);
+    uint64_t size = get_u32(file.data + offset + GROUP_USED_AT);
+    if (size < GROUP_HEADER_SIZE || size > file.size - offset) size = GROUP_HEADER_SIZE;
+    for (uint64_t i = 1 + sim_below(sim, 3); i > 0; i--) {
+        sim_disk_flip(&node->disk, name, (offset + sim_below(sim, size)) * 8 + sim_below(sim, 8));
+    }
+}
+
+void sim_decay_rot_log(struct sim *sim)
+{
+    struct sim_node *node = patient_of(sim);
+    struct choice choice = {0};
+    /* The file will have a hint one day, and one part of it at least must stay sound. */
+    if (node == NULL || sim->has_bad_hints) return;
+    each_unsealed(node, choose, &choice);
+    if (choice.offset == 0) return;
+    sim_note(sim, "n%u: the group at %" PRIu64 " of %s rots for good", node->number + 1,
+             choice.offset, choice.name);
+    rot_group(node, choice.name, choice.offset);
+    node->is_decayed = true;
+    sim->counts.decays++;
+}
+
+/* The group at @offset never reached the disk, or one sector of it did not. */
+static void lose_group(struct sim_node *node, const char *name, uint64_t offset)
+{
+    static const uint8_t zeros[SEGMENT_BLOCK_SIZE];
+    const bool is_whole = sim_chance(node->sim, 500);
+    sim_note(node->sim, "n%u: the group at %" PRIu64 " of %s was never written", node->number + 1,
+             offset, name);
+    sim_disk_spoil(&node->disk, name, offset,
+                   slice_of(zeros, is_whole ? SEGMENT_BLOCK_SIZE : SIM_DISK_SECTOR_SIZE));
+    node->is_decayed = true;
+    node->sim->counts.losses++;
 }
 
 void sim_decay_lose(struct sim *sim)
 {
     struct sim_node *node = patient_of(sim);
-    char name[SIM_DISK_NAME_MAX + 1];
+    struct choice choice = {0};
     if (node == NULL || node->core == NULL) return;
     sim_crash(sim, node->number, sim_chance(sim, 500));
     sim_restart_later(sim, node->number, 1 + sim_below(sim, 300));
-    const uint64_t at = choose_group(sim, &node->disk, name);
-    if (at == 0) return;
-    static const uint8_t zeros[SEGMENT_BLOCK_SIZE];
-    const bool is_whole = sim_chance(sim, 500); /* or one sector of it */
-    sim_note(sim, "n%u: the group at %" PRIu64 " of %s was never written", node->number + 1, at,
-             name);
-    sim_disk_spoil(&node->disk, name, at,
-                   slice_of(zeros, is_whole ? SEGMENT_BLOCK_SIZE : SIM_DISK_SECTOR_SIZE));
-    node->is_decayed = true;
-    sim->counts.losses++;
+    each_unsealed(node, choose, &choice);
+    if (choice.offset == 0) return;
+    if (sim_chance(sim, 300)) {
+        sim_note(sim, "n%u: the group at %" PRIu64 " of %s rotted", node->number + 1, choice.offset,
+                 choice.name);
+        rot_group(node, choice.name, choice.offset);
+        node->is_decayed = true;
+        sim->counts.losses++;
+    } else {
+        lose_group(node, choice.name, choice.offset);
+    }
 }
 
 /* ---- the wrong disk --------------------------------------------------------------------------------- */
@@ -158,9 +242,36 @@ static void bring_back(struct sim *sim, struct sim_node *node)
     node->durable = node->own_durable;
 }
 
+/* Who never met a node cannot tell that another disk is in it. */
+static bool all_know(const struct sim *sim, const struct sim_node *node)
+{
+    const uint64_t id = node->core->identity.node_id;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const struct sim_node *other = &sim->nodes[i];
+        if (other == node) continue;
+        if (other->core == NULL) return false;
+        const struct peers *peers = &other->core->peers;
+        for (uint32_t k = 0; k < peers->count; k++) {
+            const struct peer_identity *known = &peers->list[k].identity;
+            if (known->node_id == id && known->directory_id == 0) return false;
+        }
+    }
+    return true;
+}
+
+void sim_decay_start(struct sim *sim, struct sim_node *node)
+{
+    if (!node->has_stranger) return;
+    if (node->stranger_starts == 0) {
+        bring_back(sim, node);
+    } else {
+        node->stranger_starts--;
+    }
+}
+
 void sim_decay_replace(struct sim *sim)
 {
-    if (sim->node_count < 3) return;
+    if (sim->node_count < 3 || sim->is_taken) return;
     struct sim_node *node = &sim->nodes[sim->patient];
     if (node->has_stranger) {
         bring_back(sim, node);
@@ -169,7 +280,7 @@ void sim_decay_replace(struct sim *sim)
     }
     if (node->core == NULL || sim_disk_exists(&node->disk, NOTE)) return;
     /* A start that others have seen lies between the copy and its return: else it is no older one. */
-    if (!core_serving(node->core, NULL)) return;
+    if (!core_serving(node->core, NULL) || !all_know(sim, node)) return;
     sim_crash(sim, node->number, false);
     /* The copy's next start would be the first or second since it was made: nobody could tell it from the right one. */
     const bool is_empty = !node->has_copy || node->copy_starts < 3 || sim_chance(sim, 300);
@@ -184,6 +295,7 @@ void sim_decay_replace(struct sim *sim)
     node->has_copy = true;
     node->copy_starts = 0;
     node->has_stranger = true;
+    node->stranger_starts = is_empty ? EMPTY_STARTS_MAX : COPY_STARTS_MAX;
     node->may_refuse = true;
     sim->counts.strangers++;
     sim_restart_later(sim, node->number, 1 + sim_below(sim, 300));
@@ -198,11 +310,73 @@ void sim_decay_end(struct sim *sim)
     }
 }
 
+/* ---- the last copy ---------------------------------------------------------------------------------- */
+
+static void lose_visited(struct sim_node *node, const char *name, uint64_t offset, void *context)
+{
+    (void)context;
+    lose_group(node, name, offset);
+}
+
+/* One bit in each block of each sealed file; the hints stay, so that it is known what is gone. */
+static void rot_all(struct sim *sim, struct sim_node *node)
+{
+    struct buf names = {0};
+    sim_disk_names(&node->disk, &names);
+    for (const uint8_t *at = names.data; at < names.data + names.size;
+         at += strlen((const char *)at) + 1) {
+        const char *path = (const char *)at;
+        char hint[SIM_DISK_NAME_MAX + 1];
+        if (!is_data(path) || !hint_of(&node->disk, path, hint)) continue;
+        const uint64_t size = sim_disk_file(&node->disk, path).size;
+        for (uint64_t block = 0; block + SEGMENT_BLOCK_SIZE <= size; block += SEGMENT_BLOCK_SIZE) {
+            sim_disk_flip(&node->disk, path, block * 8 + sim_below(sim, SEGMENT_BLOCK_SIZE * 8));
+        }
+    }
+    buf_close(&names);
+}
+
+void sim_decay_take_all(struct sim *sim)
+{
+    const uint64_t way = sim_below(sim, 4);
+    sim_note(sim, "the last good copies go: %s",
+             way == 0 ? "logs" : (way == 1 ? "all" : "sealed files"));
+    sim->is_taken = true;
+    sim->counts.last_copies++;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        if (node->has_stranger) bring_back(sim, node);
+        if (way <= 1) {
+            sim_crash(sim, i, false);
+            each_unsealed(node, lose_visited, NULL);
+        }
+        if (way >= 1) rot_all(sim, node);
+        node->is_decayed = true;
+        node->may_refuse = true;
+        if (node->core == NULL) sim_restart_later(sim, i, 1 + sim_below(sim, 300));
+    }
+}
+
+bool sim_decay_is_said(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const struct sim_node *node = &sim->nodes[i];
+        if (node->core == NULL && node->message[0] != 0) return true;
+        if (node->core == NULL) continue;
+        if (core_repairing(node->core) || core_quarantined(node->core)) return true;
+        if (store_damage(core_store(node->core))->count > 0) return true;
+    }
+    return false;
+}
+
 /* ---- checks ----------------------------------------------------------------------------------------- */
 
-bool sim_decay_is_stranger(const struct sim_node *node)
+bool sim_decay_any(const struct sim *sim)
 {
-    return node->has_stranger;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (sim->nodes[i].is_decayed) return true;
+    }
+    return false;
 }
 
 /* A vote for somebody in a term in which there was none before. */

@@ -6,8 +6,8 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_decay.h"
 
-#define FAULT_COUNT 25u
-#define DECAY_COUNT 5u /* the last ones of them */
+#define FAULT_COUNT 26u
+#define DECAY_COUNT 6u /* the last ones of them */
 
 #define LOG_DATA_START 4096u /* behind the header of a segment */
 
@@ -163,10 +163,11 @@ static void trouble_streams(struct sim *sim)
 {
     struct sim_net *net = &sim->net;
     static const uint32_t windows[] = {32 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024};
+    const uint32_t first = sim->clients.has_large ? 2 : 0; /* A client's pipeline fits. */
     net->delay_max = net->delay_min + sim_below(sim, sim_chance(sim, 300) ? 60 : 5) * SIM_MS;
     net->delay_rare = sim_below(sim, 400) * SIM_MS;
     net->cut_share = (uint32_t)sim_below(sim, 500);
-    net->window = windows[sim_below(sim, sizeof windows / sizeof windows[0])];
+    net->window = windows[first + sim_below(sim, sizeof windows / sizeof windows[0] - first)];
 }
 
 static void slow_disk(struct sim *sim)
@@ -234,7 +235,7 @@ static void rot_one(struct sim *sim)
     /* Who loses something for good, and who here, must be the same one. */
     const uint32_t number = can_decay(sim) ? sim->patient : any_node(sim);
     struct sim_node *node = &sim->nodes[number];
-    if (node->has_stranger) return;
+    if (node->has_stranger || sim->is_taken) return;
     /* What was acknowledged is only ever on a majority: one node at a time may lose it. */
     for (uint32_t i = 0; i < sim->node_count; i++) {
         if (sim_disk_exists(&sim->nodes[i].disk, "shard-0000/QUARANTINE")) return;
@@ -309,6 +310,7 @@ static const struct fault faults[] = {
     {"shift clock", shift_clock, 4},
     {"rot one", rot_one, 5},
     {"rot for good", sim_decay_rot, 5},
+    {"rot in the log", sim_decay_rot_log, 4},
     {"misdirect a block", sim_decay_misdirect, 3},
     {"refuse to read", sim_decay_refuse, 4},
     {"lose a group", sim_decay_lose, 3},
