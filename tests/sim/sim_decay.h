@@ -1,8 +1,8 @@
 /* sim_decay.h - disks that lose or change what they had acknowledged, and nobody puts it back.
  *
- * In most runs all of it strikes one node, the patient: then nothing that was acknowledged loses its last good copy, and
- * the cluster owes everything to its clients. The patient must never serve, vote or stand for election while it knows
- * that it lost entries, and in the end it must be whole.
+ * In most runs all of it strikes one node, the patient: then nothing that was acknowledged loses its last good copy,
+ * and the cluster owes everything to its clients. The patient must never serve, vote or stand for election while it
+ * knows that it lost entries, and in the end it must be whole.
  *
  * In a few runs the last good copy goes, once, on all nodes: then the cluster owes nothing but the truth. It may refuse
  * to start, to lead, to answer, and must say why; what it does answer must be right. */
