@@ -319,6 +319,13 @@ static void turn(struct sim *sim, struct sim_node *node)
         sim_crash(sim, node->number, false); /* As it must on a disk that does nothing any more. */
         return;
     }
+    if (core_failed(node->core) != 0 && node->was_repairing && node->disk.capacity != UINT64_MAX) {
+        /* The rest of its start needs space, and is refused like any start on a full disk. */
+        sim_crash(sim, node->number, false);
+        node->disk.capacity = UINT64_MAX;
+        sim_restart_later(sim, node->number, 100);
+        return;
+    }
     if (core_failed(node->core) != 0) {
         sim_fail(sim, "n%u gave up with code %d", node->number + 1, core_failed(node->core));
         return;
