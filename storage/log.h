@@ -1,9 +1,9 @@
 /* log.h - the replicated log of one replica: append, flush, cut, read.
  *
- * Appended records gather in the image of a group (segment.h). log_flush() writes one image with one sync; while it is
- * under way the next one gathers. An entry is durable when its group is. Conflicting entries are cut by a RECORD_CUT in
- * the next group: nothing on disk is rewritten. A full segment is followed by the spare, which is always made one ahead.
- * Older segments stay: they are the database.
+ * Appended records gather in the image of a group (segment.h). log_flush() writes one image with one sync; while it
+ * is under way the next one gathers. An entry is durable when its group is. Conflicting entries are cut by a
+ * RECORD_CUT in the next group: nothing on disk is rewritten. A full segment is followed by the spare, which is always
+ * made one ahead. Older segments stay: they are the database.
  *
  *   persisted <= last    pending entries: (written, last]    first <= last + 1
  *
@@ -142,8 +142,8 @@ struct log {
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Appends one whole record (verified by the caller; index last + 1, its term not below the last one's; never a
- * RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). One that does not fit in a segment of the usual
- * size gets a larger one. */
+ * RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). One that does not fit in a segment of the
+ * usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
 /* The same, but memory of a record from LOG_TAKE_SIZE on is taken: if it lies in @owner, which is empty then. */
 void log_append_from(struct log *log, struct slice record, struct buf *owner);
@@ -167,8 +167,8 @@ bool log_starved(const struct log *log);
 void log_turn(struct log *log, uint64_t now_ms);
 /* now_ms at which log_turn wants to run; UINT64_MAX: not */
 uint64_t log_deadline(const struct log *log);
-/* The next group goes to a new segment: the active one becomes full and can be sealed, at once or, while a write is under
- * way, before the next one. */
+/* The next group goes to a new segment: the active one becomes full and can be sealed, at once or, while a write is
+ * under way, before the next one. */
 void log_roll(struct log *log);
 /* Waits for all operations, after which the log never writes again (installing a base needs that: no file may appear
  * behind the ones that are received). What is pending stays in memory. */
