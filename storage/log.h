@@ -105,7 +105,7 @@ struct log {
     struct disk_op spare_op;
     bool spare_pending;     /* It is being made, named among what is expected, or let go of. */
     bool is_spare_expected; /* The next start must find it: it can be used. */
-    bool is_spare_unwanted; /* It is removed once it is not expected any more. */
+    bool is_spare_unwanted; /* It goes once it is not expected any more. */
     struct expected expected;
     char spare_name[SEGMENT_NAME_SIZE];
     uint8_t *spare_block;
@@ -173,8 +173,7 @@ void log_roll(struct log *log);
 /* Waits for all operations, after which the log never writes again (installing a base needs that: no file may appear
  * behind the ones that are received). What is pending stays in memory. */
 void log_stop(struct log *log);
-/* A number for a new file, above all others. */
-uint32_t log_take_number(struct log *log);
+uint32_t log_take_number(struct log *log); /* for a new file, above all others */
 uint64_t log_take_id(struct log *log); /* a random file id */
 /* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
 void log_close(struct log *log);
@@ -186,12 +185,12 @@ uint64_t log_term_at(const struct log *log, uint64_t index);
 /* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut or drop. */
 bool log_change_at(const struct log *log, uint64_t index, uint64_t *change_index,
                    struct slice *payload);
-/* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not
- * submitted). @bytes: until the next call of any log function. From disk it is verified.
+/* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not submitted).
+ * @bytes: until the next call of any log function. From disk it is verified.
  *   ERR_NOT_FOUND  before first or past last    ERR_CORRUPT, ERR_IO  the disk does not give it */
 enum err log_entry(struct log *log, uint64_t index, struct place *place, struct slice *bytes);
-/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into
- * @size_max. Errors as log_entry; @out and @count then hold what was read before it. */
+/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into @size_max. Errors as
+ * log_entry; @out and @count then hold what was read before it. */
 enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,
                   struct buf *out, uint32_t *count);
 /* The size of the record of entry @index; 0: it cannot be read. */
@@ -210,8 +209,7 @@ enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *
 
 /* All but the spare are log->segments[0 .. segments_count), ordered by number. NULL: none. */
 struct log_segment *log_segment_find(const struct log *log, uint32_t number);
-/* A full segment is now in the manifest; in order of numbers. */
-void log_seal(struct log *log, uint32_t number);
+void log_seal(struct log *log, uint32_t number); /* It is in the manifest now; in order of numbers. */
 /* A sealed segment of which no entry can be looked up leaves the list. Gives its handle. */
 disk_file log_forget(struct log *log, uint32_t number);
 /* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */
