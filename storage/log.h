@@ -170,11 +170,10 @@ uint64_t log_deadline(const struct log *log);
 /* The next group goes to a new segment: the active one becomes full and can be sealed, at once or, while a write is
  * under way, before the next one. */
 void log_roll(struct log *log);
-/* Waits for all operations, after which the log never writes again (installing a base needs that: no file may appear
- * behind the ones that are received). What is pending stays in memory. */
+/* Waits for all operations, after which the log never writes again: what is pending stays in memory. */
 void log_stop(struct log *log);
 uint32_t log_take_number(struct log *log); /* for a new file, above all others */
-uint64_t log_take_id(struct log *log); /* a random file id */
+uint64_t log_take_id(struct log *log);     /* a random file id */
 /* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
 void log_close(struct log *log);
 
@@ -209,7 +208,8 @@ enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *
 
 /* All but the spare are log->segments[0 .. segments_count), ordered by number. NULL: none. */
 struct log_segment *log_segment_find(const struct log *log, uint32_t number);
-void log_seal(struct log *log, uint32_t number); /* It is in the manifest now; in order of numbers. */
+/* A full segment is now in the manifest; in order of numbers. */
+void log_seal(struct log *log, uint32_t number);
 /* A sealed segment of which no entry can be looked up leaves the list. Gives its handle. */
 disk_file log_forget(struct log *log, uint32_t number);
 /* Entries before @first_index (all sealed) cannot be looked up any more; their files stay. */

@@ -134,6 +134,7 @@ static void hint_written(struct store *store)
     if (scrub->op.result == OK) {
         file->hint_size = scrub->build.hint.bytes.size;
         file->items = scrub->build.hint.entry_count;
+        file->hint_failures = 0;
     }
     file_end(store);
 }

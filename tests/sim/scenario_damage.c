@@ -423,6 +423,10 @@ static bool patient_is_repaired(struct sim *sim)
     const struct damage *damage = store_damage(core_store(sim->nodes[patient].core));
     return damage->count == 0 && damage->repaired_count > 0;
 }
+static bool patient_is_quarantined(struct sim *sim)
+{
+    return core_quarantined(sim->nodes[patient].core);
+}
 static bool hint_is_new(struct sim *sim)
 {
     return store_stats(core_store(sim->nodes[patient].core)).scrub_hints > 0;
@@ -484,5 +488,62 @@ TEST(damage, f10_errors_of_the_disk_while_reading_are_repaired)
     fill_for_long(sim, 60);
     EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_repaired));
     disk->read_error[0] = 0;
+    scenario_end(sim);
+}
+
+/* F07: a sealed file and its hint: nothing says any more what was in it. The node takes the state of the others while
+ * it runs; one that leads hands over before. */
+TEST(damage, f07_a_sealed_file_lost_with_its_hint_heals_without_a_restart)
+{
+    for (uint64_t seed = 171; seed <= 173; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        fill_for_long(sim, 120);
+        sim_run_for(sim, 500);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim_disk *disk = &sim->nodes[patient].disk;
+        char hint[64];
+        const char *name = sealed_file(disk, 0, ".log");
+        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)strlen(name) - 4, name);
+        sim_disk_flip(disk, name, (4096 * 4 + 500) * 8);
+        sim_disk_flip(disk, hint, 8 * (sim_disk_file(disk, hint).size / 2));
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+        fill_for_long(sim, 60);
+        EXPECT_TRUE(sim_run_until_true(sim, 60000, patient_is_quarantined));
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, is_whole));
+        EXPECT_TRUE(nobody_is_damaged(sim));
+        scenario_end(sim);
+    }
+}
+
+/* The same of two nodes of three at once: they do not both go, and in the end all are whole. */
+static bool both_were_quarantined(struct sim *sim)
+{
+    uint32_t away = 0;
+    for (uint32_t i = 0; i < 3; i++) away += core_quarantined(sim->nodes[i].core);
+    if (away > 1) sim->has_failed = true;
+    return is_whole(sim) && nobody_is_damaged(sim);
+}
+
+TEST(damage, f07_two_that_lost_the_same_heal_one_after_the_other)
+{
+    struct sim *sim = scenario_begin(3, 3, 181);
+    fill_for_long(sim, 120);
+    sim_run_for(sim, 500);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sim_disk *disk = &sim->nodes[i].disk;
+        char hint[64];
+        const char *name = sealed_file(disk, 0, ".log");
+        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)strlen(name) - 4, name);
+        sim_disk_flip(disk, name, (4096 * 4 + 500) * 8);
+        sim_disk_flip(disk, hint, 8 * (sim_disk_file(disk, hint).size / 2));
+    }
+    patient = 1;
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+    patient = 0;
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+    fill_for_long(sim, 60);
+    EXPECT_TRUE(sim_run_until_true(sim, 120000, both_were_quarantined));
+    patient = 1;
+    EXPECT_TRUE(sim_run_until_true(sim, 60000, both_were_quarantined));
     scenario_end(sim);
 }
