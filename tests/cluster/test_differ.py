@@ -42,6 +42,8 @@ def flip_in_memory(node):
             if not found:
                 continue
             begin, end = (int(number, 16) for number in found.groups())
+            if end - begin > 1 << 28:
+                continue  # what a sanitizer has set apart for itself
             try:
                 memory.seek(begin)
                 content = memory.read(end - begin)
@@ -170,12 +172,12 @@ class Differ(unittest.TestCase):
                        victim.status()["leader"] == cluster.leader().name, 20, 0.01)
             asked = 0
             while metric(victim, "quarantined") == 1:
-                self.assertEqual(503, victim.http("/readyz")[0])
-                self.assertEqual(VALUE, victim.call("GET", KEY))
-                self.assertEqual("OK", victim.call("SET", "written", str(asked)))
-                self.assertEqual(str(asked).encode(), victim.call("GET", "written"))
-                self.assertEqual(302, victim.call("DBSIZE"))
+                ready, _ = victim.http("/readyz")
+                replies = [victim.call(*command) for command in (
+                    ("GET", KEY), ("SET", "written", str(asked)), ("GET", "written"), ("DBSIZE",))]
+                # When it is over it answers reads from its own state, as it was told to, which may be old.
                 if metric(victim, "quarantined") == 1:
+                    self.assertEqual((503, [VALUE, "OK", str(asked).encode(), 302]), (ready, replies))
                     asked += 1
                 if asked == 6:
                     faults.disarm()
