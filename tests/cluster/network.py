@@ -4,6 +4,7 @@ The test program moves into a private network first (enter()), in which everythi
 rules. It touches nothing of the machine's own network and all of it goes with the last process in it. Clients are in
 the middle and reach every node, whatever is cut between nodes."""
 
+import itertools
 import os
 import selectors
 import socket
@@ -17,6 +18,8 @@ import harness
 
 MIDDLE = "198.18.0.254"
 _ENTERED = "FLASHKV_TEST_NETWORK"
+# The kernel takes its time to remove a network, and the port to it with it: no name comes twice.
+_port_numbers = itertools.count(1)
 
 
 def enter():
@@ -68,8 +71,9 @@ class Network:
         node.prefix = self._inside(keeper)
         self.places[node] = (keeper, node.host)
         self.cuts[node] = set()
-        run("ip", "link", "add", f"port{number}", "type", "veth", "peer", "name", "wire", "netns", str(keeper.pid))
-        run("ip", "link", "set", f"port{number}", "master", "switch", "up")
+        port = f"port{next(_port_numbers)}"
+        run("ip", "link", "add", port, "type", "veth", "peer", "name", "wire", "netns", str(keeper.pid))
+        run("ip", "link", "set", port, "master", "switch", "up")
         for command in (("ip", "link", "set", "lo", "up"), ("ip", "addr", "add", f"{node.host}/24", "dev", "wire"),
                         ("ip", "link", "set", "wire", "up")):
             run(*node.prefix, *command)
