@@ -209,6 +209,11 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     if (frame->type == WIRE_RECORDS_WANT || frame->type == WIRE_RECORDS_GIVE) {
         return regain_receive(&core->shard, frame, core->now_ms);
     }
+    if (frame->type == WIRE_FRAGMENT && fragment_class(frame->part) == FRAGMENT_FILES) {
+        regain_note_piece(&core->shard, frame->from, core->now_ms);
+        mender_note_piece(&core->shard.mender, core->now_ms);
+        return OK;
+    }
     /* There is no state yet that anything else could be for. */
     if (regain_active(&core->shard.regain)) return OK;
     if (frame->type == WIRE_FRAGMENT) {

@@ -95,6 +95,7 @@ static enum err give(struct shard *shard, const struct wire_frame *frame)
     if (first == 0 || last < first || last >= INDEX_END) return ERR_CORRUPT;
     struct peer *peer = peers_find(shard->peers, frame->from);
     if (peer == NULL || peer_queued(peer) > GIVE_QUEUE_MAX) return OK; /* It asks again. */
+    if (peer_is_sending_big(peer, WIRE_RECORDS_GIVE)) return OK;       /* Likewise. */
     struct buf body = {0};
     (void)buf_extend(&body, GIVE_HEAD_SIZE);
     const uint64_t next = collect(shard, first, last, &body);
@@ -134,6 +135,17 @@ static enum err take(struct shard *shard, const struct wire_frame *frame, uint64
     one->is_waiting = false;
     if (records.size > 0 && regain->rounds == 0) regain->progress_ms = now_ms;
     return repair_give(regain->repair, place, next, records);
+}
+
+void regain_note_piece(struct shard *shard, uint64_t from, uint64_t now_ms)
+{
+    struct regain *regain = &shard->regain;
+    const struct peer *peer = peers_find(shard->peers, from);
+    if (peer == NULL || !regain_active(regain)) return;
+    struct regain_peer *one = &regain->peers[peer - shard->peers->list];
+    if (!one->is_waiting) return;
+    one->asked_ms = now_ms;
+    if (regain->rounds == 0) regain->progress_ms = now_ms;
 }
 
 enum err regain_receive(struct shard *shard, const struct wire_frame *frame, uint64_t now_ms)

@@ -231,6 +231,11 @@ bool peer_pump(struct peers *peers, struct peer *peer, struct fragment_piece *pi
     return false;
 }
 
+bool peer_is_sending_big(struct peer *peer, uint8_t type)
+{
+    return fragment_lane_busy(peer_lane(peer, type));
+}
+
 bool peer_lanes_busy(const struct peer *peer)
 {
     for (uint32_t i = 0; i < FRAGMENT_CLASS_COUNT; i++) {
@@ -242,7 +247,13 @@ bool peer_lanes_busy(const struct peer *peer)
 bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slice body)
 {
     uint64_t start = 0;
-    struct buf *out = peer_frame_begin(peers, peer, type, &start);
+    const bool is_big = WIRE_HEADER_SIZE + body.size > PEER_WHOLE_SIZE_MAX;
+    if (is_big && peer_is_sending_big(peer, type)) {
+        peer->dropped_count++;
+        return false;
+    }
+    struct buf *out = is_big ? peer_big_begin(peers, peer, type, 0, &start)
+                             : peer_frame_begin(peers, peer, type, &start);
     if (out == NULL) return false;
     buf_append(out, body.data, body.size);
     return peer_frame_end(peer, start);

@@ -88,7 +88,7 @@ bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slic
 /* The lane of frames of @type, which must have one. */
 struct fragment_lane *peer_lane(struct peer *peer, uint8_t type);
 /* As peer_frame_begin for a body that is known to be big, so that it is made where it stays. The lane must not be
- * busy. @token, not 0: what the frame is for, see fragment_token. */
+ * busy. @token: what the frame is for, see fragment_token. */
 struct buf *peer_big_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t token,
                            uint64_t *start);
 /* A frame whose body begins with @head; the other @rest bytes are asked for when it is their turn. False: dropped. */
@@ -102,6 +102,8 @@ bool peer_pump(struct peers *peers, struct peer *peer, struct fragment_piece *pi
 void peer_give(struct peers *peers, struct peer *peer, const struct fragment_piece *piece,
                struct slice data);
 bool peer_lanes_busy(const struct peer *peer);
+/* A big frame of the class of @type is on its way: another one would be dropped. */
+bool peer_is_sending_big(struct peer *peer, uint8_t type);
 
 /* The outgoing connection came up: queues HELLO first (allowed before is_connected). */
 void peer_up(struct peers *peers, struct peer *peer);

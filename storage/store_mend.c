@@ -1,5 +1,6 @@
 /* Effects that compaction wants to keep and cannot read. */
 #include "storage/base/check.h"
+#include "storage/compress.h"
 #include "storage/store_inner.h"
 #include "storage/table.h"
 
@@ -60,7 +61,7 @@ static enum err value_from(struct store *store, const struct keydir_info *info, 
     if (value->size != info->value_size || want->is_compressed != info->is_compressed) {
         return ERR_CORRUPT;
     }
-    return OK;
+    return !want->is_compressed || compress_valid(*value) ? OK : ERR_CORRUPT;
 }
 
 enum err store_mend_item(struct store *store, const struct compact_item *item, uint64_t end,

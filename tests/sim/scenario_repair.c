@@ -374,3 +374,56 @@ TEST(repair, f07_nodes_that_repair_each_other_may_die_meanwhile)
         scenario_end(sim);
     }
 }
+
+/* The only group with a large record that is not sealed, or none: its size is 0. */
+static struct spot large_spot(struct sim_disk *disk)
+{
+    const uint32_t count = find_spots(disk, spots, 256);
+    for (uint32_t i = 0; i < 256 && i <= count; i++) {
+        if (spots[i].used > MIB) return spots[i];
+    }
+    return (struct spot){0};
+}
+
+/* A large record takes longer than the patience with those who do not answer: while pieces of it come, it is waited
+ * for, and neither asked for again nor given up. */
+TEST(repair, f07_a_large_record_over_slow_links_is_waited_for)
+{
+    static char line[30000];
+    struct sim *sim = scenario_begin(3, 3, 251);
+    for (uint32_t i = 0; i < 3; i++) {
+        sim->nodes[i].config.max_value_size = 4u * MIB;
+        sim->nodes[i].config.compress_above_size = 0;
+    }
+    const int size = snprintf(line, sizeof line, "APPEND large ");
+    memset(line + size, 'x', 25000);
+    line[size + 25000] = 0;
+    patient = (sim_leader(sim) + 1) % 3;
+    struct sim_node *node = &sim->nodes[patient];
+    struct spot spot = {0};
+    memset(spots, 0, sizeof spots);
+    for (uint32_t i = 0; i < 100 && spot.used == 0; i++) {
+        EXPECT_EQ(scenario_ask(sim, patient, line)[0], ':');
+        for (uint32_t k = 0; k < 20 && spot.used == 0 && i > 45; k++) {
+            sim_run_for(sim, 1);
+            spot = large_spot(&node->disk);
+        }
+    }
+    EXPECT_TRUE(spot.used > 0);
+    sim_crash(sim, patient, false);
+    sim_disk_flip(&node->disk, spot.file, (spot.offset + 5000) * 8);
+    sim->net.window = 2u * KIB; /* 100 KB a second */
+    sim->net.delay_min = 20 * SIM_MS;
+    sim->net.delay_max = 20 * SIM_MS;
+    sim->net.delay_rare = 0;
+    EXPECT_TRUE(sim_start(sim, patient));
+    EXPECT_TRUE(core_repairing(node->core));
+    sim_run_for(sim, 9000);
+    EXPECT_TRUE(core_repairing(node->core)); /* As slow as the test wants it. */
+    EXPECT_TRUE(sim_run_until_true(sim, 15000, is_whole));
+    EXPECT_EQ(sim->counts.repairs, 1);
+    sim->net.window = 256u * KIB;
+    sim->net.delay_min = 100;
+    sim->net.delay_max = 1000;
+    scenario_end(sim);
+}
