@@ -375,14 +375,18 @@ TEST(repair, f07_nodes_that_repair_each_other_may_die_meanwhile)
     }
 }
 
-/* The only group with a large record that is not sealed, or none: its size is 0. */
-static struct spot large_spot(struct sim_disk *disk)
+/* The newest group, if it has a large record and is durable, and its file is not sealed; none: its size is 0. */
+static struct spot large_spot(struct sim_node *node)
 {
-    const uint32_t count = find_spots(disk, spots, 256);
-    for (uint32_t i = 0; i < 256 && i <= count; i++) {
-        if (spots[i].used > MIB) return spots[i];
+    struct spot large = {0};
+    const struct store *store = core_store(node->core);
+    memset(spots, 0, sizeof spots);
+    (void)find_spots(&node->disk, spots, 256);
+    for (uint32_t i = 0; i < 256; i++) {
+        if (spots[i].used > MIB && spots[i].last_index == store_last_index(store)) large = spots[i];
     }
-    return (struct spot){0};
+    const bool is_durable = store_persisted_index(store) == store_last_index(store);
+    return is_durable ? large : (struct spot){0};
 }
 
 /* A large record takes longer than the patience with those who do not answer: while pieces of it come, it is waited
@@ -401,12 +405,11 @@ TEST(repair, f07_a_large_record_over_slow_links_is_waited_for)
     patient = (sim_leader(sim) + 1) % 3;
     struct sim_node *node = &sim->nodes[patient];
     struct spot spot = {0};
-    memset(spots, 0, sizeof spots);
     for (uint32_t i = 0; i < 100 && spot.used == 0; i++) {
         EXPECT_EQ(scenario_ask(sim, patient, line)[0], ':');
         for (uint32_t k = 0; k < 20 && spot.used == 0 && i > 45; k++) {
             sim_run_for(sim, 1);
-            spot = large_spot(&node->disk);
+            spot = large_spot(node);
         }
     }
     EXPECT_TRUE(spot.used > 0);
