@@ -226,6 +226,13 @@ static void watch_room(struct shard *shard, uint64_t now_ms)
     shard->no_room_count = count;
     if (shard->no_room_ms != 0 && now_ms < shard->no_room_ms + NO_ROOM_REPEAT_MS) return;
     shard->no_room_ms = now_ms;
+    if (replica_stats(shard->replica).snapshot_refusal == ERR_EXISTS) {
+        core_log(shard->core, CONFIG_ERROR,
+                 "shard-0000/incoming is a file, and ought to be a folder: this node lags so far "
+                 "behind that it needs the leader's whole state, and that has no place until the "
+                 "file is moved away; it goes on by itself");
+        return;
+    }
     core_log(
         shard->core, CONFIG_WARN,
         "this node lags so far behind that it needs the leader's whole state, and its disk has no "

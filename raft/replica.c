@@ -509,6 +509,7 @@ struct replica_stats replica_stats_sum(const struct replica_stats *past,
         .snapshots_sent = past->snapshots_sent + stats->snapshots_sent,
         .snapshots_installed = past->snapshots_installed + stats->snapshots_installed,
         .snapshots_abandoned = past->snapshots_abandoned + stats->snapshots_abandoned,
+        .snapshot_refusal = stats->snapshot_refusal,
         .snapshots_refused = past->snapshots_refused + stats->snapshots_refused,
         .shipped_size = past->shipped_size + stats->shipped_size,
     };

@@ -313,9 +313,12 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     }
     /* The leader offers it again with the next rejected heartbeat; until then there may be room. */
     if (store_nospace(replica->store)) return OK;
-    if (!replica->is_installing &&
-        store_install_fits(replica->store, message->manifest) == ERR_NOSPACE) {
+    const enum err room = replica->is_installing
+                              ? OK
+                              : store_install_fits(replica->store, message->manifest);
+    if (room == ERR_NOSPACE || room == ERR_EXISTS) {
         replica->stats.snapshots_refused++;
+        replica->stats.snapshot_refusal = room;
         return OK;
     }
     const struct guard_view view = replica_view(replica);

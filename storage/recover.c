@@ -86,6 +86,11 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
     if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
     err = check_header(recover, number, buf_slice(bytes), &file->header);
     if (err != OK) return err;
+    /* The vote says whose directory this is. So a file of another node was received, with a MANIFEST. */
+    if (file->header.node_id != recover->config->node_id && recover->start->sealed_count == 0) {
+        return refuse(recover, ERR_CORRUPT, number, 0,
+                      "was received from another node, and the MANIFEST that named it is missing");
+    }
     if (file->header.node_id != recover->config->node_id) {
         return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another node");
     }

@@ -226,6 +226,15 @@ static enum err space_check(const struct snapshot *snapshot, const struct manife
     return wanted <= available ? OK : ERR_NOSPACE;
 }
 
+static enum err incoming_make(const struct snapshot *snapshot)
+{
+    struct disk *disk = snapshot->disk;
+    char name[NAME_SIZE];
+    incoming_folder(name, snapshot->folder);
+    const enum err err = disk->make_folder(disk->context, snapshot->folder);
+    return err == OK ? disk->make_folder(disk->context, name) : err;
+}
+
 enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
 {
     struct manifest manifest = {0};
@@ -236,7 +245,7 @@ enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
     err = space_check(snapshot, &manifest, received);
     mem_free(received);
     manifest_close(&manifest);
-    return err;
+    return err == OK ? incoming_make(snapshot) : err;
 }
 
 static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
@@ -269,10 +278,7 @@ enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t 
     received = received_before(snapshot, &manifest);
     err = space_check(snapshot, &manifest, received);
     if (err != OK) goto cleanup;
-    char name[NAME_SIZE];
-    incoming_folder(name, snapshot->folder);
-    err = snapshot->disk->make_folder(snapshot->disk->context, snapshot->folder);
-    if (err == OK) err = snapshot->disk->make_folder(snapshot->disk->context, name);
+    err = incoming_make(snapshot);
     if (err != OK) goto cleanup;
     state_replace(snapshot, &manifest, received);
     return OK;

@@ -41,7 +41,7 @@ void store_piece_close(struct store *store, struct store_piece *piece);
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
  *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
-/* Is there room for it? ERR_NOSPACE: no. Other errors as begin; changes nothing. */
+/* Is there room for it? ERR_NOSPACE: no. ERR_EXISTS: a file has the name of its folder. Other errors as begin. */
 enum err store_install_fits(const struct store *store, struct slice manifest);
 /* Bytes that are here, and of the whole base; zeros while nothing is being received. */
 void store_install_progress(const struct store *store, uint64_t *here, uint64_t *all);
