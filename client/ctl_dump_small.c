@@ -97,6 +97,11 @@ void ctl_dump_hint(struct ctl_dump *dump)
         ctl_dump_damage(dump, 0, dump->size, "shorter than the header of a hint");
         return;
     }
+    /* Its file is below 4 GiB, and so is a hint of it, which is read as a whole. */
+    if (dump->size > UINT32_MAX) {
+        ctl_dump_damage(dump, 0, dump->size, "it has a size that it cannot have");
+        return;
+    }
     ctl_dump_read(dump, 0, buf_extend(&bytes, dump->size), dump->size);
     hint_owner(bytes.data, &segment);
     const uint64_t count = get_u64(bytes.data + 64);
