@@ -351,6 +351,24 @@ class Damage(unittest.TestCase):
         self.assertEqual(pid, self.victim.process.pid)
         self.expect_equal()
 
+    def test_a_file_in_the_place_of_the_folder_for_a_received_state(self):
+        """The node says what is in the way, once, and goes on when it is gone."""
+        self.stop(self.victim)
+        for _ in range(6):
+            self.push()
+        if os.path.isdir(shard(self.victim, "incoming")):
+            shutil.rmtree(shard(self.victim, "incoming"))
+        with open(shard(self.victim, "incoming"), "wb") as file:
+            file.write(b"mine")
+        self.victim.start()
+        wait_until("it says why", lambda: "incoming is a file" in self.victim.log(), 40)
+        time.sleep(1)  # In which it could try very often.
+        self.assertEqual(1, self.victim.log().count("incoming is a file"))
+        self.assertLess(self.victim.log().count("reopened"), 3)
+        os.rename(shard(self.victim, "incoming"), shard(self.victim, "mine"))
+        self.expect_equal()
+        self.assertGreater(metric(self.victim, "snapshots_installed_total"), 0)
+
     def test_f07_newest_segment_is_missing_at_the_start(self):
         self.stop(self.victim)
         os.unlink(unsealed(self.victim))
