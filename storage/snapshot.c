@@ -1,7 +1,6 @@
 #include "storage/snapshot.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
@@ -139,27 +138,6 @@ static bool file_same(const struct log_file *a, const struct log_file *b)
            hash128_equal(a->seed, b->seed) && hash128_equal(a->chain, b->chain);
 }
 
-static int id_compare(const void *a, const void *b)
-{
-    uint64_t x;
-    uint64_t y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x < y ? -1 : x > y;
-}
-
-/* Two files of one id would be written over each other. */
-static bool ids_unique(const struct manifest *manifest)
-{
-    uint64_t *ids = mem_alloc(manifest->file_count * sizeof *ids);
-    for (uint32_t i = 0; i < manifest->file_count; i++) ids[i] = manifest->files[i].file_id;
-    qsort(ids, manifest->file_count, sizeof *ids, id_compare);
-    bool unique = true;
-    for (uint32_t i = 1; i < manifest->file_count; i++) unique = unique && ids[i] != ids[i - 1];
-    mem_free(ids);
-    return unique;
-}
-
 /* Is @file in incoming/ as a whole? Its hint was written when it had been verified and synced. */
 static bool file_kept(const struct snapshot *snapshot, const struct log_file *file)
 {
@@ -274,7 +252,8 @@ enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t 
     err = ERR_INVALID;
     if (manifest.base_index <= above_index) goto cleanup;
     err = ERR_CORRUPT;
-    if (!ids_unique(&manifest)) goto cleanup;
+    /* Two files of one id would be written over each other. */
+    if (!manifest_unique(&manifest, true)) goto cleanup;
     received = received_before(snapshot, &manifest);
     err = space_check(snapshot, &manifest, received);
     if (err != OK) goto cleanup;
