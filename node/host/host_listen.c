@@ -24,8 +24,8 @@ static void drop_spare(struct host_listener *listener)
     listener->spare = -1;
 }
 
-/* No handle is left, and libuv's spare one is lost: it asks and calls us until the kernel says that nobody waits, and the
- * kernel says so only while a handle is free. So one is free when we return. */
+/* No handle is left, and libuv's spare one is lost: it asks and calls us until the kernel says that nobody
+ * waits, and the kernel says so only while a handle is free. So one is free when we return. */
 static void refuse_all(struct host_listener *listener)
 {
     struct pollfd socket = {.events = POLLIN};

@@ -1,10 +1,10 @@
 /* host_listen.h - a listening socket, and accepting a bounded number of connections in each turn.
  *
  * What is not accepted in this turn stays with libuv, which then stops looking at the socket until
- * host_listener_turn() goes on. When the process has no file handle left, libuv uses a spare one to accept and drop whoever
- * waits; existing connections do not notice. Another thread can take that handle in the moment in which it is free, and
- * from then on libuv would ask the kernel for ever. Therefore each listener has a spare of its own, and when that is lost
- * as well one connection has to go. */
+ * host_listener_turn() goes on. When the process has no file handle left, libuv uses a spare one to accept
+ * and drop whoever waits; existing connections do not notice. Another thread can take that handle in the
+ * moment in which it is free, and from then on libuv would ask the kernel for ever. Therefore each listener
+ * has a spare of its own, and when that is lost as well one connection has to go. */
 #ifndef KV_HOST_HOST_LISTEN_H
 #define KV_HOST_HOST_LISTEN_H
 
