@@ -209,9 +209,18 @@ static void put_members(struct ctl_dump *dump, const struct identity *identity)
     ctl_dump_hex(dump, "node", identity->node_id);
     ctl_dump_hex(dump, "directory", identity->directory_id);
     ctl_dump_number(dump, "incarnation", identity->incarnation);
+    ctl_dump_hex(dump, "start", identity->start_id);
+    ctl_dump_number(dump, "accepted", identity->is_accepted ? 1 : 0);
     ctl_dump_number(dump, "begun", identity->is_begun ? 1 : 0);
     if (identity->is_unfinished) ctl_dump_text(dump, "state", "recovery-unfinished");
+    if (identity->is_outdated) ctl_dump_text(dump, "state", "outdated");
     ctl_dump_end(dump);
+    for (uint32_t i = 0; i < identity->past_count; i++) {
+        ctl_dump_begin(dump, 1, 0, "start");
+        ctl_dump_number(dump, "incarnation", identity->incarnation - 1 - i);
+        ctl_dump_hex(dump, "id", identity->past[i]);
+        ctl_dump_end(dump);
+    }
     for (uint32_t i = 0; i < identity->member_count; i++) {
         const struct identity_member *member = &identity->members[i];
         ctl_dump_begin(dump, 1, 0, "member");
@@ -246,10 +255,12 @@ void ctl_dump_peers(struct ctl_dump *dump)
     enum err err = ERR_NOT_FOUND;
     if (read_small(dump, 24, SMALL_SIZE_MAX, &bytes)) {
         for (uint32_t i = 0; (err = identity_decode_peer(buf_slice(&bytes), i, &row)) == OK; i++) {
-            ctl_dump_begin(dump, 0, 16 + (uint64_t)i * 24, "peer");
+            const uint64_t row_size = get_u32(bytes.data + 8) == 1 ? 24 : 32;
+            ctl_dump_begin(dump, 0, 16 + i * row_size, "peer");
             ctl_dump_hex(dump, "node", row.node_id);
             ctl_dump_hex(dump, "directory", row.directory_id);
             ctl_dump_number(dump, "incarnation", row.incarnation);
+            ctl_dump_hex(dump, "start", row.start_id);
             ctl_dump_end(dump);
         }
     }

@@ -312,6 +312,25 @@ static void hold_log(struct replica *replica)
     store_hold(replica->store, lowest);
 }
 
+/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). What is
+ * not committed yet may still be cut, but only under another term. */
+static void note_acknowledged(struct replica *replica)
+{
+    const uint64_t term = raft_current_term(&replica->raft);
+    if (!is_leader(replica)) return;
+    for (uint32_t i = 0; i < replica->peers->count; i++) {
+        struct peer *peer = &replica->peers->list[i];
+        struct peer_memory *memory = &peer->memory;
+        raft_index match = 0;
+        if (raft_match_index(&replica->raft, peer->identity.node_id, &match) != 0) continue;
+        const uint64_t held = match < replica->committed ? match : replica->committed;
+        if (memory->ack_term != term) memory->ack_index = 0;
+        memory->ack_term = term;
+        if (match > memory->ack_index) memory->ack_index = match;
+        if (held > memory->held_index) memory->held_index = held;
+    }
+}
+
 enum err replica_turn(struct replica *replica, uint64_t now_ms)
 {
     struct store *store = replica->store;
@@ -325,6 +344,7 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
     /* A step above may have waited for the disk: the library must know what is applied as stored. */
     if (replica->ended == OK) replica_report_persisted(replica);
     if (replica->ended == OK) apply(replica);
+    note_acknowledged(replica);
     if (replica->ended == OK) {
         hold_log(replica);
         store_turn(store, replica->now_ms);

@@ -58,6 +58,7 @@ struct sim_node {
     int64_t wall_offset_ms;
     int64_t wall_drift_ppm;
     bool is_dying;      /* calls of the network are void */
+    bool is_outdated;   /* its disk is not the one that it used last: the others are to refuse it */
     bool may_refuse;    /* its disk was damaged on purpose: a refusal to start is right */
     bool was_repairing; /* the checks of a start are still to come */
     bool is_flipped; /* its memory was changed on purpose: its own checks would end the process */
