@@ -16,6 +16,9 @@
 #include "node/host/host_log.h"
 
 #define LOCK_NAME "LOCK"
+/* A process that was just killed keeps its locks until the kernel has taken all of it apart: a second. */
+#define LOCK_TRIES 50u
+#define LOCK_PAUSE_US 20000u
 #define IDENTITY_NAME "identity" /* what the core puts into every data directory */
 #define NFS_MAGIC 0x6969
 #define SMB_MAGIC 0x517b
@@ -107,8 +110,12 @@ static enum err take_lock(int folder, const char *path, int *lock, char *message
         SAY("data: cannot write to %s: %s", path, strerror(code));
         return err_of_errno(code);
     }
-    if (flock(opened, LOCK_EX | LOCK_NB) != 0) {
-        const int code = errno;
+    int code = flock(opened, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    for (uint32_t i = 0; code == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+        (void)usleep(LOCK_PAUSE_US);
+        code = flock(opened, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    }
+    if (code != 0) {
         (void)close(opened);
         if (code == EWOULDBLOCK) {
             SAY("data: %s is in use by another process: each node needs a data directory of its "

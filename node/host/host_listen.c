@@ -8,10 +8,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "node/host/host_log.h"
 #include "storage/base/check.h"
 
 #define BACKLOG 1024
 #define MESSAGE_SIZE 512u
+/* A process that was just killed keeps its ports until the kernel has taken all of it apart. */
+#define WAIT_MS 3000u
+#define WAIT_STEP_MS 20u
 
 static void take_spare(struct host_listener *listener)
 {
@@ -147,7 +151,17 @@ enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, con
     CHECK(!listener->is_open);
     CHECK(listener->accept != NULL);
     if (address->host[0] == 0) return OK;
-    const int code = bind_any(listener, loop, address);
+    int code = bind_any(listener, loop, address);
+    if (code == UV_EADDRINUSE) {
+        host_log_printf(2,
+                        "%s: port %u is in use, perhaps by the process before this one: waiting up "
+                        "to %u s for it",
+                        option, (unsigned)address->port, WAIT_MS / 1000);
+    }
+    for (uint32_t i = 0; code == UV_EADDRINUSE && i < WAIT_MS / WAIT_STEP_MS; i++) {
+        uv_sleep(WAIT_STEP_MS);
+        code = bind_any(listener, loop, address);
+    }
     if (code != 0) return explain(code, option, address, message);
     struct sockaddr_storage bound;
     int size = (int)sizeof bound;
