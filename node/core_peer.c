@@ -96,7 +96,7 @@ static void announce_promise(struct core *core)
     promise->last_index = store_last_index(store);
 }
 
-/* What is refused is tried again every second, and the log has a line when the reason is a new one, then one a minute. */
+/* What is refused is tried again every second; the log has a line when the reason is a new one, then one a minute. */
 static bool may_say(const struct core *core, struct core_said *said, const char *text)
 {
     const uint64_t hash = hash64(text, strlen(text)) | 1;
@@ -357,7 +357,7 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     return replica_receive(core->shard.replica, frame, core->now_ms);
 }
 
-/* The first answer to a node that dialled us. What it said of itself is on the disk before it leaves, or nothing does. */
+/* The first answer to a node that dialled us. What it said of itself is on the disk before that leaves. */
 static enum err greet_link(struct core *core, struct core_link *link, uint64_t before)
 {
     const enum err err = remember(core, before);

@@ -73,9 +73,9 @@ enum err identity_decode_peer(struct slice bytes, uint32_t at, struct peer_ident
 /* Reads DIR/identity and changes nothing. ERR_NOT_FOUND; @message (512 bytes) for all other errors. */
 enum err identity_read(struct disk *disk, struct identity *identity, char *message);
 
-/* Reads DIR/identity, or makes it from @config in an empty directory; incarnation and start id are this start's. Those of
- * an old directory are not on the disk yet: identity_save() once the rest of the directory was read and found sound, and
- * before any peer hears of it.
+/* Reads DIR/identity, or makes it from @config in an empty directory; incarnation and start id are this start's.
+ * Those of an old directory are not on the disk yet: identity_save() once the rest of the directory was read and
+ * found sound, and before any peer hears of it.
  *   ERR_INVALID  the configuration does not fit (our name is not in `cluster`)
  *   ERR_FOREIGN ERR_NEWER ERR_CORRUPT and errors of the disk; @message (512 bytes): one line. */
 enum err identity_open(const struct config *config, struct disk *disk, uint64_t random,

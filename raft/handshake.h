@@ -33,7 +33,7 @@ void handshake_flags(struct peer *peer, uint8_t flags);
 void handshake_write(const struct peers *peers, uint64_t to, uint8_t type, struct buf *out);
 /* Checks a HELLO or WELCOME and takes over what it says about its sender.
  *   ERR_CORRUPT  the body is malformed
- *   ERR_FOREIGN  a node that we must not talk to: @message (256 bytes) says why, @is_outdated: because of its directory */
+ *   ERR_FOREIGN  a node that we must not talk to: @message (256 bytes) says why; @is_outdated: it is its directory */
 enum err handshake_read(struct peers *peers, const struct wire_frame *frame, char *message,
                         bool *is_outdated);
 /* Appends a REFUSE with @text to @out. */
