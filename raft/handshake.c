@@ -124,9 +124,7 @@ static const char *lapse(const struct wire_frame *frame, const struct peer_promi
         return OLDER_COPY ": it forgot whom it voted for";
     }
     if ((frame->flags & WIRE_FLAG_RECOVERING) != 0) return NULL;
-    const bool is_ours = promise->term == memory->ack_term;
-    if ((is_ours && promise->last_index < memory->ack_index) ||
-        promise->last_index < memory->held_index) {
+    if (promise->term == memory->ack_term && promise->last_index < memory->ack_index) {
         return OLDER_COPY ": acknowledged entries are gone";
     }
     return NULL;

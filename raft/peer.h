@@ -45,12 +45,12 @@ struct peer_promise {
 
 /* What we know that another node has promised: whoever announces less has forgotten it. */
 struct peer_memory {
-    uint64_t term;       /* highest that it spoke of as its own */
-    uint64_t vote_term;  /* highest in which we know its vote, */
-    uint64_t vote;       /* and whose it was; 0: not known */
-    uint64_t ack_term;   /* the newest term that we led, */
-    uint64_t ack_index;  /* and what it acknowledged to us then: */
-    uint64_t held_index; /* of that, in any term, what became committed */
+    uint64_t term;      /* highest that it spoke of as its own */
+    uint64_t vote_term; /* highest in which we know its vote, */
+    uint64_t vote;      /* and whose it was; 0: not known */
+    uint64_t ack_term;  /* the newest term that we led, */
+    uint64_t ack_index; /* and what it acknowledged to us then */
+    uint64_t base_term; /* in which it was offered a base, which may end before that */
 };
 
 struct peer {

@@ -312,8 +312,8 @@ static void hold_log(struct replica *replica)
     store_hold(replica->store, lowest);
 }
 
-/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). What is
- * not committed yet may still be cut, but only under another term. */
+/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). Entries may
+ * be cut, but only under another term, or give way to a base that ends before them. */
 static void note_acknowledged(struct replica *replica)
 {
     const uint64_t term = raft_current_term(&replica->raft);
@@ -323,11 +323,9 @@ static void note_acknowledged(struct replica *replica)
         struct peer_memory *memory = &peer->memory;
         raft_index match = 0;
         if (raft_match_index(&replica->raft, peer->identity.node_id, &match) != 0) continue;
-        const uint64_t held = match < replica->committed ? match : replica->committed;
-        if (memory->ack_term != term) memory->ack_index = 0;
+        if (memory->ack_term != term || memory->base_term == term) memory->ack_index = 0;
         memory->ack_term = term;
-        if (match > memory->ack_index) memory->ack_index = match;
-        if (held > memory->held_index) memory->held_index = held;
+        if (memory->base_term != term && match > memory->ack_index) memory->ack_index = match;
     }
 }
 

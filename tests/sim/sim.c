@@ -305,7 +305,7 @@ static void check_node(struct sim *sim, struct sim_node *node)
     note_counts(node);
     sim_decay_turn(sim, node);
     check_log_turn(sim, node);
-    if (core_refused(node->core) && !node->is_outdated) {
+    if (core_refused(node->core) && !node->is_outdated && !node->has_stranger) {
         sim_fail(sim, "n%u is refused by others, although it has its own disk", node->number + 1);
     }
 }
