@@ -312,8 +312,8 @@ static void hold_log(struct replica *replica)
     store_hold(replica->store, lowest);
 }
 
-/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). Entries may
- * be cut, but only under another term, or give way to a base that ends before them. */
+/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). Entries
+ * may be cut, but only under another term, or give way to a base that ends before them. */
 static void note_acknowledged(struct replica *replica)
 {
     const uint64_t term = raft_current_term(&replica->raft);
