@@ -233,7 +233,6 @@ bool sim_start(struct sim *sim, uint32_t number)
         if (err == ERR_NOSPACE) sim_restart_later(sim, number, 100);
         return false;
     }
-    node->copy_starts++;
     node->was_repairing = core_repairing(node->core);
     check_started(sim, node);
     sim_net_dial_peers(sim, number);

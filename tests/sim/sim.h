@@ -71,10 +71,10 @@ struct sim_node {
     struct sim_image own_disk;
     struct check_durable own_durable;
     bool has_copy;
-    struct sim_image copy; /* of its disk, as it was some time ago */
-    uint64_t copy_starts;  /* since then */
-    uint64_t quiet_life;   /* the life in which it knew that it had lost entries, as last seen, */
-    uint64_t quiet_term;   /* and its ballot then */
+    struct sim_image copy;     /* of its disk, as it was some time ago */
+    uint64_t copy_incarnation; /* of it */
+    uint64_t quiet_life; /* the life in which it knew that it had lost entries, as last seen, */
+    uint64_t quiet_term; /* and its ballot then */
     uint64_t quiet_vote;
     uint64_t seals;       /* in this life, as counted */
     uint64_t compactions; /* likewise */

@@ -16,7 +16,7 @@
 
 /* Starts of a wrong disk in a row. */
 #define EMPTY_STARTS_MAX 5u
-#define COPY_STARTS_MAX 1u
+#define COPY_STARTS_MAX 6u
 
 /* The node that may lose something; NULL when there is none, or when it is not the time for more. */
 static struct sim_node *patient_of(struct sim *sim)
@@ -242,7 +242,7 @@ static void bring_back(struct sim *sim, struct sim_node *node)
     node->durable = node->own_durable;
 }
 
-/* Who never met a node cannot tell that another disk is in it. */
+/* Who never met a node, or not since it was started, cannot tell that another disk is in it. */
 static bool all_know(const struct sim *sim, const struct sim_node *node)
 {
     const uint64_t id = node->core->identity.node_id;
@@ -253,7 +253,9 @@ static bool all_know(const struct sim *sim, const struct sim_node *node)
         const struct peers *peers = &other->core->peers;
         for (uint32_t k = 0; k < peers->count; k++) {
             const struct peer_identity *known = &peers->list[k].identity;
-            if (known->node_id == id && known->directory_id == 0) return false;
+            if (known->node_id == id && known->start_id != node->core->identity.start_id) {
+                return false;
+            }
         }
     }
     return true;
@@ -281,9 +283,11 @@ void sim_decay_replace(struct sim *sim)
     if (node->core == NULL || sim_disk_exists(&node->disk, NOTE)) return;
     /* A start that others have seen lies between the copy and its return: else it is no older one. */
     if (!core_serving(node->core, NULL) || !all_know(sim, node)) return;
+    const uint64_t incarnation = node->core->identity.incarnation;
     sim_crash(sim, node->number, false);
-    /* The copy's next start would be the first or second since it was made: nobody could tell it from the right one. */
-    const bool is_empty = !node->has_copy || node->copy_starts < 3 || sim_chance(sim, 300);
+    /* From a copy of this very start nothing but the others' memory, which may be gone, tells the right one. */
+    const bool is_empty = !node->has_copy || node->copy_incarnation >= incarnation ||
+                          sim_chance(sim, 300);
     sim_note(sim, "n%u gets %s disk", node->number + 1, is_empty ? "an empty" : "an older");
     sim_disk_save(&node->disk, &node->own_disk);
     node->own_durable = node->durable;
@@ -293,7 +297,7 @@ void sim_decay_replace(struct sim *sim)
     sim_image_close(&node->copy);
     sim_image_copy(&node->own_disk, &node->copy);
     node->has_copy = true;
-    node->copy_starts = 0;
+    node->copy_incarnation = incarnation;
     node->has_stranger = true;
     node->stranger_starts = is_empty ? EMPTY_STARTS_MAX : COPY_STARTS_MAX;
     node->may_refuse = true;
