@@ -1,7 +1,7 @@
 /* fuzz_router.c - a leading node that is fed, in any order and cut anywhere, bytes of clients and the bodies of
- * FORWARD, FORWARD_REPLY and FORWARD_CLOSE frames of other nodes, and of those with which nodes compare their states and
- * repair their files. Nothing may crash, every invariant holds after every
- * step (core_check), and a client that says PING on a fresh connection is answered at the end. */
+ * FORWARD, FORWARD_REPLY and FORWARD_CLOSE frames of other nodes, and of those with which nodes compare their states
+ * and repair their files. Nothing may crash, every invariant holds after every step (core_check), and a client that
+ * says PING on a fresh connection is answered at the end. */
 #include "node/core_parts.h"
 #include "node/router.h"
 #include "storage/compress.h"
