@@ -117,12 +117,10 @@ struct sim {
     bool has_faults; /* the storm is on */
     bool has_failed;
     char failure[512];
-    uint32_t patient; /* the node whose disk may lose something for good */
-    bool takes_all;   /* in this run the last good copies go as well, */
-    bool is_taken;    /* and now they are gone */
-    uint64_t take_at; /* when they go */
-    /* Hints decay in this run, else what they are made from: who loses both needs a new start. */
-    bool has_bad_hints;
+    uint32_t patient;   /* the node whose disk may lose something for good */
+    bool takes_all;     /* in this run the last good copies go as well, */
+    bool is_taken;      /* and now they are gone */
+    uint64_t take_at;   /* when they go */
     uint64_t fault_set; /* which kinds of faults this run has */
     struct sim_counts counts;
 };

@@ -41,9 +41,10 @@ static bool hint_of(const struct sim_disk *disk, const char *path, char *hint)
     return sim_disk_exists(disk, hint);
 }
 
-/* Some sealed file of @disk, or its hint in a run that spoils those; false: there is none. */
+/* Some sealed file of @disk, now and then its hint; false: there is none. */
 static bool choose_sealed(struct sim *sim, const struct sim_disk *disk, char *name)
 {
+    const bool is_hint = sim_chance(sim, 250);
     struct buf names = {0};
     uint64_t count = 0;
     sim_disk_names(disk, &names);
@@ -55,7 +56,7 @@ static bool choose_sealed(struct sim *sim, const struct sim_disk *disk, char *na
         /* Each one with the same chance, in one pass. */
         if (sim_below(sim, ++count) != 0) continue;
         memcpy(name, path, strlen(path) + 1);
-        if (sim->has_bad_hints) memcpy(name, hint, strlen(hint) + 1);
+        if (is_hint) memcpy(name, hint, strlen(hint) + 1);
     }
     buf_close(&names);
     return count > 0;
@@ -184,8 +185,7 @@ void sim_decay_rot_log(struct sim *sim)
 {
     struct sim_node *node = patient_of(sim);
     struct choice choice = {0};
-    /* The file will have a hint one day, and one part of it at least must stay sound. */
-    if (node == NULL || sim->has_bad_hints) return;
+    if (node == NULL) return;
     each_unsealed(node, choose, &choice);
     if (choice.offset == 0) return;
     sim_note(sim, "n%u: the group at %" PRIu64 " of %s rots for good", node->number + 1,

@@ -322,7 +322,6 @@ void sim_fault_start(struct sim *sim)
 {
     sim->fault_set = sim_below(sim, ~0ull);
     sim->patient = any_node(sim);
-    sim->has_bad_hints = sim_chance(sim, 150);
     sim->has_faults = true;
     sim_schedule(sim, sim->now + (400 + sim_below(sim, 400)) * SIM_MS, SIM_EVENT_FAULT, 0, 0);
 }
