@@ -402,7 +402,8 @@ static void advance_stop(struct core *core)
 static void fail(struct core *core, enum err err, const char *message)
 {
     core_log(core, CONFIG_ERROR, "%s", message[0] != 0 ? message : err_name(err));
-    core->failed = err == ERR_IO ? EXIT_DISK : EXIT_BAD_DATA;
+    /* What a running node lacked space for is done by a start that finds some: it may be tried again. */
+    core->failed = err == ERR_IO || err == ERR_NOSPACE ? EXIT_DISK : EXIT_BAD_DATA;
 }
 
 /* A turn while the log is being repaired: there are only the other nodes. */

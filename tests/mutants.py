@@ -58,13 +58,6 @@ MUTANTS = [
         ["sim", "test_every_crash"],
     ),
     (
-        "a group of a table is written without a sync",
-        "storage/store_compact_job.c",
-        "        .file = job->output->handle,\n        .sync = true,\n",
-        "        .file = job->output->handle,\n        .sync = false,\n",
-        ["sim", "test_store_compact"],
-    ),
-    (
         "a node in quarantine votes and campaigns",
         "raft/guard.c",
         "    return !guard_on(view, GUARD_LOSS) || !view->has_lost;\n",

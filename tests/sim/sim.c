@@ -321,8 +321,8 @@ static void turn(struct sim *sim, struct sim_node *node)
         sim_crash(sim, node->number, false); /* As it must on a disk that does nothing any more. */
         return;
     }
-    if (core_failed(node->core) != 0 && node->was_repairing && node->disk.capacity != UINT64_MAX) {
-        /* The rest of its start needs space, and is refused like any start on a full disk. */
+    if (core_failed(node->core) == EXIT_DISK && node->disk.capacity != UINT64_MAX) {
+        /* It begins anew in the middle of its life, which needs space, as any start does. */
         sim_crash(sim, node->number, false);
         node->disk.capacity = UINT64_MAX;
         sim_restart_later(sim, node->number, 100);
