@@ -71,20 +71,6 @@ MUTANTS = [
         "    if (gap->has_proof) return true;\n",
         ["sim", "test_repair"],
     ),
-    (
-        "a value of another revision is given for a repair",
-        "node/mender.c",
-        "    if (entry == NULL || keydir_info(entry).revision != one->revision) {\n",
-        "    if (entry == NULL) {\n",
-        ["sim", "test_values"],
-    ),
-    (
-        "a damaged file is taken for repaired although nothing was compacted",
-        "storage/store_mend.c",
-        "    mend_forget(&store->mend);\n    store->unblock_ms",
-        "    mend_forget(&store->mend);\n    damage_close(&store->damage);\n    store->unblock_ms",
-        ["sim", "scenarios"],
-    ),
 ]
 
 
