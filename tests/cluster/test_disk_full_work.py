@@ -65,16 +65,17 @@ class AtWork(unittest.TestCase):
         roots = [os.path.join(folder, "n1"), os.path.join(folder, "n2"), mount.path]
         for root in roots[:2]:
             os.makedirs(root)
-        with Cluster(start=False, data_root=roots, **{**SMALL, "ship_rate": "4mb"}) as cluster:
+        with Cluster(start=False, data_root=roots, **{**SMALL, "ship_rate": "2mb"}) as cluster:
             early, late = cluster.nodes[:2], cluster.nodes[2]
             for node in early:
                 node.start()
             for node in early:
                 node.wait_serving()
             data.fill(early[0], "k", 1000, 8000)
+            mount.balloon(16 << 20)  # Enough for the base; the rest goes in a moment.
             with Load(early, clients=3, value_size=500) as load:
                 late.start()
-                wait_until("an install is under way", lambda: metric(late, "snapshot_receiving_bytes") > 1 << 20, 20, 0.01)
+                wait_until("an install is under way", lambda: metric(late, "snapshot_receiving_bytes") > 1 << 18, 20, 0.01)
                 mount.balloon(0)
                 wait_until("it is full", lambda: late.status()["health"] != "ok" and os.statvfs(mount.path).f_bavail == 0, 20)
                 for _ in range(5):
@@ -86,7 +87,7 @@ class AtWork(unittest.TestCase):
                 # What it is asked the others answer.
                 data.verify(late, "k", 100, 8000)
                 mount.burst()
-                wait_until("the install is done", lambda: installed(late), 40)
+                wait_until("the install is done", lambda: installed(late), 60)
                 late.wait_serving()
                 load.stop()
                 self.assertEqual([], [op for op in load.operations if op.outcome != "ok"], "a majority had room")
