@@ -143,6 +143,8 @@ void ctl_json_bytes(const char *name,
 void ctl_json_text(const char *name, const char *text);
 void ctl_json_uint(const char *name, uint64_t number);
 void ctl_json_int(const char *name, int64_t number);
+/* @text as a number, if it is digits with a point between them; else null. */
+void ctl_json_decimal(const char *name, const char *text);
 void ctl_json_true(const char *name);
 void ctl_json_list_begin(const char *name); /* objects may follow */
 void ctl_json_list_end(void);

@@ -100,7 +100,7 @@ static void put_disk_json(const char *name, const struct kv_reply *disk)
     for (size_t i = 0; i < sizeof node_numbers / sizeof node_numbers[0]; i++) {
         ctl_json_uint(node_numbers[i], ctl_field_number(disk, node_numbers[i]));
     }
-    ctl_json_text("write_amplification", ctl_field_text(disk, "write_amplification"));
+    ctl_json_decimal("write_amplification", ctl_field_text(disk, "write_amplification"));
     ctl_json_list_begin("files");
     for (size_t i = 0; is_list(files) && i < files->count; i++) {
         const struct kv_reply *file = &files->items[i];
@@ -224,9 +224,26 @@ static void pause_ms(long ms)
     (void)nanosleep(&pause, NULL);
 }
 
+struct compacted {
+    uint64_t freed; /* since the node was started */
+    uint64_t kept;
+};
+
+/* Garbage in files that compaction leaves alone, since peers that lag may ask for their entries. */
+static uint64_t kept_garbage(const struct kv_reply *disk)
+{
+    const struct kv_reply *files = ctl_field(disk, "files");
+    uint64_t kept = 0;
+    for (size_t i = 0; is_list(files) && i < files->count; i++) {
+        const struct kv_reply *file = &files->items[i];
+        if (ctl_field_number(file, "window") > 0) kept += ctl_field_number(file, "dead");
+    }
+    return kept;
+}
+
 /* Asks until the node is done. */
 static enum ctl_exit wait_compacted(struct ctl *ctl, struct kv *kv, const char *name,
-                                    struct ctl_progress *progress, uint64_t *freed)
+                                    struct ctl_progress *progress, struct compacted *result)
 {
     const struct kv_reply *disk = NULL;
     uint64_t moved_before = 0;
@@ -235,14 +252,15 @@ static enum ctl_exit wait_compacted(struct ctl *ctl, struct kv *kv, const char *
     for (;;) {
         const enum ctl_exit exit = ask(ctl, kv, name, "KV.DISK", NULL, &disk);
         if (exit != CTL_DONE) return exit;
-        *freed = ctl_field_number(disk, "bytes_freed");
+        result->freed = ctl_field_number(disk, "bytes_freed");
+        result->kept = kept_garbage(disk);
         if (ctl_field_number(disk, "forced") == 0) return CTL_DONE;
         const uint64_t garbage = ctl_field_number(disk, "garbage");
         if (garbage > most) most = garbage;
         ctl_progress_show(progress, most - garbage, most);
         const uint64_t moved = ctl_field_number(disk, "bytes_read") +
                                ctl_field_number(disk, "bytes_written") +
-                               ctl_field_number(disk, "jobs") + *freed;
+                               ctl_field_number(disk, "jobs") + result->freed;
         if (moved != moved_before) moved_ms = now_ms();
         moved_before = moved;
         if (now_ms() - moved_ms > SILENT_MS) {
@@ -262,7 +280,7 @@ static enum ctl_exit compact_node(struct ctl *ctl, const char *name, const char 
     struct ctl_progress progress;
     char size[CTL_SIZE_TEXT];
     uint64_t before = 0;
-    uint64_t after = 0;
+    struct compacted result = {0};
     struct kv *kv = connect_node(ctl, name, address);
     if (kv == NULL) return CTL_NO_ANSWER;
     enum ctl_exit exit = ask(ctl, kv, name, "KV.DISK", NULL, &reply);
@@ -272,20 +290,27 @@ static enum ctl_exit compact_node(struct ctl *ctl, const char *name, const char 
     }
     if (exit == CTL_DONE) {
         ctl_progress_begin(&progress, ctl, "compacting");
-        exit = wait_compacted(ctl, kv, name, &progress, &after);
+        exit = wait_compacted(ctl, kv, name, &progress, &result);
         ctl_progress_end(&progress);
     }
     kv_close(kv);
     if (exit != CTL_DONE) return exit;
-    const uint64_t freed = after > before ? after - before : 0;
+    const uint64_t freed = result.freed > before ? result.freed - before : 0;
     if (ctl->json) {
         ctl_json_begin();
         ctl_json_text("node", name);
         ctl_json_uint("bytes_freed", freed);
+        ctl_json_uint("bytes_kept", result.kept);
         ctl_json_end();
         (void)fputc('\n', stdout);
     } else {
-        (void)printf("%s: %s given back\n", name, ctl_size_text(freed, size));
+        (void)printf("%s: %s given back", name, ctl_size_text(freed, size));
+        if (result.kept > 0) {
+            (void)printf("; %s that nobody needs are in the newest files, which are kept for nodes "
+                         "that lag: they can go when more was written than the option retention",
+                         ctl_size_text(result.kept, size));
+        }
+        (void)fputc('\n', stdout);
     }
     return CTL_DONE;
 }

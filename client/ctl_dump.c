@@ -137,6 +137,8 @@ static const struct kind kinds[] = {
     {"FKVBASE1", 0, "MANIFEST", ctl_dump_manifest},
     {"KVVOTE01", 0, "vote", ctl_dump_vote},
     {"KVVOTE01", 4096, "vote", ctl_dump_vote},
+    {"KVEXPECT", 0, "expected", ctl_dump_expected},
+    {"KVEXPECT", 4096, "expected", ctl_dump_expected},
     {"vkIdenty", 0, "identity", ctl_dump_identity},
     {"kVpeers\0", 0, "peers", ctl_dump_peers},
     {"VQUARAN1", 0, "QUARANTINE", ctl_dump_quarantine},

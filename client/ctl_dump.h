@@ -60,6 +60,7 @@ void ctl_dump_change(struct ctl_dump *dump, const struct ctl_dump_change *change
 void ctl_dump_hint(struct ctl_dump *dump);
 void ctl_dump_manifest(struct ctl_dump *dump);
 void ctl_dump_vote(struct ctl_dump *dump);
+void ctl_dump_expected(struct ctl_dump *dump);
 void ctl_dump_identity(struct ctl_dump *dump);
 void ctl_dump_peers(struct ctl_dump *dump);
 void ctl_dump_quarantine(struct ctl_dump *dump);

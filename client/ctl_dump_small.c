@@ -9,6 +9,7 @@
 #include "storage/ballot.h"
 #include "storage/base/hash.h"
 #include "storage/effect.h"
+#include "storage/expected.h"
 #include "storage/hint.h"
 #include "storage/manifest.h"
 #include "storage/quarantine.h"
@@ -94,6 +95,11 @@ void ctl_dump_hint(struct ctl_dump *dump)
     struct hint_segment segment;
     if (dump->size < HINT_HEADER_SIZE) {
         ctl_dump_damage(dump, 0, dump->size, "shorter than the header of a hint");
+        return;
+    }
+    /* Its file is below 4 GiB, and so is a hint of it, which is read as a whole. */
+    if (dump->size > UINT32_MAX) {
+        ctl_dump_damage(dump, 0, dump->size, "it has a size that it cannot have");
         return;
     }
     ctl_dump_read(dump, 0, buf_extend(&bytes, dump->size), dump->size);
@@ -203,9 +209,18 @@ static void put_members(struct ctl_dump *dump, const struct identity *identity)
     ctl_dump_hex(dump, "node", identity->node_id);
     ctl_dump_hex(dump, "directory", identity->directory_id);
     ctl_dump_number(dump, "incarnation", identity->incarnation);
+    ctl_dump_hex(dump, "start", identity->start_id);
+    ctl_dump_number(dump, "accepted", identity->is_accepted ? 1 : 0);
     ctl_dump_number(dump, "begun", identity->is_begun ? 1 : 0);
     if (identity->is_unfinished) ctl_dump_text(dump, "state", "recovery-unfinished");
+    if (identity->is_outdated) ctl_dump_text(dump, "state", "outdated");
     ctl_dump_end(dump);
+    for (uint32_t i = 0; i < identity->past_count; i++) {
+        ctl_dump_begin(dump, 1, 0, "start");
+        ctl_dump_number(dump, "incarnation", identity->incarnation - 1 - i);
+        ctl_dump_hex(dump, "id", identity->past[i]);
+        ctl_dump_end(dump);
+    }
     for (uint32_t i = 0; i < identity->member_count; i++) {
         const struct identity_member *member = &identity->members[i];
         ctl_dump_begin(dump, 1, 0, "member");
@@ -240,10 +255,12 @@ void ctl_dump_peers(struct ctl_dump *dump)
     enum err err = ERR_NOT_FOUND;
     if (read_small(dump, 24, SMALL_SIZE_MAX, &bytes)) {
         for (uint32_t i = 0; (err = identity_decode_peer(buf_slice(&bytes), i, &row)) == OK; i++) {
-            ctl_dump_begin(dump, 0, 16 + (uint64_t)i * 24, "peer");
+            const uint64_t row_size = get_u32(bytes.data + 8) == 1 ? 24 : 32;
+            ctl_dump_begin(dump, 0, 16 + i * row_size, "peer");
             ctl_dump_hex(dump, "node", row.node_id);
             ctl_dump_hex(dump, "directory", row.directory_id);
             ctl_dump_number(dump, "incarnation", row.incarnation);
+            ctl_dump_hex(dump, "start", row.start_id);
             ctl_dump_end(dump);
         }
     }
@@ -287,28 +304,52 @@ void ctl_dump_quarantine(struct ctl_dump *dump)
 
 /* ---- votes ----------------------------------------------------------------------------------- */
 
+/* One of two copies, of which @checked bytes come before the checksum. False: it is not there. */
+static bool read_copy(struct ctl_dump *dump, uint64_t offset, uint8_t *copy, uint64_t checked,
+                      uint64_t magic)
+{
+    if (dump->size < offset + checked + CHECKSUM_SIZE) {
+        ctl_dump_damage(dump, offset, 0, "this copy is missing");
+        return false;
+    }
+    ctl_dump_read(dump, offset, copy, checked + CHECKSUM_SIZE);
+    if (get_u64(copy) != magic || get_u64(copy + checked) != hash64(copy, checked)) {
+        ctl_dump_damage(dump, offset, checked + CHECKSUM_SIZE,
+                        "this copy is damaged: what follows need not be true");
+    }
+    return true;
+}
+
 void ctl_dump_vote(struct ctl_dump *dump)
 {
     for (uint32_t i = 0; i < BALLOT_COPIES; i++) {
         const uint64_t offset = (uint64_t)i * BALLOT_COPY_SIZE;
         uint8_t copy[BALLOT_CHECKED_SIZE + CHECKSUM_SIZE];
-        if (dump->size < offset + sizeof copy) {
-            ctl_dump_damage(dump, offset, 0, "this copy is missing");
-            continue;
-        }
-        ctl_dump_read(dump, offset, copy, sizeof copy);
-        const bool is_sound = get_u64(copy) == VOTE_MAGIC && get_u64(copy + BALLOT_CHECKED_SIZE) ==
-                                                                 hash64(copy, BALLOT_CHECKED_SIZE);
-        if (!is_sound) {
-            ctl_dump_damage(dump, offset, sizeof copy,
-                            "this copy is damaged: what follows need not be true");
-        }
+        if (!read_copy(dump, offset, copy, BALLOT_CHECKED_SIZE, VOTE_MAGIC)) continue;
         ctl_dump_begin(dump, 0, offset, "vote");
         ctl_dump_number(dump, "save", get_u64(copy + 16));
         ctl_dump_number(dump, "term", get_u64(copy + 24));
         ctl_dump_hex(dump, "voted_for", get_u64(copy + 32));
         ctl_dump_hex(dump, "cluster", get_u64(copy + 40));
         ctl_dump_hex(dump, "node", get_u64(copy + 48));
+        ctl_dump_end(dump);
+    }
+}
+
+void ctl_dump_expected(struct ctl_dump *dump)
+{
+    for (uint32_t i = 0; i < EXPECTED_COPIES; i++) {
+        const uint64_t offset = (uint64_t)i * EXPECTED_COPY_SIZE;
+        uint8_t copy[EXPECTED_CHECKED_SIZE + CHECKSUM_SIZE];
+        if (!read_copy(dump, offset, copy, EXPECTED_CHECKED_SIZE, EXPECTED_MAGIC)) continue;
+        ctl_dump_begin(dump, 0, offset, "expected");
+        ctl_dump_number(dump, "save", get_u64(copy + 16));
+        ctl_dump_hex(dump, "cluster", get_u64(copy + 24));
+        ctl_dump_hex(dump, "node", get_u64(copy + 32));
+        ctl_dump_number(dump, "newest", get_u32(copy + 40));
+        ctl_dump_hex(dump, "newest_id", get_u64(copy + 48));
+        ctl_dump_number(dump, "spare", get_u32(copy + 56));
+        ctl_dump_hex(dump, "spare_id", get_u64(copy + 64));
         ctl_dump_end(dump);
     }
 }

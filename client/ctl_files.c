@@ -15,21 +15,6 @@
 #define NAME_SIZE 512u
 #define LOCK_NAME "LOCK"
 
-static enum err error_of(int code)
-{
-    switch (code) {
-    case ENOENT:
-    case ENOTDIR: return ERR_NOT_FOUND;
-    case EEXIST: return ERR_EXISTS;
-    case ENOSPC:
-    case EDQUOT: return ERR_NOSPACE;
-    case EROFS: return ERR_READ_ONLY;
-    case EACCES:
-    case EPERM: return ERR_PERMISSION;
-    default: return ERR_IO;
-    }
-}
-
 static int folder_of(void *context)
 {
     return ((const struct ctl_files *)context)->folder;
@@ -40,7 +25,7 @@ static int folder_of(void *context)
 static enum err files_open(void *context, const char *name, bool writable, disk_file *file)
 {
     *file = openat(folder_of(context), name, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    return *file >= 0 ? OK : error_of(errno);
+    return *file >= 0 ? OK : err_of_errno(errno);
 }
 
 static void files_close(void *context, disk_file file)
@@ -53,7 +38,7 @@ static enum err files_size(void *context, disk_file file, uint64_t *size)
 {
     struct stat status;
     (void)context;
-    if (fstat(file, &status) != 0) return error_of(errno);
+    if (fstat(file, &status) != 0) return err_of_errno(errno);
     *size = (uint64_t)status.st_size;
     return S_ISDIR(status.st_mode) ? ERR_NOT_FOUND : OK;
 }
@@ -80,7 +65,7 @@ static enum err write_all(int file, uint64_t offset, struct slice data)
     while (data.size > 0) {
         const ssize_t put = pwrite(file, data.data, data.size, (off_t)offset);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return error_of(errno);
+        if (put < 0) return err_of_errno(errno);
         data = slice_of(data.data + put, data.size - (uint64_t)put);
         offset += (uint64_t)put;
     }
@@ -92,7 +77,7 @@ static enum err files_write_sync(void *context, disk_file file, uint64_t offset,
     (void)context;
     const enum err err = write_all(file, offset, data);
     if (err != OK) return err;
-    return fdatasync(file) == 0 ? OK : error_of(errno);
+    return fdatasync(file) == 0 ? OK : err_of_errno(errno);
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -105,8 +90,8 @@ static enum err sync_folder(int folder, const char *name)
     const int size = slash != NULL && slash != name ? (int)(slash - name) : 1;
     (void)snprintf(path, sizeof path, "%.*s", size, slash != NULL ? name : ".");
     const int opened = openat(folder, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened < 0) return error_of(errno);
-    const enum err err = fsync(opened) == 0 ? OK : error_of(errno);
+    if (opened < 0) return err_of_errno(errno);
+    const enum err err = fsync(opened) == 0 ? OK : err_of_errno(errno);
     (void)close(opened);
     return err;
 }
@@ -123,18 +108,18 @@ static enum err make_temporary(int folder, const char *name, uint64_t size, stru
 {
     if (snprintf(temporary, NAME_SIZE, "%s.tmp", name) >= (int)NAME_SIZE) return ERR_INVALID;
     *file = openat(folder, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (*file < 0) return error_of(errno);
+    if (*file < 0) return err_of_errno(errno);
     enum err err = OK;
     if (size > 0) {
         const int code = posix_fallocate(*file, 0, (off_t)size);
         if (code == EOPNOTSUPP || code == EINVAL) {
-            err = ftruncate(*file, (off_t)size) == 0 ? OK : error_of(errno);
+            err = ftruncate(*file, (off_t)size) == 0 ? OK : err_of_errno(errno);
         } else if (code != 0) {
-            err = error_of(code);
+            err = err_of_errno(code);
         }
     }
     if (err == OK) err = write_all(*file, 0, data);
-    if (err == OK && fsync(*file) != 0) err = error_of(errno);
+    if (err == OK && fsync(*file) != 0) err = err_of_errno(errno);
     if (err == OK) return OK;
     (void)close(*file);
     (void)unlinkat(folder, temporary, 0);
@@ -150,7 +135,7 @@ static enum err files_create(void *context, const char *name, uint64_t size, str
     if (exists(folder, name)) return ERR_EXISTS;
     enum err err = make_temporary(folder, name, size, data, temporary, file);
     if (err != OK) return err;
-    err = renameat(folder, temporary, folder, name) == 0 ? OK : error_of(errno);
+    err = renameat(folder, temporary, folder, name) == 0 ? OK : err_of_errno(errno);
     if (err == OK) err = sync_folder(folder, name);
     if (err == OK) return OK;
     (void)close(*file);
@@ -166,28 +151,39 @@ static enum err files_replace(void *context, const char *name, struct slice data
     enum err err = make_temporary(folder, name, 0, data, temporary, &file);
     if (err != OK) return err;
     (void)close(file);
-    err = renameat(folder, temporary, folder, name) == 0 ? OK : error_of(errno);
+    err = renameat(folder, temporary, folder, name) == 0 ? OK : err_of_errno(errno);
     return err == OK ? sync_folder(folder, name) : err;
 }
 
 static enum err files_rename(void *context, const char *from, const char *to)
 {
     const int folder = folder_of(context);
-    if (renameat(folder, from, folder, to) != 0) return error_of(errno);
+    if (renameat(folder, from, folder, to) != 0) return err_of_errno(errno);
     const enum err err = sync_folder(folder, to);
     return err == OK ? sync_folder(folder, from) : err;
 }
 
 static enum err files_remove(void *context, const char *name)
 {
-    return unlinkat(folder_of(context), name, 0) == 0 ? OK : error_of(errno);
+    return unlinkat(folder_of(context), name, 0) == 0 ? OK : err_of_errno(errno);
 }
 
 static enum err files_make_folder(void *context, const char *name)
 {
     const int folder = folder_of(context);
-    if (mkdirat(folder, name, 0700) != 0) return errno == EEXIST ? OK : error_of(errno);
+    if (mkdirat(folder, name, 0700) != 0) return errno == EEXIST ? OK : err_of_errno(errno);
     return sync_folder(folder, name);
+}
+
+/* Opens the folder @name in @folder to read its entries; closedir() closes it. NULL on an error. */
+static enum err open_stream(int folder, const char *name, DIR **stream)
+{
+    const int opened = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *stream = opened >= 0 ? fdopendir(opened) : NULL;
+    if (*stream != NULL) return OK;
+    const enum err err = err_of_errno(errno);
+    if (opened >= 0) (void)close(opened);
+    return err;
 }
 
 static int by_name(const void *a, const void *b)
@@ -199,16 +195,12 @@ static enum err files_list(void *context, const char *name, struct buf *names)
 {
     struct buf found = {0};
     uint32_t count = 0;
-    const int opened = openat(folder_of(context), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = opened >= 0 ? fdopendir(opened) : NULL;
-    if (stream == NULL) {
-        const enum err err = error_of(errno);
-        if (opened >= 0) (void)close(opened);
-        return err;
-    }
+    DIR *stream = NULL;
+    const enum err opened = open_stream(folder_of(context), name, &stream);
+    if (stream == NULL) return opened;
     for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
         struct stat status;
-        if (fstatat(opened, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (fstatat(dirfd(stream), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
         if (!S_ISREG(status.st_mode)) continue;
         buf_append(&found, entry->d_name, strlen(entry->d_name) + 1);
         count++;
@@ -231,8 +223,8 @@ static enum err files_space(void *context, uint64_t *available)
 {
     struct statvfs status;
     const int opened = openat(folder_of(context), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened < 0) return error_of(errno);
-    const enum err err = fstatvfs(opened, &status) == 0 ? OK : error_of(errno);
+    if (opened < 0) return err_of_errno(errno);
+    const enum err err = fstatvfs(opened, &status) == 0 ? OK : err_of_errno(errno);
     (void)close(opened);
     if (err == OK) *available = (uint64_t)status.f_bavail * (uint64_t)status.f_frsize;
     return err;
@@ -246,7 +238,8 @@ static void run(void *context, struct disk_op *op)
     switch (op->kind) {
     case DISK_WRITE:
         op->result = write_all(op->file, op->offset, op->data);
-        if (op->result == OK && op->sync && fdatasync(op->file) != 0) op->result = error_of(errno);
+        if (op->result == OK && op->sync && fdatasync(op->file) != 0)
+            op->result = err_of_errno(errno);
         break;
     case DISK_CREATE:
         op->result = files_create(context, op->name, op->size, op->data, &op->file);
@@ -259,10 +252,10 @@ static void run(void *context, struct disk_op *op)
     case DISK_TRIM:
         op->result = OK;
         if (fstat(op->file, &status) != 0) {
-            op->result = error_of(errno);
+            op->result = err_of_errno(errno);
         } else if ((uint64_t)status.st_size > op->size &&
                    (ftruncate(op->file, (off_t)op->size) != 0 || fsync(op->file) != 0)) {
-            op->result = error_of(errno);
+            op->result = err_of_errno(errno);
         }
         break;
     }
@@ -323,15 +316,11 @@ void ctl_files_here(struct ctl_files *files)
 
 static enum err look(int folder, bool *is_restoring, bool *is_empty)
 {
-    const int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = copy >= 0 ? fdopendir(copy) : NULL;
+    DIR *stream = NULL;
     *is_restoring = false;
     *is_empty = true;
-    if (stream == NULL) {
-        const enum err err = error_of(errno);
-        if (copy >= 0) (void)close(copy);
-        return err;
-    }
+    const enum err err = open_stream(folder, ".", &stream);
+    if (stream == NULL) return err;
     for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
         const char *name = entry->d_name;
         if (strcmp(name, IDENTITY_RESTORING_FILE) == 0) *is_restoring = true;
@@ -362,7 +351,7 @@ enum err ctl_files_open(struct ctl_files *files, const char *path, bool *is_rest
         const enum err err = sync_folder(AT_FDCWD, path);
         if (err != OK) return refuse(files, err, message, path, "cannot make");
     } else if (errno != EEXIST) {
-        const enum err err = error_of(errno);
+        const enum err err = err_of_errno(errno);
         (void)refuse(files, err, message, path, "cannot make");
         if (err == ERR_NOT_FOUND) {
             (void)snprintf(message, 512, "cannot make %.300s: the folder above it does not exist",
@@ -371,7 +360,7 @@ enum err ctl_files_open(struct ctl_files *files, const char *path, bool *is_rest
         return err;
     }
     files->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (files->folder < 0) return refuse(files, error_of(errno), message, path, "cannot open");
+    if (files->folder < 0) return refuse(files, err_of_errno(errno), message, path, "cannot open");
     const enum err err = look(files->folder, is_restoring, is_empty);
     if (err != OK) return refuse(files, err, message, path, "cannot read");
     if (!*is_empty && !*is_restoring) return OK; /* The caller refuses: nothing is touched. */
@@ -379,10 +368,10 @@ enum err ctl_files_open(struct ctl_files *files, const char *path, bool *is_rest
         return refuse(files, ERR_PERMISSION, message, path, "somebody else owns");
     }
     if ((status.st_mode & 077) != 0 && fchmod(files->folder, 0700) != 0) {
-        return refuse(files, error_of(errno), message, path, "cannot close to others");
+        return refuse(files, err_of_errno(errno), message, path, "cannot close to others");
     }
     files->lock = openat(files->folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (files->lock < 0) return refuse(files, error_of(errno), message, path, "cannot lock");
+    if (files->lock < 0) return refuse(files, err_of_errno(errno), message, path, "cannot lock");
     if (flock(files->lock, LOCK_EX | LOCK_NB) != 0) {
         return refuse(files, ERR_LOCKED, message, path, "another process uses");
     }

@@ -244,6 +244,18 @@ void ctl_json_uint(const char *name, uint64_t number)
     (void)printf("%" PRIu64, number);
 }
 
+void ctl_json_decimal(const char *name, const char *text)
+{
+    const size_t whole = strspn(text, "0123456789");
+    const size_t size = strlen(text);
+    const bool has_part = text[whole] == '.' &&
+                          strspn(text + whole + 1, "0123456789") == size - whole - 1;
+    const bool is_plain = whole > 0 && (whole == 1 || text[0] != '0');
+    put_name(name);
+    (void)fputs(is_plain && (whole == size || (has_part && size > whole + 1)) ? text : "null",
+                stdout);
+}
+
 void ctl_json_int(const char *name, int64_t number)
 {
     put_name(name);

@@ -171,6 +171,9 @@ static void info_raft(struct core *core, struct buf *out)
                roles[replica_role(replica)], replica_term(replica),
                core_node_name(core, replica_leader(replica)), replica_committed(replica),
                replica_ready(replica) ? 1 : 0, replica_installing(replica) ? 1 : 0);
+    char refusal[400];
+    const uint32_t refused_by = core_describe_refusal(core, refusal, sizeof refusal);
+    buf_printf(out, "raft_refused_by:%u\r\nraft_refusal:%s\r\n", refused_by, refusal);
     buf_printf(out,
                "raft_elections_won:%" PRIu64 "\r\nraft_steps_down:%" PRIu64
                "\r\nraft_appends_sent:%" PRIu64 "\r\nraft_appends_received:%" PRIu64

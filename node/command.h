@@ -11,6 +11,7 @@
 
 #include "client/resp.h"
 #include "node/batch.h"
+#include "node/families.h"
 #include "node/session.h"
 #include "storage/keydir.h"
 
@@ -142,6 +143,8 @@ void eval_flush(struct eval *eval);
 /* Key and value sizes; false when refused (an error was replied). */
 bool eval_key_fits(struct eval *eval, struct slice key);
 bool eval_value_fits(struct eval *eval, uint64_t size);
+/* So many bytes of effects, if they need a file of their own; false: no space (an error was replied). */
+bool eval_fits_disk(struct eval *eval, uint64_t size);
 
 /* Replies with @value, which eval_value gave, as a bulk string: without a copy if it is large and was fetched.
  * Places in out from before mean nothing afterwards. */
@@ -154,69 +157,5 @@ void eval_error(struct eval *eval, const char *text); /* with its prefix, e.g. "
 void eval_syntax_error(struct eval *eval);
 /* An integer argument; on failure "ERR value is not an integer or out of range" is replied. */
 bool eval_int(struct eval *eval, uint32_t at, int64_t *value);
-
-/* ---- families ------------------------------------------------------------------------------------------- */
-
-void cmd_get(struct eval *eval);
-void cmd_set(struct eval *eval);
-void cmd_setex(struct eval *eval);
-void cmd_psetex(struct eval *eval);
-void cmd_setnx(struct eval *eval);
-void cmd_getset(struct eval *eval);
-void cmd_getdel(struct eval *eval);
-void cmd_mget(struct eval *eval);
-void cmd_mset(struct eval *eval);
-void cmd_append(struct eval *eval);
-void cmd_strlen(struct eval *eval);
-void cmd_incr(struct eval *eval);
-void cmd_decr(struct eval *eval);
-void cmd_incrby(struct eval *eval);
-void cmd_decrby(struct eval *eval);
-
-void cmd_del(struct eval *eval);
-void cmd_exists(struct eval *eval);
-void cmd_type(struct eval *eval);
-void cmd_expire(struct eval *eval);
-void cmd_pexpire(struct eval *eval);
-void cmd_expireat(struct eval *eval);
-void cmd_pexpireat(struct eval *eval);
-void cmd_ttl(struct eval *eval);
-void cmd_pttl(struct eval *eval);
-void cmd_persist(struct eval *eval);
-void cmd_dbsize(struct eval *eval);
-void cmd_scan(struct eval *eval);
-void cmd_keys(struct eval *eval);
-void cmd_flushall(struct eval *eval);
-
-void cmd_ping(struct eval *eval);
-void cmd_echo(struct eval *eval);
-void cmd_auth(struct eval *eval);
-void cmd_hello(struct eval *eval);
-void cmd_select(struct eval *eval);
-void cmd_quit(struct eval *eval);
-void cmd_reset(struct eval *eval);
-void cmd_client(struct eval *eval);
-void cmd_command(struct eval *eval);
-
-void cmd_info(struct eval *eval);
-void cmd_config(struct eval *eval);
-void cmd_time(struct eval *eval);
-void cmd_role(struct eval *eval);
-
-void cmd_cluster(struct eval *eval);
-void cmd_readonly(struct eval *eval);
-
-void cmd_kv_backup(struct eval *eval);
-void cmd_kv_get(struct eval *eval);
-void cmd_kv_history(struct eval *eval);
-void cmd_kv_index(struct eval *eval);
-void cmd_kv_range(struct eval *eval);
-void cmd_kv_status(struct eval *eval);
-void cmd_kv_disk(struct eval *eval);
-void cmd_kv_compact(struct eval *eval);
-void cmd_kv_members(struct eval *eval);
-void cmd_kv_leader(struct eval *eval);
-void cmd_kv_check(struct eval *eval);
-void cmd_kv_transfer(struct eval *eval);
 
 #endif

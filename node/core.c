@@ -64,8 +64,7 @@ static void introduce(struct core *core)
 {
     const struct config *config = core->config;
     struct peer_identity self = {.node_id = core->identity.node_id,
-                                 .directory_id = core->identity.directory_id,
-                                 .incarnation = core->identity.incarnation};
+                                 .directory_id = core->identity.directory_id};
     (void)snprintf(self.name, sizeof self.name, "%s", config->name);
     (void)snprintf(self.peer_address, sizeof self.peer_address, "%s", config->advertise_peer);
     (void)snprintf(self.client_address, sizeof self.client_address, "%s", config->advertise_client);
@@ -77,6 +76,13 @@ static void introduce(struct core *core)
     }
     peers_init(&core->peers, &self, core->identity.cluster_id,
                hash64(config->cluster_token, strlen(config->cluster_token)));
+    core_announce_start(core);
+    core->peers.self_refused = core->identity.is_outdated;
+    if (core->identity.is_outdated) {
+        core_log(core, CONFIG_WARN,
+                 "another node knew a newer copy of this data directory: this node neither votes "
+                 "nor leads; stop it and put back the directory that it used last");
+    }
     for (uint32_t i = 0; i < core->identity.member_count; i++) {
         const struct identity_member *member = &core->identity.members[i];
         if (member->id == core->identity.node_id) {
@@ -90,7 +96,7 @@ static void introduce(struct core *core)
 }
 
 /* A full disk is no reason not to start: the log keeps a reserve for this. */
-static enum err save_identity(struct core *core)
+enum err core_save_identity(struct core *core)
 {
     enum err err = identity_save(core->disk, &core->identity);
     const bool has_store = core->shard.store != NULL;
@@ -112,9 +118,9 @@ static enum err open_shard(struct core *core, uint64_t now_ms, char *message)
     }
     enum err err = shard_open(&core->shard, members, core->identity.member_count,
                               core->identity.is_begun, now_ms, message);
-    if (err == ERR_AGAIN) return save_identity(core);
+    if (err == ERR_AGAIN) return core_save_identity(core);
     if (err == OK && !core->identity.is_begun) err = identity_begin(core->disk, &core->identity);
-    if (err == OK && !core->identity.is_new) err = save_identity(core);
+    if (err == OK && !core->identity.is_new) err = core_save_identity(core);
     if (err != OK) return err;
     core_log(core, CONFIG_INFO,
              "node %s id %016" PRIx64 " cluster %016" PRIx64 " start %" PRIu64 ": log %" PRIu64
@@ -244,7 +250,10 @@ bool core_serving(const struct core *core, char *reason)
         for (uint32_t i = 0; i < core->peers.count; i++) {
             if (core->peers.list[i].identity.node_id == leader) peer = &core->peers.list[i];
         }
+        char refusal[8];
+        (void)core_describe_refusal(core, refusal, sizeof refusal);
         if (leader == 0) text = "no leader is known";
+        if (leader == 0 && refusal[0] != 0) text = "the other nodes refuse this one, see /status";
         if (leader != 0 && (peer == NULL || !peer->is_connected))
             text = "the leader is not ready or not reachable";
     }
@@ -396,7 +405,8 @@ static void advance_stop(struct core *core)
 static void fail(struct core *core, enum err err, const char *message)
 {
     core_log(core, CONFIG_ERROR, "%s", message[0] != 0 ? message : err_name(err));
-    core->failed = err == ERR_IO ? EXIT_DISK : EXIT_BAD_DATA;
+    /* What a running node lacked space for is done by a start that finds some: it may be tried again. */
+    core->failed = err == ERR_IO || err == ERR_NOSPACE ? EXIT_DISK : EXIT_BAD_DATA;
 }
 
 /* A turn while the log is being repaired: there are only the other nodes. */
@@ -411,6 +421,8 @@ static void turn_repairing(struct core *core, char *message)
         core->more = true;
         err = open_shard(core, core->now_ms, message);
         if (err != OK) fail(core, err, message);
+        /* They have not heard yet what this node has promised. */
+        if (err == OK && !regain_active(&core->shard.regain)) core_greet_again(core);
     }
     flush_peers(core);
     if (core->now_ms < core->tick_ms) return;
@@ -504,6 +516,11 @@ int core_failed(const struct core *core)
 bool core_quarantined(const struct core *core)
 {
     return recovery_quarantined(&core->shard.recovery);
+}
+
+bool core_refused(const struct core *core)
+{
+    return core->peers.self_refused;
 }
 
 bool core_repairing(const struct core *core)

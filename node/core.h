@@ -88,6 +88,8 @@ struct replica *core_replica(struct core *core); /* likewise */
 bool core_serving(const struct core *core, char *reason);
 /* This node has lost something and recovers it from the others. */
 bool core_quarantined(const struct core *core);
+/* Another node takes its data directory for an older copy or a wrong one: it elects nobody. */
+bool core_refused(const struct core *core);
 /* It has no store and no replica yet: its log is being rebuilt from the records of the others. */
 bool core_repairing(const struct core *core);
 /* Answers GET @path of the HTTP port: appends the body, names its type, returns the status. */

@@ -26,6 +26,12 @@ struct core_stats {
     uint64_t links_refused, turns_total;
 };
 
+/* What was last said about a node: the same is said again only after a minute. */
+struct core_said {
+    uint64_t text; /* its hash; 0: nothing was said */
+    uint64_t ms;
+};
+
 enum core_stage { CORE_RUNNING, CORE_HANDING_OVER, CORE_DRAINING, CORE_CLOSING, CORE_STOPPED };
 
 struct core {
@@ -39,7 +45,8 @@ struct core {
     struct saver saver;
     struct readindex readindex;
     bool started;
-    int failed; /* exit code */
+    bool peers_unsaved; /* what is known of the others is not on the disk as it is */
+    int failed;         /* exit code */
     uint64_t now_ms;
     uint64_t wall_ms;
     uint64_t started_ms;
@@ -69,8 +76,11 @@ struct core {
     uint64_t forward_losses;        /* Times that a connection to another node broke. */
     uint32_t warm_left;             /* Commands to run before it is worth looking ahead again. */
     bool more;                      /* A session has more to do than one turn allows. */
-    uint64_t stranger_log_ms;       /* When a refused stranger was last logged. */
-    uint64_t tick_ms;               /* Next look at timeouts. */
+    uint64_t stranger_log_ms;       /* When a refused stranger was last logged, */
+    struct core_said stranger_said; /* and what; */
+    struct core_said link_said[PEERS_MAX]; /* the same of members, as in peers, who dial us, */
+    struct core_said dial_said[PEERS_MAX]; /* and whom we dial. */
+    uint64_t tick_ms;                      /* Next look at timeouts. */
 
     struct list links; /* of struct core_link */
     uint32_t link_count;
@@ -86,6 +96,7 @@ struct core_link {
     struct list all;
     void *connection;
     uint64_t opened_ms;
+    uint64_t welcomed; /* the id of our start that its node was told */
 };
 
 /* core_client.c */
@@ -100,6 +111,14 @@ bool core_has_link(const struct core *core, uint64_t node_id); /* its connection
 
 /* Goes on under a new incarnation, as after a restart: no frame of before is taken any more. Errors of the disk. */
 enum err core_renew(struct core *core);
+/* Saves the identity, on a full disk with the log's reserve. Errors of the disk. */
+enum err core_save_identity(struct core *core);
+/* Lets the next frames say which start this is. */
+void core_announce_start(struct core *core);
+/* Breaks our connections to the others, so that they hear who we are again. */
+void core_greet_again(struct core *core);
+/* Who refuses this node, or did so, and why, for people; empty: nobody. Returns how many do. */
+uint32_t core_describe_refusal(const struct core *core, char *text, uint64_t size);
 void core_log(struct core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void core_mark_ready(struct core *core, struct session *session);

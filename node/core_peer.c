@@ -5,10 +5,16 @@
 #include "node/core_parts.h"
 #include "node/router.h"
 #include "storage/base/check.h"
+#include "storage/base/hash.h"
 #include "storage/base/mem.h"
 #include "storage/store_disk.h"
 
 #define LINKS_MAX (4u * PEERS_MAX)
+#define SAY_AGAIN_MS 60000u
+#define UNSAVED "who it is cannot be noted on the disk, so it has to come again: "
+#define ADVICE_REFUSED                                                                             \
+    "; this node neither votes nor leads: stop it and put back the directory that it used last "   \
+    "(docs/operations.md, \"When a node is gone\")"
 
 uint32_t core_peer_count(const struct core *core)
 {
@@ -22,6 +28,8 @@ void core_peer_get(const struct core *core, uint32_t at, uint64_t *node_id, cons
     *address = core->peers.list[at].identity.peer_address;
 }
 
+/* ---- who is who ----------------------------------------------------------------------------------------- */
+
 /* A number that changes when what we know of the others' directories does. */
 static uint64_t known_of(const struct core *core)
 {
@@ -29,15 +37,17 @@ static uint64_t known_of(const struct core *core)
     for (uint32_t i = 0; i < core->peers.count; i++) {
         const struct peer_identity *identity = &core->peers.list[i].identity;
         known = known * 31 + identity->directory_id + 7 * identity->incarnation;
+        known = known * 31 + identity->start_id;
     }
     return known;
 }
 
-/* What the others say of themselves is remembered on the disk, so that a directory which was wiped, restored or cloned
- * is refused after our own restart too. */
-static void remember(struct core *core, uint64_t before)
+/* What the others say of themselves is remembered on the disk, before they get an answer, so that a directory which
+ * was wiped, restored or cloned is refused after our own restart too. */
+static enum err remember(struct core *core, uint64_t before)
 {
-    if (known_of(core) == before) return;
+    if (known_of(core) != before) core->peers_unsaved = true;
+    if (!core->peers_unsaved) return OK;
     enum err err = identity_save_peers(core->disk, &core->peers);
     const bool has_store = core->shard.store != NULL;
     if (err == ERR_NOSPACE && has_store && store_spend_reserve(core->shard.store)) {
@@ -46,12 +56,96 @@ static void remember(struct core *core, uint64_t before)
     if (err == ERR_IO || err == ERR_READ_ONLY) {
         fatal(EXIT_DISK, "file peers: %s", err_name(err));
     }
-    if (err != OK) core_log(core, CONFIG_WARN, "file peers: %s", err_name(err));
+    core->peers_unsaved = err != OK;
+    return err;
 }
+
+/* A peer knows this start: the next one will be another. On the disk before anything is promised that a copy of the
+ * directory, made before, would not know of. */
+static enum err note_accepted(struct core *core)
+{
+    if (core->identity.is_accepted) return OK;
+    core->identity.is_accepted = true;
+    const enum err err = core_save_identity(core);
+    if (err == ERR_IO || err == ERR_READ_ONLY) {
+        fatal(EXIT_DISK, "file identity: %s", err_name(err));
+    }
+    core->identity.is_accepted = err == OK;
+    return err;
+}
+
+void core_announce_start(struct core *core)
+{
+    struct peers *peers = &core->peers;
+    const struct identity *identity = &core->identity;
+    peers->self.incarnation = identity->incarnation;
+    peers->self.start_id = identity->start_id;
+    peers->self_past_count = identity->past_count;
+    memcpy(peers->self_past, identity->past, sizeof peers->self_past);
+}
+
+/* Brings what a HELLO or WELCOME says of our promises up to date. */
+static void announce_promise(struct core *core)
+{
+    struct store *store = core->shard.store;
+    struct peer_promise *promise = &core->peers.self_promise;
+    *promise = (struct peer_promise){0};
+    if (store == NULL) return;
+    promise->term = store_term(store);
+    promise->vote = store_voted_for(store);
+    promise->last_index = store_last_index(store);
+}
+
+/* What is refused is tried again every second; the log has a line when the reason is a new one, then one a minute. */
+static bool may_say(const struct core *core, struct core_said *said, const char *text)
+{
+    const uint64_t hash = hash64(text, strlen(text)) | 1;
+    if (said->text == hash && core->now_ms - said->ms < SAY_AGAIN_MS) return false;
+    *said = (struct core_said){.text = hash, .ms = core->now_ms};
+    return true;
+}
+
+static struct core_said *said_of(struct core *core, struct core_said *list, uint64_t node_id)
+{
+    const struct peer *peer = peers_find(&core->peers, node_id);
+    return peer != NULL ? &list[peer - core->peers.list] : &core->stranger_said;
+}
+
+uint32_t core_describe_refusal(const struct core *core, char *text, uint64_t size)
+{
+    uint32_t count = 0;
+    const char *why = "";
+    struct buf names = {0};
+    text[0] = 0;
+    for (uint32_t i = 0; i < core->peers.count; i++) {
+        const struct peer *peer = &core->peers.list[i];
+        if (peer->refusal[0] == 0) continue;
+        buf_printf(&names, "%s%s", count > 0 ? ", " : "", peer->identity.name);
+        const char *reason = strstr(peer->refusal, "): ");
+        why = reason != NULL ? reason + 3 : peer->refusal;
+        count++;
+    }
+    if (count > 0) {
+        (void)snprintf(text, size, "refused by %.*s: %s", (int)names.size, (const char *)names.data,
+                       why);
+    } else if (core->peers.self_refused) {
+        (void)snprintf(text, size,
+                       "refused before: its data directory is an older copy, so it elects nobody");
+    }
+    buf_close(&names);
+    /* Another node's words end in JSON and HTML. */
+    for (char *at = text; *at != 0; at++) {
+        if (strchr("\"\\<>&", *at) != NULL) *at = '\'';
+    }
+    return count;
+}
+
+/* ---- outgoing ------------------------------------------------------------------------------------------- */
 
 void core_peer_up(struct core *core, uint64_t node_id)
 {
     struct peer *peer = peers_find(&core->peers, node_id);
+    announce_promise(core);
     if (peer != NULL) peer_up(&core->peers, peer);
 }
 
@@ -69,16 +163,45 @@ void core_peer_down(struct core *core, uint64_t node_id)
 
 enum err core_renew(struct core *core)
 {
-    core->identity.incarnation++;
-    const enum err err = identity_save(core->disk, &core->identity);
+    identity_renew(&core->identity, hash64_seeded("renew", 5, core->seed));
+    const enum err err = core_save_identity(core);
     if (err != OK) return err;
-    core->peers.self.incarnation = core->identity.incarnation;
+    core_announce_start(core);
+    core_greet_again(core);
+    return OK;
+}
+
+void core_greet_again(struct core *core)
+{
     for (uint32_t i = 0; i < core->peers.count; i++) {
         const uint64_t node_id = core->peers.list[i].identity.node_id;
         core_peer_down(core, node_id);
         core->net->peer_close(core->net->context, node_id);
     }
-    return OK;
+}
+
+/* That this directory is an older copy stays true when those who remember are gone. */
+static void note_outdated(struct core *core)
+{
+    if (!core->peers.self_refused || core->identity.is_outdated) return;
+    core->identity.is_outdated = true;
+    const enum err err = core_save_identity(core);
+    if (err == ERR_IO || err == ERR_READ_ONLY) {
+        fatal(EXIT_DISK, "file identity: %s", err_name(err));
+    }
+    core->identity.is_outdated = err == OK;
+}
+
+static void give_up_peer(struct core *core, struct peer *peer, const char *why)
+{
+    const uint64_t node_id = peer->identity.node_id;
+    note_outdated(core);
+    if (may_say(core, said_of(core, core->dial_said, node_id), why)) {
+        core_log(core, CONFIG_WARN, "node %s (%s): %s%s", peer->identity.name,
+                 peer->identity.peer_address, why, peer->refuses ? ADVICE_REFUSED : "");
+    }
+    core_peer_down(core, node_id);
+    core->net->peer_close(core->net->context, node_id);
 }
 
 void core_peer_bytes(struct core *core, uint64_t node_id, const uint8_t *data, uint64_t size)
@@ -88,16 +211,18 @@ void core_peer_bytes(struct core *core, uint64_t node_id, const uint8_t *data, u
     if (peer == NULL) return;
     const uint64_t before = known_of(core);
     const bool was_connected = peer->is_connected;
-    const enum err err = peer_feed(&core->peers, peer, slice_of(data, size), message);
+    enum err err = peer_feed(&core->peers, peer, slice_of(data, size), message);
+    if (err == OK && peer->is_connected && !was_connected) {
+        err = remember(core, before);
+        if (err == OK) err = note_accepted(core);
+        if (err != OK) (void)snprintf(message, sizeof message, UNSAVED "%s", err_name(err));
+    }
     if (err != OK) {
-        core_log(core, CONFIG_WARN, "node %s (%s): %s", peer->identity.name,
-                 peer->identity.peer_address, message[0] != 0 ? message : err_name(err));
-        core_peer_down(core, node_id);
-        core->net->peer_close(core->net->context, node_id);
+        give_up_peer(core, peer, message[0] != 0 ? message : err_name(err));
         return;
     }
-    remember(core, before);
     if (peer->is_connected && !was_connected) {
+        core->dial_said[peer - core->peers.list].text = 0;
         core_log(core, CONFIG_INFO, "connected to node %s", peer->identity.name);
     }
 }
@@ -212,6 +337,11 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     if (frame->type == WIRE_RECORDS_WANT || frame->type == WIRE_RECORDS_GIVE) {
         return regain_receive(&core->shard, frame, core->now_ms);
     }
+    if (frame->type == WIRE_FRAGMENT && fragment_class(frame->part) == FRAGMENT_FILES) {
+        regain_note_piece(&core->shard, frame->from, core->now_ms);
+        mender_note_piece(&core->shard.mender, core->now_ms);
+        return OK;
+    }
     /* There is no state yet that anything else could be for. */
     if (regain_active(&core->shard.regain)) return OK;
     if (frame->type == WIRE_FRAGMENT) {
@@ -233,10 +363,37 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     return replica_receive(core->shard.replica, frame, core->now_ms);
 }
 
+/* The first answer to a node that dialled us. What it said of itself is on the disk before that leaves. */
+static enum err greet_link(struct core *core, struct core_link *link, uint64_t before)
+{
+    const enum err err = remember(core, before);
+    if (err != OK) {
+        link->link.out.size = 0;
+        return err;
+    }
+    link->welcomed = core->identity.start_id;
+    core->link_said[peers_find(&core->peers, link->link.from) - core->peers.list].text = 0;
+    supersede(core, link);
+    return OK;
+}
+
+/* @from: the node behind the link, 0: it was not let in, and says that it is @claimed. */
+static void say_closed(struct core *core, uint64_t from, uint64_t claimed, const char *why)
+{
+    if (from == 0 && !may_say(core, said_of(core, core->link_said, claimed), why)) return;
+    /* Strangers may come as often as they like, each with another reason; the log has a line a second for them. */
+    if (from == 0 && peers_find(&core->peers, claimed) == NULL) {
+        if (core->now_ms < core->stranger_log_ms + 1000) return;
+        core->stranger_log_ms = core->now_ms;
+    }
+    core_log(core, CONFIG_WARN, "peer connection from %s closed: %s",
+             from != 0 ? core_node_name(core, from) : "an unknown node", why);
+}
+
 void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data, uint64_t size)
 {
     char message[256] = "";
-    struct wire_frame frame;
+    struct wire_frame frame = {0};
     struct core_link *link = outer(inner);
     enum err err = OK;
     if (core->failed != 0) return;
@@ -244,9 +401,18 @@ void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data,
     for (;;) {
         const bool is_handshake = inner->from == 0;
         const uint64_t before = is_handshake ? known_of(core) : 0;
+        if (is_handshake) announce_promise(core);
         err = link_next(&core->peers, inner, core->now_ms, &frame, message);
-        if (is_handshake) remember(core, before);
-        if (is_handshake && inner->from != 0) supersede(core, link);
+        if (is_handshake && inner->from != 0) {
+            const enum err saved = greet_link(core, link, before);
+            if (saved != OK) {
+                err = saved;
+                (void)snprintf(message, sizeof message, UNSAVED "%s", err_name(err));
+            }
+        }
+        if (err != OK) break;
+        /* It has our answer, or it would send nothing. */
+        if (link->welcomed == core->identity.start_id) err = note_accepted(core);
         if (err != OK) break;
         err = take_frame(core, &frame);
         if (err != OK) {
@@ -258,15 +424,7 @@ void core_link_bytes(struct core *core, struct link *inner, const uint8_t *data,
     send_answer(core, link);
     if (err == ERR_MORE) return;
     core->stats.links_refused++;
-    /* Strangers may come as often as they like; the log has a line a second for them. */
-    if (inner->from == 0 && core->now_ms < core->stranger_log_ms + 1000) {
-        close_link(core, link);
-        return;
-    }
-    if (inner->from == 0) core->stranger_log_ms = core->now_ms;
-    core_log(core, CONFIG_WARN, "peer connection from %s closed: %s",
-             inner->from != 0 ? core_node_name(core, inner->from) : "an unknown node",
-             message[0] != 0 ? message : err_name(err));
+    say_closed(core, inner->from, frame.from, message[0] != 0 ? message : err_name(err));
     close_link(core, link);
 }
 

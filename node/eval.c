@@ -9,6 +9,7 @@
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/compress.h"
+#include "storage/store_disk.h"
 #include "storage/store_value.h"
 
 #define EXPIRED_EFFECTS_MAX 32768u /* Expired keys that reads may still delete in one batch. */
@@ -338,6 +339,15 @@ void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t 
     add(eval, &effect, built);
 }
 
+bool eval_fits_disk(struct eval *eval, uint64_t size)
+{
+    const struct shard *shard = eval->shard;
+    const uint64_t heads = (uint64_t)eval->count * (EFFECT_HEADER_SIZE + 8);
+    if (store_fits(shard->store, batches_open_size(&shard->batches) + heads + size)) return true;
+    eval_error(eval, "NOSPACE the disk has no room for so large a value: nothing was changed");
+    return false;
+}
+
 /* Joined where it will be logged, and not packed: one copy is work enough for a turn. */
 static bool put_joined_large(struct eval *eval, struct slice key, struct slice head,
                              struct slice tail, uint64_t expiry_ms, const struct item *before)
@@ -345,6 +355,7 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
     struct shard *shard = eval->shard;
     struct buf built = {0};
     const uint64_t front = BATCH_BUILT_SIZE + key.size;
+    if (!eval_fits_disk(eval, front + head.size + tail.size)) return false;
     if (!batches_open_empty(&shard->batches)) {
         eval->session->wants_alone = true;
         eval->waits = true;

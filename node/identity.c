@@ -9,17 +9,20 @@
 
 #define IDENTITY_MAGIC 0x79746E6564496B76u /* "vkIdenty" */
 #define PEERS_MAGIC 0x7372656570566Bu
-#define IDENTITY_VERSION 2u
-#define PEERS_VERSION 1u
+#define IDENTITY_VERSION 3u
+#define PEERS_VERSION 2u
 #define IDENTITY_FILE_MAX (64u * KIB)
 #define FRAME_HEADER_SIZE 16u
 #define FRAME_CHECKSUM_SIZE 8u
-#define PEER_ROW_SIZE 24u
+#define PEER_ROW_SIZE 32u
+#define PEER_ROW_OLD_SIZE 24u /* of version 1 */
 #define FOLDER "shard-0000"
 
 enum flag {
     FLAG_BEGUN = 1,
     FLAG_UNFINISHED = 2,
+    FLAG_ACCEPTED = 4,
+    FLAG_OUTDATED = 8,
 };
 
 static void seal(struct buf *out)
@@ -82,6 +85,25 @@ static bool read_text(struct reader *reader, char *text, uint64_t size)
     return true;
 }
 
+static uint32_t flags_of(uint32_t version)
+{
+    if (version == 1) return FLAG_BEGUN;
+    if (version == 2) return FLAG_BEGUN | FLAG_UNFINISHED;
+    return FLAG_BEGUN | FLAG_UNFINISHED | FLAG_ACCEPTED | FLAG_OUTDATED;
+}
+
+/* The start that is announced, and those before it. */
+static bool read_starts(struct reader *reader, struct identity *identity)
+{
+    const uint32_t count = reader_u32(reader);
+    const uint32_t zero = reader_u32(reader);
+    if (reader->bad || zero != 0 || count == 0 || count > PEER_STARTS_MAX + 1) return false;
+    identity->start_id = reader_u64(reader);
+    identity->past_count = count - 1;
+    for (uint32_t i = 0; i < identity->past_count; i++) identity->past[i] = reader_u64(reader);
+    return !reader->bad;
+}
+
 static enum err decode_body(struct slice body, uint32_t version, struct identity *identity)
 {
     struct reader reader = reader_of(body);
@@ -92,8 +114,10 @@ static enum err decode_body(struct slice body, uint32_t version, struct identity
     const uint32_t flags = reader_u32(&reader);
     identity->is_begun = (flags & FLAG_BEGUN) != 0;
     identity->is_unfinished = (flags & FLAG_UNFINISHED) != 0;
+    identity->is_accepted = (flags & FLAG_ACCEPTED) != 0;
+    identity->is_outdated = (flags & FLAG_OUTDATED) != 0;
     identity->member_count = reader_u32(&reader);
-    if (flags > (version == 1 ? FLAG_BEGUN : FLAG_BEGUN | FLAG_UNFINISHED)) return ERR_CORRUPT;
+    if (flags > flags_of(version)) return ERR_CORRUPT;
     identity->storage_id = version == 1 ? identity->cluster_id : reader_u64(&reader);
     if (reader.bad || identity->member_count > PEERS_MAX + 1) return ERR_CORRUPT;
     for (uint32_t i = 0; i < identity->member_count; i++) {
@@ -103,6 +127,7 @@ static enum err decode_body(struct slice body, uint32_t version, struct identity
         if (!read_text(&reader, member->address, sizeof member->address)) return ERR_CORRUPT;
     }
     if (!read_text(&reader, identity->name, sizeof identity->name)) return ERR_CORRUPT;
+    if (version > 2 && !read_starts(&reader, identity)) return ERR_CORRUPT;
     return reader.bad || reader.at != reader.end ? ERR_CORRUPT : OK;
 }
 
@@ -120,6 +145,8 @@ static void encode(const struct identity *identity, struct buf *out)
     uint32_t flags = 0;
     if (identity->is_begun) flags |= FLAG_BEGUN;
     if (identity->is_unfinished) flags |= FLAG_UNFINISHED;
+    if (identity->is_accepted) flags |= FLAG_ACCEPTED;
+    if (identity->is_outdated) flags |= FLAG_OUTDATED;
     begin(out, IDENTITY_MAGIC, IDENTITY_VERSION);
     buf_u64(out, identity->cluster_id);
     buf_u64(out, identity->node_id);
@@ -134,6 +161,10 @@ static void encode(const struct identity *identity, struct buf *out)
         buf_sized(out, slice_text(identity->members[i].address));
     }
     buf_sized(out, slice_text(identity->name));
+    buf_u32(out, identity->past_count + 1);
+    buf_u32(out, 0);
+    buf_u64(out, identity->start_id);
+    for (uint32_t i = 0; i < identity->past_count; i++) buf_u64(out, identity->past[i]);
     seal(out);
 }
 
@@ -218,6 +249,22 @@ static enum err make(const struct config *config, struct disk *disk, uint64_t ra
     return err;
 }
 
+void identity_renew(struct identity *identity, uint64_t random)
+{
+    /* A start without an id is one of an earlier version of the file: peers know of its count alone. */
+    if (identity->start_id != 0) {
+        memmove(identity->past + 1, identity->past,
+                (PEER_STARTS_MAX - 1) * sizeof identity->past[0]);
+        identity->past[0] = identity->start_id;
+        if (identity->past_count < PEER_STARTS_MAX) identity->past_count++;
+    }
+    identity->incarnation++;
+    uint8_t number[8];
+    put_u64(number, identity->incarnation);
+    identity->start_id = non_zero(hash64_seeded(number, sizeof number, random));
+    identity->is_accepted = false;
+}
+
 enum err identity_read(struct disk *disk, struct identity *identity, char *message)
 {
     struct buf bytes = {0};
@@ -248,7 +295,10 @@ enum err identity_open(const struct config *config, struct disk *disk, uint64_t 
                        "nothing was changed: run kvnode recover again");
         err = ERR_CORRUPT;
     }
-    if (err == OK) identity->incarnation++;
+    /* Nobody has heard of the last start, or everybody refused it: it is still the same one. */
+    const bool is_next = identity->is_accepted || identity->start_id == 0 ||
+                         identity->member_count < 2;
+    if (err == OK && is_next) identity_renew(identity, random);
     /* A new directory gets its identity before anything else is made in it; an old one is not touched until all
      * that is in it was found to be sound. */
     if (err == OK && identity->is_new) err = identity_save(disk, identity);
@@ -283,12 +333,14 @@ enum err identity_decode_peer(struct slice bytes, uint32_t at, struct peer_ident
     struct slice body;
     const enum err err = open_frame(bytes, PEERS_MAGIC, PEERS_VERSION, &version, &body);
     if (err != OK) return err;
-    if (body.size % PEER_ROW_SIZE != 0) return ERR_CORRUPT;
-    if (at >= body.size / PEER_ROW_SIZE) return ERR_NOT_FOUND;
-    const uint8_t *row = body.data + (uint64_t)at * PEER_ROW_SIZE;
+    const uint64_t row_size = version == 1 ? PEER_ROW_OLD_SIZE : PEER_ROW_SIZE;
+    if (body.size % row_size != 0) return ERR_CORRUPT;
+    if (at >= body.size / row_size) return ERR_NOT_FOUND;
+    const uint8_t *row = body.data + at * row_size;
     peer->node_id = get_u64(row);
     peer->directory_id = get_u64(row + 8);
     peer->incarnation = get_u64(row + 16);
+    peer->start_id = version == 1 ? 0 : get_u64(row + 24);
     return OK;
 }
 
@@ -304,6 +356,7 @@ enum err identity_load_peers(struct disk *disk, struct peers *peers, char *messa
         if (peer == NULL) continue;
         peer->identity.directory_id = row.directory_id;
         peer->identity.incarnation = row.incarnation;
+        peer->identity.start_id = row.start_id;
     }
     buf_close(&bytes);
     if (err == ERR_NOT_FOUND) return OK;
@@ -319,6 +372,7 @@ enum err identity_save_peers(struct disk *disk, const struct peers *peers)
         buf_u64(&bytes, peers->list[i].identity.node_id);
         buf_u64(&bytes, peers->list[i].identity.directory_id);
         buf_u64(&bytes, peers->list[i].identity.incarnation);
+        buf_u64(&bytes, peers->list[i].identity.start_id);
     }
     seal(&bytes);
     const enum err err = disk->replace(disk->context, IDENTITY_PEERS_FILE, buf_slice(&bytes));

@@ -2,8 +2,10 @@
 
 #include "node/core_parts.h"
 #include "storage/base/check.h"
+#include "storage/compress.h"
 
 #define RETRY_MS 1000u
+#define HELD_MS 20u /* before it is looked again whether what is on its way has left */
 #define GIVE_QUEUE_MAX (4u * MIB) /* in a peer's queue, before more is given to it */
 
 void mender_close(struct mender *mender)
@@ -61,7 +63,10 @@ static void ask_all(struct shard *shard, uint64_t now_ms)
         struct mend_want *want = &mend->wants[i];
         if (want->state != MEND_OPEN) continue;
         const bool is_asked = want->asked_ms > 0 && (want->none_mask >> want->asked_last & 1u) == 0;
-        if (is_asked && now_ms - want->asked_ms < RETRY_MS) continue;
+        /* While pieces of a large value come, who is asked has much to send. */
+        const uint64_t piece_ms = shard->mender.piece_ms;
+        const uint64_t heard_ms = piece_ms > want->asked_ms ? piece_ms : want->asked_ms;
+        if (is_asked && now_ms - heard_ms < RETRY_MS) continue;
         ask_next(shard, want, now_ms);
     }
 }
@@ -77,6 +82,7 @@ static enum err take(struct shard *shard, uint64_t from, struct slice body)
     const struct slice stored = reader_sized(&reader);
     if (reader.bad || reader.at != reader.end || zeros != 0) return ERR_CORRUPT;
     if (is_here > 1 || is_packed > 1) return ERR_CORRUPT;
+    if (is_packed == 1 && !compress_valid(stored)) return ERR_CORRUPT;
     const struct peer *peer = peers_find(shard->peers, from);
     struct mend *mend = store_mend(shard->store);
     struct mend_want *want = mend_find(mend, key, revision);
@@ -100,6 +106,11 @@ static enum err note(struct shard *shard, uint64_t from, struct slice body)
     const struct slice key = reader_sized(&reader);
     if (reader.bad || reader.at != reader.end) return ERR_CORRUPT;
     if (key.size == 0 || key.size > KEY_SIZE_MAX) return ERR_CORRUPT;
+    for (uint32_t i = 0; i < mender->ask_count; i++) {
+        const struct mender_ask *other = &mender->asks[i];
+        if (other->from != from || other->revision != revision) continue;
+        if (slice_equal(buf_slice(&other->key), key)) return OK; /* It is asked again. */
+    }
     if (mender->ask_count == MENDER_ASKS_MAX) return OK;
     struct mender_ask *one = &mender->asks[mender->ask_count++];
     *one = (struct mender_ask){.from = from, .revision = revision};
@@ -121,15 +132,41 @@ static void give(struct shard *shard, bool is_here, bool is_packed, struct slice
     buf_u32(&body, 0);
     buf_sized(&body, buf_slice(&one->key));
     buf_sized(&body, stored);
-    if (peer != NULL) (void)peer_send(shard->peers, peer, WIRE_VALUE_GIVE, buf_slice(&body));
+    bool is_sent = false;
+    if (peer != NULL) {
+        is_sent = peer_send(shard->peers, peer, WIRE_VALUE_GIVE, buf_slice(&body));
+    }
     buf_close(&body);
     buf_close(&one->key);
     mender->ask_count--;
     memmove(one, one + 1, mender->ask_count * sizeof *one);
-    mender->given_total += is_here ? 1 : 0;
+    mender->given_total += is_here && is_sent ? 1 : 0;
 }
 
-/* True: the question is answered. */
+/* Has the node that asked so much on its way to it that another answer would be lost or wait for long? */
+static bool is_busy(struct shard *shard, const struct mender_ask *one)
+{
+    struct peer *peer = peers_find(shard->peers, one->from);
+    if (peer == NULL || !peer->is_connected) return false;
+    return peer_queued(peer) > GIVE_QUEUE_MAX || peer_is_sending_big(peer, WIRE_VALUE_GIVE);
+}
+
+/* The oldest question that may be answered now becomes the first one. False: there is none. */
+static bool choose(struct shard *shard)
+{
+    struct mender *mender = &shard->mender;
+    for (uint32_t i = 0; i < mender->ask_count; i++) {
+        if (is_busy(shard, &mender->asks[i])) continue;
+        const struct mender_ask one = mender->asks[i];
+        memmove(&mender->asks[1], &mender->asks[0], i * sizeof one);
+        mender->asks[0] = one;
+        return true;
+    }
+    mender->is_held = true;
+    return false;
+}
+
+/* True: a question is answered. */
 static bool answer(struct shard *shard)
 {
     struct mender *mender = &shard->mender;
@@ -137,14 +174,17 @@ static bool answer(struct shard *shard)
     struct slice stored = {0};
     if (mender->is_reading) {
         if (!mender->read.is_done) return false;
+        if (is_busy(shard, one)) {
+            mender->is_held = true;
+            return false;
+        }
         const enum err err = store_read_value(&mender->read, &stored);
         give(shard, err == OK, mender->read.is_compressed, stored);
         store_read_close(&mender->read);
         mender->is_reading = false;
         return true;
     }
-    const struct peer *peer = peers_find(shard->peers, one->from);
-    if (peer != NULL && peer->is_connected && peer_queued(peer) > GIVE_QUEUE_MAX) return false;
+    if (!choose(shard)) return false;
     const struct keydir_entry *entry = keydir_find(store_keys(shard->store), buf_slice(&one->key));
     if (entry == NULL || keydir_info(entry).revision != one->revision) {
         give(shard, false, false, stored);
@@ -168,9 +208,15 @@ enum err mender_receive(struct shard *shard, const struct wire_frame *frame)
     return take(shard, frame->from, frame->body);
 }
 
+void mender_note_piece(struct mender *mender, uint64_t now_ms)
+{
+    mender->piece_ms = now_ms;
+}
+
 void mender_turn(struct shard *shard, uint64_t now_ms)
 {
     uint64_t budget = 64;
+    shard->mender.is_held = false;
     ask_all(shard, now_ms);
     while (shard->mender.ask_count > 0 && budget > 0 && answer(shard)) budget--;
 }
@@ -179,7 +225,7 @@ uint64_t mender_deadline(const struct shard *shard)
 {
     const struct mender *mender = &shard->mender;
     if (mender->ask_count > 0 && (!mender->is_reading || mender->read.is_done)) {
-        return shard->core->now_ms + 1;
+        return shard->core->now_ms + (mender->is_held ? HELD_MS : 1);
     }
     return UINT64_MAX;
 }

@@ -25,9 +25,11 @@ struct mender_ask {
 };
 
 struct mender {
+    uint64_t piece_ms; /* when the last fragment of an answer arrived */
     struct mender_ask asks[MENDER_ASKS_MAX];
     uint32_t ask_count;
     bool is_reading; /* the value for asks[0] */
+    bool is_held;    /* all who ask have enough on their way to them */
     struct store_read read;
     uint64_t given_total; /* values given to others */
     uint64_t taken_total; /* values that others gave */
@@ -38,6 +40,8 @@ void mender_close(struct mender *mender);
 void mender_void(struct mender *mender);
 /* A VALUE_WANT or VALUE_GIVE. ERR_CORRUPT: malformed. */
 enum err mender_receive(struct shard *shard, const struct wire_frame *frame);
+/* A fragment of a file, value or records arrived. */
+void mender_note_piece(struct mender *mender, uint64_t now_ms);
 /* Once a turn. */
 void mender_turn(struct shard *shard, uint64_t now_ms);
 uint64_t mender_deadline(const struct shard *shard);

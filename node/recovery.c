@@ -10,6 +10,8 @@
 
 #define FOLDER "shard-0000"
 #define PRESENT_RETRY_MS 5000u
+#define LOST_TURN_MS 10000u /* in which a node that gives its state up has said so to everybody */
+#define LOST_ASK_MS 2000u
 #define TIDY_MS 10u /* between two files that are removed */
 
 static void announce(struct shard *shard)
@@ -169,6 +171,70 @@ static void advance_own(struct shard *shard, uint64_t now_ms)
     if (known >= recovery->quarantine.incarnation) lift(shard);
 }
 
+/* ---- a loss that a running node finds ---------------------------------------------------------------- */
+
+/* Would the others do without this node? One of them leads, and a majority of all is sound. */
+static bool is_dispensable(const struct shard *shard)
+{
+    const uint64_t leader = replica_leader(shard->replica);
+    uint32_t sound = 0;
+    if (leader == 0 || leader == shard->peers->self.node_id) return false;
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        const struct peer *peer = &shard->peers->list[i];
+        sound += peer->is_connected && !peer->recovering;
+    }
+    const uint32_t members = shard->peers->count + 1;
+    return members == 2 ? sound == 1 : 2 * sound > members;
+}
+
+/* Nodes that may think the same at this moment, and go first. */
+static uint64_t damaged_before(const struct shard *shard)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        const struct peer *peer = &shard->peers->list[i];
+        count += peer->damaged && peer->identity.node_id < shard->peers->self.node_id;
+    }
+    return count;
+}
+
+/* Every frame says whether its sender is sound, but two followers have little to say to each other: the question for a
+ * record is answered by everybody. */
+static void ask_how_they_are(struct shard *shard, uint64_t now_ms)
+{
+    struct buf body = {0};
+    if (now_ms < shard->recovery.lost_ask_ms) return;
+    shard->recovery.lost_ask_ms = now_ms + LOST_ASK_MS;
+    buf_u64(&body, 1);
+    buf_u64(&body, 1);
+    for (uint32_t i = 0; i < shard->peers->count; i++) {
+        struct peer *peer = &shard->peers->list[i];
+        if (!peer->is_connected) continue;
+        (void)peer_send(shard->peers, peer, WIRE_RECORDS_WANT, buf_slice(&body));
+    }
+    buf_close(&body);
+}
+
+/* What a start would begin a quarantine for. While the node runs it still serves what it can, so it waits until that
+ * costs the cluster nothing. */
+static void give_up_lost(struct shard *shard, uint64_t now_ms)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct damage_fault fault = {0};
+    const bool is_away = recovery_quarantined(recovery) || replica_installing(shard->replica);
+    const bool is_lost = !is_away && shard->peers->count > 0 && shard->peers->self_damaged &&
+                         store_lost(shard->store, &fault);
+    if (is_lost) ask_how_they_are(shard, now_ms);
+    if (!is_lost || !is_dispensable(shard)) {
+        recovery->lost_ms = 0;
+        return;
+    }
+    if (recovery->lost_ms == 0) recovery->lost_ms = now_ms;
+    if (now_ms - recovery->lost_ms < (1 + damaged_before(shard)) * LOST_TURN_MS) return;
+    recovery->lost_ms = 0;
+    recovery_enter(shard, &fault, now_ms);
+}
+
 /* ---- what a leader does for others ------------------------------------------------------------------- */
 
 static void propose_present(struct shard *shard, const struct peer *peer, uint64_t now_ms)
@@ -251,6 +317,7 @@ void recovery_turn(struct shard *shard, uint64_t now_ms)
     }
     shard->peers->self_damaged = damage->count > 0;
     advance_own(shard, now_ms);
+    give_up_lost(shard, now_ms);
     if (!shard_ready(shard)) return;
     advance_others(shard, now_ms);
     give_way(shard, now_ms);
@@ -258,7 +325,8 @@ void recovery_turn(struct shard *shard, uint64_t now_ms)
 
 uint64_t recovery_deadline(const struct shard *shard)
 {
-    return shard->recovery.is_lifted ? shard->recovery.tidy_ms : UINT64_MAX;
+    if (shard->recovery.is_lifted) return shard->recovery.tidy_ms;
+    return shard->recovery.lost_ms > 0 ? shard->recovery.lost_ask_ms : UINT64_MAX;
 }
 
 void recovery_describe(const struct shard *shard, char *text, uint64_t size)

@@ -23,9 +23,11 @@ struct shard;
 struct recovery {
     struct quarantine quarantine; /* stage NONE: none */
     bool is_lifted;               /* over; what was set aside is being removed, the file last */
-    bool is_running;    /* The start is over: what is lost from now on needs a new incarnation. */
-    uint64_t reread_ms; /* no other new start of the state because of damage before */
-    uint64_t tidy_ms;   /* when the next of it goes */
+    bool is_running;      /* The start is over: what is lost from now on needs a new incarnation. */
+    uint64_t reread_ms;   /* no other new start of the state because of damage before */
+    uint64_t lost_ms;     /* since when the state could be given up; 0: it cannot, or need not */
+    uint64_t lost_ask_ms; /* when the others are asked again whether they are sound */
+    uint64_t tidy_ms;     /* when the next of it goes */
     uint64_t entered_count; /* since the start of the process */
     struct {
         uint64_t term; /* in which a PRESENT was proposed for this peer, */

@@ -34,6 +34,8 @@ bool regain_begin(struct shard *shard, const struct damage_fault *fault, uint64_
     if (repair_open(&regain->repair, &config) != OK) return false;
     regain->fault = *fault;
     regain->rounds = 0;
+    regain->unwritten = 0;
+    regain->write_ms = 0;
     regain->since_ms = now_ms;
     regain->round_ms = now_ms;
     regain->progress_ms = now_ms;
@@ -93,6 +95,7 @@ static enum err give(struct shard *shard, const struct wire_frame *frame)
     if (first == 0 || last < first || last >= INDEX_END) return ERR_CORRUPT;
     struct peer *peer = peers_find(shard->peers, frame->from);
     if (peer == NULL || peer_queued(peer) > GIVE_QUEUE_MAX) return OK; /* It asks again. */
+    if (peer_is_sending_big(peer, WIRE_RECORDS_GIVE)) return OK;       /* Likewise. */
     struct buf body = {0};
     (void)buf_extend(&body, GIVE_HEAD_SIZE);
     const uint64_t next = collect(shard, first, last, &body);
@@ -134,6 +137,17 @@ static enum err take(struct shard *shard, const struct wire_frame *frame, uint64
     return repair_give(regain->repair, place, next, records);
 }
 
+void regain_note_piece(struct shard *shard, uint64_t from, uint64_t now_ms)
+{
+    struct regain *regain = &shard->regain;
+    const struct peer *peer = peers_find(shard->peers, from);
+    if (peer == NULL || !regain_active(regain)) return;
+    struct regain_peer *one = &regain->peers[peer - shard->peers->list];
+    if (!one->is_waiting) return;
+    one->asked_ms = now_ms;
+    if (regain->rounds == 0) regain->progress_ms = now_ms;
+}
+
 enum err regain_receive(struct shard *shard, const struct wire_frame *frame, uint64_t now_ms)
 {
     if (frame->type == WIRE_RECORDS_WANT) return give(shard, frame);
@@ -141,6 +155,13 @@ enum err regain_receive(struct shard *shard, const struct wire_frame *frame, uin
 }
 
 /* ---- asking ------------------------------------------------------------------------------------------ */
+
+static bool is_fresh(const struct shard *shard, uint32_t place, uint64_t now_ms)
+{
+    return shard->peers->list[place].is_connected &&
+           shard->regain.peers[place].state != REGAIN_UNKNOWN &&
+           now_ms - shard->regain.peers[place].state_ms <= 2 * ROUND_MS;
+}
 
 static void ask(struct shard *shard, uint32_t place, uint64_t now_ms)
 {
@@ -153,7 +174,12 @@ static void ask(struct shard *shard, uint32_t place, uint64_t now_ms)
         return;
     }
     if (one->is_waiting && now_ms - one->asked_ms < RETRY_MS) return;
-    if (!repair_wants(shard->regain.repair, place, &first, &last)) return;
+    if (!repair_wants(shard->regain.repair, place, &first, &last)) {
+        /* There may be nothing to ask for from the start. That somebody leads says only an answer. */
+        if (is_fresh(shard, place, now_ms)) return;
+        first = 1;
+        last = 1;
+    }
     struct buf body = {0};
     buf_u64(&body, first);
     buf_u64(&body, last);
@@ -163,13 +189,6 @@ static void ask(struct shard *shard, uint32_t place, uint64_t now_ms)
 }
 
 /* ---- the turn ---------------------------------------------------------------------------------------- */
-
-static bool is_fresh(const struct shard *shard, uint32_t place, uint64_t now_ms)
-{
-    return shard->peers->list[place].is_connected &&
-           shard->regain.peers[place].state != REGAIN_UNKNOWN &&
-           now_ms - shard->regain.peers[place].state_ms <= 2 * ROUND_MS;
-}
 
 /* Everybody is there and has been asked for everything. */
 static bool is_exhausted(const struct shard *shard)
@@ -212,12 +231,27 @@ static void say_hopeless(struct shard *shard, uint64_t now_ms)
              damaged, shard->peers->count + 1);
 }
 
-static enum err finish(struct shard *shard, uint32_t groups)
+/* A full disk is no reason to give up what is already here. */
+static enum err wait_for_space(struct shard *shard, uint64_t now_ms)
 {
     struct regain *regain = &shard->regain;
+    if (regain->write_ms == 0) {
+        core_log(shard->core, CONFIG_ERROR,
+                 "REPAIRING: the disk has no space for the repaired log: free some; it is tried "
+                 "again every second");
+    }
+    regain->write_ms = now_ms + RETRY_MS;
+    return ERR_AGAIN;
+}
+
+static enum err finish(struct shard *shard, uint64_t now_ms)
+{
+    struct regain *regain = &shard->regain;
+    if (now_ms < regain->write_ms) return ERR_AGAIN;
     const enum err err = repair_write(regain->repair);
+    if (err == ERR_NOSPACE) return wait_for_space(shard, now_ms);
     if (err == OK) {
-        regain->repaired_total += groups;
+        regain->repaired_total += regain->unwritten;
         core_log(shard->core, CONFIG_WARN,
                  "the damaged groups of the log are rebuilt from the records of other members: "
                  "nothing is lost, the start begins anew");
@@ -248,7 +282,10 @@ enum err regain_turn(struct shard *shard, uint64_t now_ms)
     struct repair_spot before = {0};
     struct repair_spot after = {0};
     (void)repair_spot(regain->repair, &before);
-    if (repair_try(regain->repair) == OK) return finish(shard, before.groups_left);
+    if (repair_try(regain->repair) == OK) {
+        regain->unwritten += before.groups_left;
+        return finish(shard, now_ms);
+    }
     (void)repair_spot(regain->repair, &after);
     if (after.groups_left < before.groups_left) {
         regain->repaired_total += before.groups_left - after.groups_left;

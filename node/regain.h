@@ -50,6 +50,8 @@ struct regain {
     uint64_t round_ms;
     uint64_t progress_ms;
     bool is_hopeless_said;
+    uint32_t unwritten; /* groups that are rebuilt and for which a full disk had no room */
+    uint64_t write_ms;  /* then: not before */
     struct regain_peer peers[PEERS_MAX];
     uint64_t repaired_total; /* groups, since the start of the process */
     uint64_t given_total;    /* answers with records, to others */
@@ -65,6 +67,8 @@ bool regain_begin(struct shard *shard, const struct damage_fault *fault, uint64_
 void regain_close(struct regain *regain);
 /* A RECORDS_WANT, to any node, or a RECORDS_GIVE. ERR_CORRUPT: malformed. */
 enum err regain_receive(struct shard *shard, const struct wire_frame *frame, uint64_t now_ms);
+/* A fragment of a large answer of node @from arrived: it is at work, however long that takes. */
+void regain_note_piece(struct shard *shard, uint64_t from, uint64_t now_ms);
 /* Once a turn while it is active. OK: it is over; the start begins anew. ERR_AGAIN: not yet. */
 enum err regain_turn(struct shard *shard, uint64_t now_ms);
 /* After a start that succeeded: what was kept of the damaged groups goes. */

@@ -102,6 +102,7 @@ enum err rescue_run(struct rescue *rescue, uint64_t random, char *message)
     }
     identity->is_unfinished = true;
     identity->is_begun = true;
+    identity->is_outdated = false; /* There is nobody any more to whom it promised anything. */
     identity->members[0] = self;
     identity->member_count = 1;
     err = identity_save(rescue->disk, identity);

@@ -227,6 +227,13 @@ static void watch_room(struct shard *shard, uint64_t now_ms)
     shard->no_room_count = count;
     if (shard->no_room_ms != 0 && now_ms < shard->no_room_ms + NO_ROOM_REPEAT_MS) return;
     shard->no_room_ms = now_ms;
+    if (replica_stats(shard->replica).snapshot_refusal == ERR_EXISTS) {
+        core_log(shard->core, CONFIG_ERROR,
+                 "shard-0000/incoming is a file, and ought to be a folder: this node lags so far "
+                 "behind that it needs the leader's whole state, and that has no place until the "
+                 "file is moved away; it goes on by itself");
+        return;
+    }
     core_log(
         shard->core, CONFIG_WARN,
         "this node lags so far behind that it needs the leader's whole state, and its disk has no "
@@ -357,9 +364,16 @@ const char *shard_refusal(struct shard *shard, uint32_t flags)
 bool shard_admits(struct eval *eval)
 {
     if (!keys_fit(eval)) return false;
-    const char *refusal = shard_refusal(eval->shard, eval->command->flags);
-    if (refusal != NULL) eval_error(eval, refusal);
-    return refusal == NULL;
+    const uint32_t flags = eval->command->flags;
+    const char *refusal = shard_refusal(eval->shard, flags);
+    if (refusal != NULL) {
+        eval_error(eval, refusal);
+        return false;
+    }
+    if ((flags & CMD_WRITE) == 0 || replica_nospace(eval->shard->replica)) return true;
+    uint64_t size = 0;
+    for (uint32_t i = 1; i < eval->count; i++) size += eval->args[i].size;
+    return eval_fits_disk(eval, size);
 }
 
 static struct eval eval_for(struct shard *shard, struct session *session,

@@ -33,7 +33,11 @@ void status_of(struct core *core, struct status *status)
     const bool serving = core_serving(core, reason);
     recovery_describe(&core->shard, status->health, sizeof status->health);
     if (recovery_quarantined(&core->shard.recovery)) return;
-    if (!serving) {
+    char refusal[sizeof status->health];
+    (void)core_describe_refusal(core, refusal, sizeof refusal);
+    if (refusal[0] != 0) {
+        (void)snprintf(status->health, sizeof status->health, "%s", refusal);
+    } else if (!serving) {
         (void)snprintf(status->health, sizeof status->health, "%s", reason);
     } else if (status->health[0] == 0) {
         const char *health = core->shard.stalled_ms > 0 ? "the disk hangs" : "ok";
@@ -112,6 +116,9 @@ static void metrics_state(struct core *core, struct buf *body)
     metric(body, "leader", "gauge", "1 when this node leads.",
            replica_role(replica) == REPLICA_LEADER);
     metric(body, "ready", "gauge", "1 when commands are served.", core_serving(core, NULL));
+    char refusal[256];
+    metric(body, "refused_by", "gauge", "Other nodes that do not let this one in: see /status.",
+           core_describe_refusal(core, refusal, sizeof refusal));
     metric(body, "term", "gauge", "Raft term.", replica_term(replica));
     metric(body, "committed_index", "gauge", "Highest committed log index known.",
            replica_committed(replica));

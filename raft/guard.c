@@ -181,7 +181,7 @@ enum err guard_message(const struct guard_view *view, uint64_t from, const struc
         return OK;
     case WIRE_VOTE:
         if (message->candidate != from) return ERR_CORRUPT;
-        return guard_loss_elects(view) || view->is_pair ? OK : ERR_AGAIN;
+        return guard_loss_votes(view) ? OK : ERR_AGAIN;
     case WIRE_VOTE_RESULT:
         /* W20: the library reads whether it is in the pre-vote phase from a union that holds that
          * only while it is a candidate (B15). */
@@ -306,7 +306,16 @@ bool guard_w16_disrupts(const struct guard_view *view, uint64_t silent_ms, uint6
  * voters the other one holds everything that was ever committed: it may be voted for. */
 bool guard_loss_elects(const struct guard_view *view)
 {
+    if (guard_on(view, GUARD_REFUSED) && view->is_refused) return false;
     return !guard_on(view, GUARD_LOSS) || !view->has_lost;
+}
+
+/* Who runs on an older copy of its directory has forgotten votes as well, so not even the other one of a pair gets
+ * its vote. One node that remembers is enough: others may not have met it, and take it as it is. */
+bool guard_loss_votes(const struct guard_view *view)
+{
+    if (guard_on(view, GUARD_REFUSED) && view->is_refused) return false;
+    return guard_loss_elects(view) || view->is_pair;
 }
 
 /* W13: a server that was made a voter but does not know it yet would never vote, and the cluster

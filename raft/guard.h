@@ -29,6 +29,7 @@ enum guard_bit {
     GUARD_ENVELOPE = 22,  /* Rule D: numbers that no honest peer sends. */
     GUARD_HELD = 23,      /* A follower whose base was overtaken is heard. */
     GUARD_LOSS = 24,      /* Who has lost what it may have acknowledged elects nobody. */
+    GUARD_REFUSED = 25,   /* Nor does who runs on an older copy of its data directory. */
 };
 
 /* ---- configurations ------------------------------------------------------------------------------ */
@@ -74,6 +75,7 @@ struct guard_view {
     bool is_sole_voter; /* by the newest configuration */
     bool has_lost;      /* this replica may have acknowledged entries that it has no more; */
     bool is_pair;       /* the group has two voters, so the other one has them all */
+    bool is_refused;    /* another node knows of promises that this one has forgotten */
 };
 static inline bool guard_on(const struct guard_view *view, uint32_t bit)
 {
@@ -116,8 +118,10 @@ uint64_t guard_w19_hint(const struct guard_view *view, const struct store *store
                         uint64_t lowest, uint64_t term);
 /* W16: must a vote request be taken as one that may disturb a leader? */
 bool guard_w16_disrupts(const struct guard_view *view, uint64_t silent_ms, uint64_t election_ms);
-/* May this replica vote, or be asked to stand for election? */
+/* May this replica stand for election, or be asked to? */
 bool guard_loss_elects(const struct guard_view *view);
+/* May it vote? */
+bool guard_loss_votes(const struct guard_view *view);
 /* W13: must a vote request be answered as if we were a voter? */
 bool guard_w13_votes(const struct guard_view *view, enum guard_role role);
 

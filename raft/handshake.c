@@ -3,6 +3,9 @@
 #include <stdio.h>
 
 #define MESSAGE_SIZE 256u
+#define OLDER_COPY "its data directory is an older copy than the one seen before"
+
+enum refusal_kind { KIND_OTHER = 0, KIND_OUTDATED = 1 };
 
 struct wire_frame handshake_frame(const struct peers *peers, uint64_t to, uint8_t type)
 {
@@ -33,6 +36,13 @@ void handshake_write(const struct peers *peers, uint64_t to, uint8_t type, struc
     const uint64_t start = wire_begin(out, &frame);
     buf_u64(out, peers->token_hash);
     buf_u64(out, self->directory_id);
+    buf_u64(out, self->start_id);
+    buf_u64(out, peers->self_promise.term);
+    buf_u64(out, peers->self_promise.vote);
+    buf_u64(out, peers->self_promise.last_index);
+    buf_u32(out, peers->self_past_count);
+    buf_u32(out, 0);
+    for (uint32_t i = 0; i < peers->self_past_count; i++) buf_u64(out, peers->self_past[i]);
     buf_sized(out, slice_text(self->name));
     buf_sized(out, slice_text(self->peer_address));
     buf_sized(out, slice_text(self->client_address));
@@ -53,15 +63,31 @@ static bool text_copy(struct slice text, char *to, uint64_t to_size)
     return true;
 }
 
-static bool identity_decode(const struct wire_frame *frame, uint64_t *token_hash,
-                            struct peer_identity *identity)
+/* What a HELLO or WELCOME says. */
+struct introduction {
+    uint64_t token_hash;
+    struct peer_identity identity;
+    struct peer_promise promise;
+    uint64_t past[PEER_STARTS_MAX];
+    uint32_t past_count;
+};
+
+static bool decode(const struct wire_frame *frame, struct introduction *from)
 {
     struct reader reader = reader_of(frame->body);
-    memset(identity, 0, sizeof *identity);
+    struct peer_identity *identity = &from->identity;
+    memset(from, 0, sizeof *from);
     identity->node_id = frame->from;
     identity->incarnation = frame->incarnation;
-    *token_hash = reader_u64(&reader);
+    from->token_hash = reader_u64(&reader);
     identity->directory_id = reader_u64(&reader);
+    identity->start_id = reader_u64(&reader);
+    from->promise.term = reader_u64(&reader);
+    from->promise.vote = reader_u64(&reader);
+    from->promise.last_index = reader_u64(&reader);
+    from->past_count = reader_u32(&reader);
+    if (reader_u32(&reader) != 0 || from->past_count > PEER_STARTS_MAX) return false;
+    for (uint32_t i = 0; i < from->past_count; i++) from->past[i] = reader_u64(&reader);
     const struct slice name = reader_sized(&reader);
     const struct slice peer = reader_sized(&reader);
     const struct slice client = reader_sized(&reader);
@@ -77,64 +103,116 @@ static bool identity_decode(const struct wire_frame *frame, uint64_t *token_hash
            text_copy(http, identity->http_address, sizeof identity->http_address);
 }
 
-/* Why we must not talk to this node, or NULL. */
+/* Does the start that we saw last belong to the past of the one that is announced? Two copies of a directory that were
+ * both started do not have the same. */
+static bool is_descendant(const struct introduction *from, const struct peer_identity *seen)
+{
+    const uint64_t steps = from->identity.incarnation - seen->incarnation;
+    if (steps == 0) return from->identity.start_id == seen->start_id;
+    /* Seen by an earlier version, or so long ago that it cannot be told. */
+    if (seen->start_id == 0 || steps > from->past_count) return true;
+    return from->past[steps - 1] == seen->start_id;
+}
+
+/* What this node has forgotten of what it said to us, or NULL. Nodes in quarantine have lost entries and say so. */
+static const char *lapse(const struct wire_frame *frame, const struct peer_promise *promise,
+                         const struct peer_memory *memory)
+{
+    if (frame->type != WIRE_HELLO || promise->term == 0) return NULL;
+    if (promise->term < memory->term) return OLDER_COPY ": it forgot its term";
+    if (memory->vote != 0 && promise->term == memory->vote_term && promise->vote != memory->vote) {
+        return OLDER_COPY ": it forgot whom it voted for";
+    }
+    if ((frame->flags & WIRE_FLAG_RECOVERING) != 0) return NULL;
+    if (promise->term == memory->ack_term && promise->last_index < memory->ack_index) {
+        return OLDER_COPY ": acknowledged entries are gone";
+    }
+    return NULL;
+}
+
+static void note_promise(struct peer_memory *memory, const struct peer_promise *promise)
+{
+    if (promise->term > memory->term) memory->term = promise->term;
+    if (promise->vote == 0 || promise->term < memory->vote_term) return;
+    memory->vote_term = promise->term;
+    memory->vote = promise->vote;
+}
+
+/* Why its data directory is not the one that we know, or NULL. */
+static const char *outdated(const struct wire_frame *frame, const struct introduction *from,
+                            const struct peer *peer)
+{
+    const struct peer_identity *seen = &peer->identity;
+    if (seen->directory_id == 0) return NULL; /* nobody ever met it, see identity.h */
+    /* Two data directories under one id mean a wiped disk or a second copy of the node: votes and
+     * acknowledgements that were given under this id may be forgotten. */
+    if (from->identity.directory_id != seen->directory_id) {
+        return "its data directory is not the one seen before under its id";
+    }
+    if (from->identity.incarnation < seen->incarnation) return OLDER_COPY;
+    if (!is_descendant(from, seen)) return OLDER_COPY ": another copy was started";
+    return lapse(frame, &from->promise, &peer->memory);
+}
+
+/* Why we must not talk to this node whatever its directory is, or NULL. */
 static const char *objection(const struct peers *peers, const struct wire_frame *frame,
-                             uint64_t token_hash, const struct peer_identity *identity,
-                             const struct peer *peer)
+                             uint64_t token_hash, const struct peer *peer)
 {
     if (frame->cluster_id != peers->cluster_id) return "it belongs to another cluster";
     if (token_hash != peers->token_hash) return "its cluster-token is another one";
     if (frame->from == peers->self.node_id) return "it has our own node id";
     if (frame->to != peers->self.node_id) return "it takes us for another node";
     if (peer == NULL) return "it is no member that we know";
-    if (peer->identity.directory_id == 0) return NULL; /* nobody ever met it, see identity.h */
-    /* Two data directories under one id mean a wiped disk or a second copy of the node: votes and
-     * acknowledgements that were given under this id may be forgotten. */
-    if (identity->directory_id != peer->identity.directory_id) {
-        return "its data directory is not the one seen before under its id";
-    }
-    if (identity->incarnation < peer->identity.incarnation) {
-        return "its data directory is an older copy than the one seen before";
-    }
     return NULL;
 }
 
-enum err handshake_read(struct peers *peers, const struct wire_frame *frame, char *message)
+enum err handshake_read(struct peers *peers, const struct wire_frame *frame, char *message,
+                        bool *is_outdated)
 {
-    struct peer_identity identity;
-    uint64_t token_hash = 0;
+    struct introduction from;
     struct peer *peer = peers_find(peers, frame->from);
-    if (!identity_decode(frame, &token_hash, &identity)) {
+    *is_outdated = false;
+    if (!decode(frame, &from)) {
         snprintf(message, MESSAGE_SIZE, "the handshake of node %016llx is malformed",
                  (unsigned long long)frame->from);
         return ERR_CORRUPT;
     }
-    const char *why = objection(peers, frame, token_hash, &identity, peer);
+    const char *why = objection(peers, frame, from.token_hash, peer);
+    if (why == NULL) {
+        why = outdated(frame, &from, peer);
+        *is_outdated = why != NULL;
+    }
     if (why != NULL) {
         snprintf(message, MESSAGE_SIZE, "%s refuses node %s (%016llx): %s", peers->self.name,
-                 identity.name, (unsigned long long)frame->from, why);
+                 from.identity.name, (unsigned long long)frame->from, why);
         return ERR_FOREIGN;
     }
-    peer->identity = identity;
+    peer->identity = from.identity;
+    if (frame->type == WIRE_HELLO) note_promise(&peer->memory, &from.promise);
     peer->is_known = true;
     handshake_flags(peer, frame->flags);
     return OK;
 }
 
-void handshake_refuse(const struct peers *peers, uint64_t to, const char *text, struct buf *out)
+void handshake_refuse(const struct peers *peers, uint64_t to, const char *text, bool is_outdated,
+                      struct buf *out)
 {
     const struct wire_frame frame = handshake_frame(peers, to, WIRE_REFUSE);
     const uint64_t start = wire_begin(out, &frame);
     buf_sized(out, slice_text(text));
+    buf_u32(out, is_outdated ? KIND_OUTDATED : KIND_OTHER);
     wire_end(out, start);
 }
 
-void handshake_refusal(const struct wire_frame *frame, char *message)
+bool handshake_refusal(const struct wire_frame *frame, char *message)
 {
     struct reader reader = reader_of(frame->body);
     const struct slice text = reader_sized(&reader);
-    if (reader.bad || !text_copy(text, message, MESSAGE_SIZE)) {
-        snprintf(message, MESSAGE_SIZE, "node %016llx refused us without a readable reason",
-                 (unsigned long long)frame->from);
+    const uint32_t kind = reader_u32(&reader);
+    if (!reader.bad && reader.at == reader.end && text_copy(text, message, MESSAGE_SIZE)) {
+        return kind == KIND_OUTDATED;
     }
+    snprintf(message, MESSAGE_SIZE, "node %016llx refused us without a readable reason",
+             (unsigned long long)frame->from);
+    return false;
 }

@@ -34,7 +34,7 @@ void link_feed(struct link *link, struct slice bytes)
 static enum err refuse(struct peers *peers, struct link *link, uint64_t to, enum err err,
                        const char *message)
 {
-    handshake_refuse(peers, to, message, &link->out);
+    handshake_refuse(peers, to, message, false, &link->out);
     link->refused = true;
     return err;
 }
@@ -48,8 +48,13 @@ static enum err greet(struct peers *peers, struct link *link, const struct wire_
                  frame->type);
         return refuse(peers, link, frame->from, ERR_CORRUPT, message);
     }
-    const enum err err = handshake_read(peers, frame, message);
-    if (err != OK) return refuse(peers, link, frame->from, err, message);
+    bool is_outdated = false;
+    const enum err err = handshake_read(peers, frame, message, &is_outdated);
+    if (err != OK) {
+        handshake_refuse(peers, frame->from, message, is_outdated, &link->out);
+        link->refused = true;
+        return err;
+    }
     link->from = frame->from;
     handshake_write(peers, link->from, WIRE_WELCOME, &link->out);
     return OK;

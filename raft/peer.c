@@ -231,6 +231,11 @@ bool peer_pump(struct peers *peers, struct peer *peer, struct fragment_piece *pi
     return false;
 }
 
+bool peer_is_sending_big(struct peer *peer, uint8_t type)
+{
+    return fragment_lane_busy(peer_lane(peer, type));
+}
+
 bool peer_lanes_busy(const struct peer *peer)
 {
     for (uint32_t i = 0; i < FRAGMENT_CLASS_COUNT; i++) {
@@ -242,7 +247,13 @@ bool peer_lanes_busy(const struct peer *peer)
 bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slice body)
 {
     uint64_t start = 0;
-    struct buf *out = peer_frame_begin(peers, peer, type, &start);
+    const bool is_big = WIRE_HEADER_SIZE + body.size > PEER_WHOLE_SIZE_MAX;
+    if (is_big && peer_is_sending_big(peer, type)) {
+        peer->dropped_count++;
+        return false;
+    }
+    struct buf *out = is_big ? peer_big_begin(peers, peer, type, 0, &start)
+                             : peer_frame_begin(peers, peer, type, &start);
     if (out == NULL) return false;
     buf_append(out, body.data, body.size);
     return peer_frame_end(peer, start);
@@ -266,12 +277,24 @@ void peer_down(struct peer *peer)
     for (uint32_t i = 0; i < FRAGMENT_CLASS_COUNT; i++) fragment_lane_close(&peer->lanes[i]);
 }
 
+static void note_refusal(struct peers *peers, struct peer *peer, const char *text, bool is_outdated)
+{
+    (void)snprintf(peer->refusal, sizeof peer->refusal, "%s", text);
+    peer->refuses = is_outdated;
+    /* For good: who takes us back later has forgotten, which makes the directory no better. */
+    if (is_outdated) peers->self_refused = true;
+}
+
 /* The one frame that an acceptor sends: WELCOME or REFUSE. */
 static enum err answer_read(struct peers *peers, struct peer *peer, const struct wire_frame *frame,
                             char *message)
 {
     if (frame->type == WIRE_REFUSE) {
-        handshake_refusal(frame, message);
+        /* What another cluster's node at this address says of our directory means nothing. */
+        const bool is_member = frame->from == peer->identity.node_id &&
+                               frame->cluster_id == peers->cluster_id;
+        const bool is_outdated = handshake_refusal(frame, message);
+        note_refusal(peers, peer, message, is_outdated && is_member);
         return ERR_FOREIGN;
     }
     if (frame->type != WIRE_WELCOME || peer->is_connected) {
@@ -285,9 +308,12 @@ static enum err answer_read(struct peers *peers, struct peer *peer, const struct
                  (unsigned long long)peer->identity.node_id, peer->identity.name);
         return ERR_FOREIGN;
     }
-    const enum err err = handshake_read(peers, frame, message);
-    if (err == OK) peer->is_connected = true;
-    return err;
+    bool is_outdated = false; /* We do not talk to it then; it hears why when it dials us. */
+    const enum err err = handshake_read(peers, frame, message, &is_outdated);
+    if (err != OK) return err;
+    peer->is_connected = true;
+    note_refusal(peers, peer, "", false);
+    return OK;
 }
 
 enum err peer_feed(struct peers *peers, struct peer *peer, struct slice bytes, char *message)

@@ -4,12 +4,12 @@
  * Every node dials every other one. A connection carries the dialler's frames only, but for the
  * answer to its HELLO; so between two nodes there are two connections, each in its own order.
  *
- *   dialler:   HELLO {cluster token hash, name, peer/client/cluster-client/http addresses, directory id, incarnation}
- *   acceptor:  WELCOME {the same of itself}   or   REFUSE {text}, then it closes
+ *   dialler:   HELLO {cluster token hash, addresses, directory id, incarnation, start ids, what it has promised}
+ *   acceptor:  WELCOME {the same of itself}   or   REFUSE {text, kind}, then it closes
  *
  * The handshake refuses another cluster, another token, an unknown or wrong node id, our own id,
- * a newer version, and a node whose data directory is not the one seen before under this id, or
- * whose incarnation went back (a restored or cloned disk): text says which. */
+ * a newer version, and a node whose data directory is not the one seen before under this id, is an older copy of it
+ * (handshake.h says how that is told), or a copy that was started while the other one was in use: text says which. */
 #ifndef KV_RAFT_PEER_H
 #define KV_RAFT_PEER_H
 
@@ -20,11 +20,15 @@
 #include "raft/wire.h"
 #include "storage/base/limits.h"
 
+/* Starts before the present one whose ids a node knows. */
+#define PEER_STARTS_MAX 16u
+
 /* What a node tells about itself. */
 struct peer_identity {
     uint64_t node_id;
     uint64_t directory_id; /* random, made with the data directory */
     uint64_t incarnation;  /* grows by one with each start, persisted before networking */
+    uint64_t start_id;     /* random, made with each incarnation */
     char name[NAME_SIZE_MAX + 1];
     char peer_address[ADDRESS_SIZE_MAX + 1];
     char client_address[ADDRESS_SIZE_MAX + 1];
@@ -32,14 +36,35 @@ struct peer_identity {
     char http_address[ADDRESS_SIZE_MAX + 1];           /* empty: off */
 };
 
+/* What a node has promised, as its disk has it. */
+struct peer_promise {
+    uint64_t term; /* 0: not known, its log is being repaired */
+    uint64_t vote; /* in that term; 0: none */
+    uint64_t last_index;
+};
+
+/* What we know that another node has promised: whoever announces less has forgotten it. */
+struct peer_memory {
+    uint64_t term;      /* highest that it spoke of as its own */
+    uint64_t vote_term; /* highest in which we know its vote, */
+    uint64_t vote;      /* and whose it was; 0: not known */
+    uint64_t ack_term;  /* the newest term that we led, */
+    uint64_t ack_index; /* and what it acknowledged to us then */
+    uint64_t base_term; /* in which it was offered a base, which may end before that */
+};
+
 struct peer {
     struct peer_identity
         identity; /* id, name, peer address from the membership; the rest from its HELLO or WELCOME */
-    bool is_known;      /* it has introduced itself since our start */
-    bool is_connected;  /* our outgoing connection is up and welcomed */
-    bool nospace;       /* as its last frame said, likewise: */
-    bool recovering;    /* it has lost entries that it may have acknowledged */
-    bool damaged;       /* it cannot read parts of its files */
+    bool is_known;     /* it has introduced itself since our start */
+    bool is_connected; /* our outgoing connection is up and welcomed */
+    bool nospace;      /* as its last frame said, likewise: */
+    bool recovering;   /* it has lost entries that it may have acknowledged */
+    bool damaged;      /* it cannot read parts of its files */
+    bool refuses;      /* it takes our data directory for an older copy, or another one */
+    char refusal
+        [256]; /* why it does not talk to us, in its own words; empty: it does, or was never met */
+    struct peer_memory memory;
     uint64_t heard_ms;  /* monotonic time of its last valid frame; 0 never */
     struct buf in;      /* bytes from the acceptor of our outgoing connection, incomplete frame */
     struct buf out;     /* frames not yet taken by the socket */
@@ -60,6 +85,11 @@ struct peers {
     bool self_nospace; /* goes into the flags of every frame, and so do */
     bool self_recovering;
     bool self_damaged;
+    bool
+        self_refused; /* somebody takes our directory for an older copy: we elect nobody (guard.h) */
+    struct peer_promise self_promise;    /* goes into HELLO and WELCOME, and so do */
+    uint64_t self_past[PEER_STARTS_MAX]; /* ids of the starts before this one, the newest first */
+    uint32_t self_past_count;
     struct peer list[PEERS_MAX];
     uint32_t count;
 };
@@ -88,7 +118,7 @@ bool peer_send(struct peers *peers, struct peer *peer, uint8_t type, struct slic
 /* The lane of frames of @type, which must have one. */
 struct fragment_lane *peer_lane(struct peer *peer, uint8_t type);
 /* As peer_frame_begin for a body that is known to be big, so that it is made where it stays. The lane must not be
- * busy. @token, not 0: what the frame is for, see fragment_token. */
+ * busy. @token: what the frame is for, see fragment_token. */
 struct buf *peer_big_begin(struct peers *peers, struct peer *peer, uint8_t type, uint64_t token,
                            uint64_t *start);
 /* A frame whose body begins with @head; the other @rest bytes are asked for when it is their turn. False: dropped. */
@@ -102,14 +132,16 @@ bool peer_pump(struct peers *peers, struct peer *peer, struct fragment_piece *pi
 void peer_give(struct peers *peers, struct peer *peer, const struct fragment_piece *piece,
                struct slice data);
 bool peer_lanes_busy(const struct peer *peer);
+/* A big frame of the class of @type is on its way: another one would be dropped. */
+bool peer_is_sending_big(struct peer *peer, uint8_t type);
 
 /* The outgoing connection came up: queues HELLO first (allowed before is_connected). */
 void peer_up(struct peers *peers, struct peer *peer);
 /* It went down: what was queued is dropped. */
 void peer_down(struct peer *peer);
 /* Bytes from the acceptor: WELCOME makes is_connected true. Any error: close and dial again
- * later; @message (256 bytes) says why, e.g. the text of a REFUSE. ERR_FOREIGN: refused by the
- * other side. */
+ * later; @message (256 bytes) says why, e.g. the text of a REFUSE, which stays in peer->refusal.
+ * ERR_FOREIGN: refused by the other side, or by us. */
 enum err peer_feed(struct peers *peers, struct peer *peer, struct slice bytes, char *message);
 
 /* An incoming connection. */

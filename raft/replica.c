@@ -312,6 +312,23 @@ static void hold_log(struct replica *replica)
     store_hold(replica->store, lowest);
 }
 
+/* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). Entries
+ * may be cut, but only under another term, or give way to a base that ends before them. */
+static void note_acknowledged(struct replica *replica)
+{
+    const uint64_t term = raft_current_term(&replica->raft);
+    if (!is_leader(replica)) return;
+    for (uint32_t i = 0; i < replica->peers->count; i++) {
+        struct peer *peer = &replica->peers->list[i];
+        struct peer_memory *memory = &peer->memory;
+        raft_index match = 0;
+        if (raft_match_index(&replica->raft, peer->identity.node_id, &match) != 0) continue;
+        if (memory->ack_term != term || memory->base_term == term) memory->ack_index = 0;
+        memory->ack_term = term;
+        if (memory->base_term != term && match > memory->ack_index) memory->ack_index = match;
+    }
+}
+
 enum err replica_turn(struct replica *replica, uint64_t now_ms)
 {
     struct store *store = replica->store;
@@ -325,6 +342,7 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
     /* A step above may have waited for the disk: the library must know what is applied as stored. */
     if (replica->ended == OK) replica_report_persisted(replica);
     if (replica->ended == OK) apply(replica);
+    note_acknowledged(replica);
     if (replica->ended == OK) {
         hold_log(replica);
         store_turn(store, replica->now_ms);
@@ -509,6 +527,7 @@ struct replica_stats replica_stats_sum(const struct replica_stats *past,
         .snapshots_sent = past->snapshots_sent + stats->snapshots_sent,
         .snapshots_installed = past->snapshots_installed + stats->snapshots_installed,
         .snapshots_abandoned = past->snapshots_abandoned + stats->snapshots_abandoned,
+        .snapshot_refusal = stats->snapshot_refusal,
         .snapshots_refused = past->snapshots_refused + stats->snapshots_refused,
         .shipped_size = past->shipped_size + stats->shipped_size,
     };

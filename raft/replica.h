@@ -131,6 +131,7 @@ struct replica_stats {
     uint64_t elections_won, steps_down, entries_submitted, append_sent, append_received,
         rejected_frames;
     uint64_t read_rounds, snapshots_sent, snapshots_installed, snapshots_abandoned;
+    enum err snapshot_refusal;  /* why, the last time: NOSPACE, EXISTS */
     uint64_t snapshots_refused; /* offers of a base for which there is no room */
     uint64_t shipped_size;      /* bytes of files sent to peers */
 };

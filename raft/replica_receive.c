@@ -313,9 +313,12 @@ static enum err receive_install(struct replica *replica, uint64_t from, const ch
     }
     /* The leader offers it again with the next rejected heartbeat; until then there may be room. */
     if (store_nospace(replica->store)) return OK;
-    if (!replica->is_installing &&
-        store_install_fits(replica->store, message->manifest) == ERR_NOSPACE) {
+    const enum err room = replica->is_installing
+                              ? OK
+                              : store_install_fits(replica->store, message->manifest);
+    if (room == ERR_NOSPACE || room == ERR_EXISTS) {
         replica->stats.snapshots_refused++;
+        replica->stats.snapshot_refusal = room;
         return OK;
     }
     const struct guard_view view = replica_view(replica);
@@ -365,13 +368,30 @@ static bool needs_ballot(const struct replica *replica, const struct message *me
            (message->type == WIRE_VOTE && !message->pre_vote);
 }
 
+/* What its sender must know of itself from now on: its term and votes were durable before it spoke of them. */
+static void remember(struct peer_memory *memory, uint64_t self, uint64_t from,
+                     const struct message *message)
+{
+    const bool is_vote = message->type == WIRE_VOTE || message->type == WIRE_VOTE_RESULT;
+    if (is_vote && message->pre_vote) return; /* That would be the term; nothing was saved. */
+    if (message->term > memory->term) memory->term = message->term;
+    if (!is_vote || message->term < memory->vote_term) return;
+    if (message->type == WIRE_VOTE_RESULT && !message->granted) return;
+    memory->vote_term = message->term;
+    memory->vote = message->type == WIRE_VOTE ? from : self;
+}
+
 static enum err receive_raft(struct replica *replica, const struct wire_frame *frame,
-                             const char *address)
+                             struct peer *peer)
 {
     struct message message;
+    const char *address = peer->identity.peer_address;
     enum err err = message_decode(frame->type, frame->body, &message);
     const struct guard_view view = replica_view(replica);
     if (err == OK) err = guard_message(&view, frame->from, &message);
+    if (err == OK || err == ERR_AGAIN) {
+        remember(&peer->memory, replica->config.id, frame->from, &message);
+    }
     if (err == ERR_AGAIN) {
         if (frame->type == WIRE_INSTALL) replica_send_refusal(replica, frame->from, 0);
         return OK;
@@ -476,7 +496,7 @@ static enum err receive_ship(struct replica *replica, const struct wire_frame *f
 
 enum err replica_receive(struct replica *replica, const struct wire_frame *frame, uint64_t now_ms)
 {
-    const struct peer *peer = peers_find(replica->peers, frame->from);
+    struct peer *peer = peers_find(replica->peers, frame->from);
     enum err err = OK;
     if (replica->ended != OK) return OK;
     if (now_ms > replica->now_ms) replica->now_ms = now_ms;
@@ -492,7 +512,7 @@ enum err replica_receive(struct replica *replica, const struct wire_frame *frame
         err = receive_ship(replica, frame);
     } else {
         replica->owner = frame->owner;
-        err = receive_raft(replica, frame, peer->identity.peer_address);
+        err = receive_raft(replica, frame, peer);
         replica->owner = NULL;
     }
     if (err != OK) replica->stats.rejected_frames++;

@@ -310,6 +310,8 @@ static void send_install(struct replica *replica, struct peer *peer,
     replica->manifest.size = 0;
     store_ship_manifest(replica->store, &replica->manifest);
     message.manifest = buf_slice(&replica->manifest);
+    peer->memory.base_term = message.term;
+    peer->memory.ack_index = 0;
     send_message(replica, peer, &message);
     /* A peer that is at work on an older base drops this offer: what it will need follows the older one. */
     struct replica_hold *hold = &replica->holds[place_of(replica, peer)];

@@ -19,6 +19,7 @@ struct guard_view replica_view(const struct replica *replica)
         .is_sole_voter = replica->is_sole_voter,
         .has_lost = replica->config.has_lost,
         .is_pair = replica->config.is_pair,
+        .is_refused = replica->peers->self_refused,
     };
 }
 

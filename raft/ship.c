@@ -213,6 +213,11 @@ static void read_next(struct ship_out *out, uint32_t place, struct store *store,
                                                want->offset,
                                                left < SHIP_CHUNK_SIZE ? left : SHIP_CHUNK_SIZE);
         if (err == OK) {
+            /* The same file from its beginning again: perhaps what was sent is not what it should be. */
+            if (want->offset == 0 && out->list[place].begun == want->file_id) {
+                store_ship_doubt(store, want->file_id);
+            }
+            if (want->offset == 0) out->list[place].begun = want->file_id;
             out->list[place].is_reading = true;
             return;
         }

@@ -71,6 +71,7 @@ struct ship_out {
         struct ship_want wants[SHIP_WANTS_MAX];
         uint32_t count;
         bool is_reading; /* @piece is of wants[0] */
+        uint64_t begun;  /* id of the file whose first bytes were sent last; 0: none */
         struct store_piece piece;
     } list[PEERS_MAX]; /* as in struct peers */
 };

@@ -2,7 +2,7 @@
  *
  * A frame is a header of 56 bytes and a body (little-endian):
  *
- *    0  u32 magic "KVP1"      4  u16 version (2)      6  u8 type       7  u8 flags
+ *    0  u32 magic "KVP1"      4  u16 version (3)      6  u8 type       7  u8 flags
  *    8  u32 body size        12  u16 shard           14  u16 zero
  *   16  u64 cluster id       24  u64 from (node id)  32  u64 to       40  u64 incarnation of the sender
  *   48  u64 checksum: XXH3-64 of the body, seeded with XXH3-64 of bytes 0 .. 48
@@ -19,7 +19,7 @@
 
 #define WIRE_HEADER_SIZE 56u
 #define WIRE_MAGIC 0x3150564Bu
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 
 enum wire_type {
     /* Handshake, see peer.h. */

@@ -91,7 +91,8 @@ bool damage_note(struct damage *damage, uint32_t file, uint64_t offset, uint64_t
     }
     drop(damage, at, joined);
     insert(damage, at, spot);
-    damage->found_count++;
+    /* What touches a spot that is known is no other finding. */
+    damage->found_count += joined == 0;
     if (damage->count > DAMAGE_SPOTS_MAX) join(damage, file);
     return true;
 }

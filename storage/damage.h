@@ -45,7 +45,8 @@ struct damage {
     struct damage_spot *spots; /* by file, then offset; they do not touch */
     uint32_t count;
     uint32_t capacity;
-    uint64_t found_count; /* since the start, repaired ones included */
+    uint64_t
+        found_count; /* since the start, repaired ones included; what touches a known spot is part of it */
     uint64_t repaired_count;
 };
 

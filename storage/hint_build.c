@@ -120,7 +120,7 @@ static enum err header_check(const struct hint_source *source, struct slice bloc
     *what = "it belongs to another shard";
     if (header.shard != source->shard) return ERR_FOREIGN;
     *what = "it is not the file that the manifest names";
-    if (header.file_id != source->file->file_id) return ERR_FOREIGN;
+    if (header.file_id != source->file->file_id) return ERR_CORRUPT;
     if (header.is_table != source->file->is_table) return ERR_CORRUPT;
     return OK;
 }

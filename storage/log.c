@@ -145,10 +145,10 @@ uint64_t log_pending_size(const struct log *log)
     return size;
 }
 
-/* A spare is ready when it has a handle; until then it is only planned. */
+/* A spare is ready when it has a handle and is expected; until then it is only planned. */
 static bool spare_ready(const struct log *log)
 {
-    return log->spare != NULL && log->spare->handle >= 0;
+    return log->spare != NULL && log->spare->handle >= 0 && log->is_spare_expected;
 }
 
 bool log_nospace(const struct log *log)
@@ -168,6 +168,22 @@ uint64_t log_room(const struct log *log)
     return room > pending ? room - pending : 0;
 }
 
+bool log_fits(const struct log *log, uint64_t size)
+{
+    struct disk *disk = log->config.disk;
+    uint64_t available = 0;
+    const uint64_t group = segment_group_size(size);
+    const uint64_t need = log_pending_size(log) + log->images_count * (uint64_t)SEGMENT_BLOCK_SIZE +
+                          group;
+    if (group <= log->config.segment_size - SEGMENT_BLOCK_SIZE) return true;
+    if (log->active != NULL && log->active->size - log->active->file.used >= need) return true;
+    if (spare_ready(log) && log->spare->size - SEGMENT_BLOCK_SIZE >= need) return true;
+    if (disk->space(disk->context, &available) != OK) return true;
+    /* The spare makes way for the larger file, and another spare is to follow. */
+    if (spare_ready(log)) available += log->spare->size;
+    return available >= need + SEGMENT_BLOCK_SIZE + log->config.segment_size;
+}
+
 bool log_starved(const struct log *log)
 {
     return log->images_count > 0 && !log->write_pending && !log->nospace && !log->stopped;
@@ -184,6 +200,63 @@ uint32_t log_take_number(struct log *log)
 uint64_t log_take_id(struct log *log)
 {
     return prng_next(&log->prng);
+}
+
+void log_expect(const struct log *log, struct expected_file files[EXPECTED_FILES])
+{
+    const struct log_segment *newest = log->segments_count > 0
+                                           ? log->segments[log->segments_count - 1]
+                                           : NULL;
+    const struct log_segment *spare = log->spare;
+    memset(files, 0, EXPECTED_FILES * sizeof *files);
+    /* For sealed ones the manifest vouches. */
+    if (newest != NULL && newest->state != LOG_SEGMENT_SEALED) {
+        files[0] = (struct expected_file){newest->file.number, newest->file.file_id};
+    }
+    if (spare != NULL && spare->handle >= 0) {
+        files[1] = (struct expected_file){spare->file.number, spare->file.file_id};
+    }
+}
+
+static void log_expected_done(struct disk_op *op)
+{
+    struct log *log = op->owner;
+    struct disk *disk = log->config.disk;
+    CHECK(log->spare_pending);
+    log->spare_pending = false;
+    if (expected_written(&log->expected) == ERR_NOSPACE) {
+        log->nospace = true;
+        log->spare_retry_ms = UINT64_MAX;
+        return;
+    }
+    log->nospace = false;
+    log->is_spare_expected = log->spare->handle >= 0;
+    if (!log->is_spare_unwanted) return;
+    log->is_spare_unwanted = false;
+    (void)disk->remove(disk->context,
+                       log->spare_name); /* If it stays, the next start removes it. */
+}
+
+/* The spare can be used, or is removed, once what is expected says so. */
+static void spare_expect(struct log *log)
+{
+    struct expected_file files[EXPECTED_FILES];
+    log_expect(log, files);
+    log->spare_pending = true;
+    expected_submit(&log->expected, files, log_expected_done, log);
+}
+
+/* It holds nothing. */
+static void spare_discard(struct log *log)
+{
+    struct disk *disk = log->config.disk;
+    CHECK(spare_ready(log));
+    segment_name(log->spare_name, log->config.folder, log->spare->file.number);
+    disk->close(disk->context, log->spare->handle);
+    log->spare->handle = -1;
+    log->is_spare_expected = false;
+    log->is_spare_unwanted = true;
+    spare_expect(log);
 }
 
 static void log_spare_done(struct disk_op *op)
@@ -206,12 +279,17 @@ static void log_spare_done(struct disk_op *op)
     }
     log->nospace = false;
     log->spare->handle = op->file;
+    spare_expect(log);
 }
 
 static void spare_request(struct log *log)
 {
     CHECK(!log->spare_pending);
     CHECK(!spare_ready(log));
+    if (log->is_spare_unwanted || (log->spare != NULL && log->spare->handle >= 0)) {
+        spare_expect(log);
+        return;
+    }
     if (log->spare == NULL) log->spare = mem_alloc(sizeof *log->spare);
     uint64_t size = log->config.segment_size;
     for (uint32_t i = 0; i < log->images_count; i++) {
@@ -282,6 +360,7 @@ static void spare_adopt(struct log *log)
 {
     struct log_segment *segment = log->spare;
     log->spare = NULL;
+    log->is_spare_expected = false;
     if (log->active != NULL) log->active->state = LOG_SEGMENT_FULL;
     const uint64_t last = log_index_submitted(log);
     segment->file.first_index = last + 1;
@@ -301,15 +380,8 @@ static bool make_room(struct log *log, uint64_t size, bool may_spend)
 {
     if (log->is_roll_wanted) log_roll(log);
     if (log->active != NULL && has_room(log->active, size)) return true;
-    if (spare_ready(log) && !has_room(log->spare, size)) {
-        /* Made before a record came that is larger than a whole segment. It holds nothing. */
-        struct disk *disk = log->config.disk;
-        char name[SEGMENT_NAME_SIZE];
-        segment_name(name, log->config.folder, log->spare->file.number);
-        disk->close(disk->context, log->spare->handle);
-        log->spare->handle = -1;
-        (void)disk->remove(disk->context, name); /* If it stays, the next start removes it. */
-    }
+    /* Made before a record came that is larger than a whole segment. */
+    if (spare_ready(log) && !has_room(log->spare, size)) spare_discard(log);
     if (!spare_ready(log)) {
         if (log->spare_pending) return false;
         if (!log->nospace || (may_spend && reserve_release(&log->reserve))) spare_request(log);
@@ -391,8 +463,10 @@ static void wait_write(struct log *log)
 static void wait_spare(struct log *log)
 {
     struct disk *disk = log->config.disk;
-    if (log->spare_pending) disk->wait(disk->context, &log->spare_op);
-    CHECK(!log->spare_pending);
+    while (log->spare_pending) {
+        const bool is_made = log->expected.is_pending;
+        disk->wait(disk->context, is_made ? &log->expected.op : &log->spare_op);
+    }
 }
 
 enum err log_flush_wait(struct log *log)
@@ -497,6 +571,8 @@ void log_init(struct log *log, const struct log_config *config)
         .mark_ms = UINT64_MAX,
         .spare_block = mem_alloc(SEGMENT_BLOCK_SIZE),
     };
+    expected_init(&log->expected, config->disk, config->folder, config->cluster_id,
+                  config->node_id);
     reserve_init(&log->reserve, config->disk, config->folder, config->reserve_size);
     tail_init(&log->tail, config->tail_size);
 }
@@ -517,6 +593,7 @@ void log_close(struct log *log)
         log_stop(log);
     }
     if (log->spare != NULL) segment_close(log, log->spare);
+    expected_close(&log->expected);
     for (uint32_t i = 0; i < log->segments_count; i++) segment_close(log, log->segments[i]);
     mem_free(log->segments);
     mem_free(log->spare_block);
@@ -598,6 +675,7 @@ void log_check(const struct log *log)
     if (!log->write_pending) CHECK(log->persisted_index == log_index_submitted(log));
     if (log->active != NULL) CHECK(log->active == log->segments[log->segments_count - 1]);
     if (log->spare_pending) CHECK(log->spare != NULL);
+    if (log->expected.is_pending || log->is_spare_unwanted) CHECK(log->spare_pending);
     CHECK(log->reserve.held <= log->reserve.size);
     log_index_check(log);
     tail_check(&log->tail);

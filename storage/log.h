@@ -1,15 +1,14 @@
 /* log.h - the replicated log of one replica: append, flush, cut, read.
  *
- * Appended records gather in the image of a group (segment.h). log_flush() writes one image with
- * one sync; while it is under way the next one gathers. An entry is durable when its group is.
- * Conflicting entries are cut by a RECORD_CUT in the next group: nothing on disk is rewritten. A
- * full segment is followed by the spare, which is always made one ahead. Older segments stay: they
- * are the database.
+ * Appended records gather in the image of a group (segment.h). log_flush() writes one image with one sync; while it
+ * is under way the next one gathers. An entry is durable when its group is. Conflicting entries are cut by a
+ * RECORD_CUT in the next group: nothing on disk is rewritten. A full segment is followed by the spare, which is always
+ * made one ahead. Older segments stay: they are the database.
  *
  *   persisted <= last    pending entries: (written, last]    first <= last + 1
  *
- * A cut can leave void entries at the end of older segments: what counts is `last_index` of a
- * segment. Opened by recover_log(). A failed write ends the process (fatal, EXIT_DISK). */
+ * A cut can leave void entries at the end of older segments: what counts is `last_index` of a segment. Opened by
+ * recover_log(). A failed write ends the process (fatal, EXIT_DISK). */
 #ifndef KV_STORAGE_LOG_H
 #define KV_STORAGE_LOG_H
 
@@ -20,6 +19,7 @@
 #include "storage/base/err.h"
 #include "storage/base/prng.h"
 #include "storage/disk.h"
+#include "storage/expected.h"
 #include "storage/keydir.h" /* struct place */
 #include "storage/latency.h"
 #include "storage/record.h"
@@ -103,7 +103,10 @@ struct log {
     struct log_segment *active; /* the newest in the list, or NULL: none is open for writing */
     struct log_segment *spare;  /* not listed yet, or NULL */
     struct disk_op spare_op;
-    bool spare_pending;
+    bool spare_pending;     /* It is being made, named among what is expected, or let go of. */
+    bool is_spare_expected; /* The next start must find it: it can be used. */
+    bool is_spare_unwanted; /* It goes once it is not expected any more. */
+    struct expected expected;
     char spare_name[SEGMENT_NAME_SIZE];
     uint8_t *spare_block;
     uint64_t spare_retry_ms; /* UINT64_MAX: a full disk refused, log_turn() sets the time */
@@ -138,9 +141,9 @@ struct log {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Appends one whole record (verified by the caller; index last + 1, its term not below the last
- * one's; never a RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). A record
- * that does not fit in a segment of the usual size gets a larger one. */
+/* Appends one whole record (verified by the caller; index last + 1, its term not below the last one's; never a
+ * RECORD_CUT). Copies it. Bounded by the caller: see log_pending_size(). One that does not fit in a segment of the
+ * usual size gets a larger one. */
 void log_append(struct log *log, struct slice record);
 /* The same, but memory of a record from LOG_TAKE_SIZE on is taken: if it lies in @owner, which is empty then. */
 void log_append_from(struct log *log, struct slice record, struct buf *owner);
@@ -156,22 +159,21 @@ uint64_t log_pending_size(const struct log *log); /* bytes appended and not subm
 bool log_nospace(const struct log *log);
 /* Bytes of groups that can still be written without new space, after what is pending. */
 uint64_t log_room(const struct log *log);
+/* Would a record of @size bytes find its place, and without the reserve if it needs a file of its own? */
+bool log_fits(const struct log *log, uint64_t size);
 /* Entries wait for the next segment, which the disk owes us: it does not say that it is full. */
 bool log_starved(const struct log *log);
-/* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once
- * a turn. */
+/* Makes the spare, writes a durable mark when idle, retries what a full disk refused. Once a turn. */
 void log_turn(struct log *log, uint64_t now_ms);
 /* now_ms at which log_turn wants to run; UINT64_MAX: not */
 uint64_t log_deadline(const struct log *log);
-/* The next group goes to a new segment: the active one becomes full and can be sealed, at once or,
- * while a write is under way, before the next one. */
+/* The next group goes to a new segment: the active one becomes full and can be sealed, at once or, while a write is
+ * under way, before the next one. */
 void log_roll(struct log *log);
-/* Waits for all operations, after which the log never writes again (installing a base needs that:
- * no file may appear behind the ones that are received). What is pending stays in memory. */
+/* Waits for all operations, after which the log never writes again: what is pending stays in memory. */
 void log_stop(struct log *log);
-/* A number for a new file, above all others. */
-uint32_t log_take_number(struct log *log);
-uint64_t log_take_id(struct log *log); /* a random file id */
+uint32_t log_take_number(struct log *log); /* for a new file, above all others */
+uint64_t log_take_id(struct log *log);     /* a random file id */
 /* Flushes, writes a last mark, waits, frees. Pending entries are lost if the disk is full. */
 void log_close(struct log *log);
 
@@ -179,16 +181,15 @@ void log_close(struct log *log);
 
 /* The term of @index: of an entry, or of prefix_index. 0 when unknown. */
 uint64_t log_term_at(const struct log *log, uint64_t index);
-/* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut
- * or drop. */
+/* The newest RECORD_CHANGE at or before @index that is known. @payload: until the next append, cut or drop. */
 bool log_change_at(const struct log *log, uint64_t index, uint64_t *change_index,
                    struct slice *payload);
-/* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not
- * submitted). @bytes: until the next call of any log function. From disk it is verified.
+/* The bytes of the record of entry @index, and where it is on disk (place.file is 0 while it is not submitted).
+ * @bytes: until the next call of any log function. From disk it is verified.
  *   ERR_NOT_FOUND  before first or past last    ERR_CORRUPT, ERR_IO  the disk does not give it */
 enum err log_entry(struct log *log, uint64_t index, struct place *place, struct slice *bytes);
-/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into
- * @size_max. Errors as log_entry; @out and @count then hold what was read before it. */
+/* Appends to @out the records first .. last, verbatim: at least one, then as many as fit into @size_max. Errors as
+ * log_entry; @out and @count then hold what was read before it. */
 enum err log_read(struct log *log, uint64_t first, uint64_t last, uint64_t size_max,
                   struct buf *out, uint32_t *count);
 /* The size of the record of entry @index; 0: it cannot be read. */

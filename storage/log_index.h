@@ -75,5 +75,7 @@ struct log_segment *log_load_segment(struct log *log, const struct log_file *fil
 void log_load_entry(struct log *log, struct log_segment *segment, uint32_t offset,
                     const struct record *record, uint64_t size);
 void log_load_cut(struct log *log, uint64_t index);
+/* What the next start must find, as of now. */
+void log_expect(const struct log *log, struct expected_file files[EXPECTED_FILES]);
 
 #endif

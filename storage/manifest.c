@@ -78,26 +78,25 @@ static uint64_t encoded_size(uint64_t header_size, uint64_t file_count, uint64_t
     return header_size + file_count * MANIFEST_FILE_SIZE + align_up(change_size, 8) + CHECKSUM_SIZE;
 }
 
-static int number_compare(const void *a, const void *b)
+static int id_compare(const void *a, const void *b)
 {
-    uint32_t x;
-    uint32_t y;
+    uint64_t x;
+    uint64_t y;
     memcpy(&x, a, sizeof x);
     memcpy(&y, b, sizeof y);
     return x < y ? -1 : x > y;
 }
 
-/* Two files of one number would have one hint. */
-static bool numbers_unique(const struct manifest *manifest)
+bool manifest_unique(const struct manifest *manifest, bool of_ids)
 {
-    uint32_t *numbers = mem_alloc(manifest->file_count * sizeof *numbers);
-    for (uint32_t i = 0; i < manifest->file_count; i++) numbers[i] = manifest->files[i].number;
-    qsort(numbers, manifest->file_count, sizeof *numbers, number_compare);
-    bool unique = true;
-    for (uint32_t i = 1; i < manifest->file_count; i++) {
-        unique = unique && numbers[i] != numbers[i - 1];
+    uint64_t *list = mem_alloc(manifest->file_count * sizeof *list);
+    for (uint32_t i = 0; i < manifest->file_count; i++) {
+        list[i] = of_ids ? manifest->files[i].file_id : manifest->files[i].number;
     }
-    mem_free(numbers);
+    qsort(list, manifest->file_count, sizeof *list, id_compare);
+    bool unique = true;
+    for (uint32_t i = 1; i < manifest->file_count; i++) unique = unique && list[i] != list[i - 1];
+    mem_free(list);
     return unique;
 }
 
@@ -138,7 +137,8 @@ static const char *contradiction(const struct manifest *manifest)
     }
     if (manifest_last(manifest)->is_table) return "the last file is no segment";
     if (last_index != manifest->base_index) return "the last file does not end at the base index";
-    if (!numbers_unique(manifest)) return "two files have one number";
+    /* Two files of one number would have one hint. */
+    if (!manifest_unique(manifest, false)) return "two files have one number";
     return NULL;
 }
 

@@ -61,6 +61,8 @@ uint64_t manifest_files_size(const struct manifest *manifest);
 /* NULL: none has this id. */
 const struct log_file *manifest_find(const struct manifest *manifest, uint64_t file_id);
 
+/* No two files have the same number, or id. */
+bool manifest_unique(const struct manifest *manifest, bool of_ids);
 /* Takes the @count files from position @begin on out; @table, unless NULL, comes in their place. */
 void manifest_replace(struct manifest *manifest, uint32_t begin, uint32_t count,
                       const struct log_file *table);

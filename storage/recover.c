@@ -3,35 +3,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/log_index.h"
-
-/* What follows the last intact group of a file. */
-enum rest {
-    REST_CLEAN,   /* zeros, or the end of the file */
-    REST_TORN,    /* a group of which whole sectors are missing, or that has no header */
-    REST_SUSPECT, /* a group that is all there and yet wrong */
-    REST_DAMAGED, /* a valid group header behind it proves that it was once durable */
-};
-
-/* One unsealed file, as its bytes are. */
-struct recover_file {
-    uint32_t number;
-    disk_file handle;
-    struct segment_header header;
-    uint32_t groups;      /* intact, linked, from the start */
-    uint64_t end;         /* offset behind the last of them */
-    uint64_t last_offset; /* of the last of them */
-    uint64_t last_link;   /* what it links to */
-    uint64_t last_chain;  /* its chain, low half */
-    uint64_t first_link;  /* what the first of them links to */
-    uint64_t last_index;  /* of the log, as the last of them says */
-    bool last_is_mark;
-    enum rest rest;
-    uint64_t rest_size; /* up to the last byte that is not zero */
-    bool rest_has_link; /* the torn group's header is intact and links to: */
-    uint64_t rest_link;
-    uint64_t proof_offset; /* REST_DAMAGED: of the group header behind, */
-    uint64_t proof_index;  /* and the durable index that it states */
-};
+#include "storage/recover_walk.h"
 
 struct recover {
     struct log *log;
@@ -71,98 +43,6 @@ static enum err refuse(struct recover *recover, enum err err, uint32_t number, u
 }
 
 /* ---- one unsealed file ----------------------------------------------------------------------- */
-
-static bool is_zero(const uint8_t *at, uint64_t size)
-{
-    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
-}
-
-/* The next valid group header of this file from @offset on; 0: there is none. */
-static uint64_t find_group(const struct recover_file *file, struct slice bytes, uint64_t offset,
-                           struct segment_group *group)
-{
-    for (; offset + SEGMENT_BLOCK_SIZE <= bytes.size; offset += SEGMENT_BLOCK_SIZE) {
-        const struct slice rest = slice_of(bytes.data + offset, bytes.size - offset);
-        const enum err err = segment_group_decode(rest, file->header.file_id, bytes.size, offset,
-                                                  group);
-        if (err == OK) return offset;
-    }
-    return 0;
-}
-
-static bool has_zero_sector(const uint8_t *at, uint64_t size)
-{
-    for (uint64_t i = 0; i < size; i += SECTOR_SIZE) {
-        if (is_zero(at + i, SECTOR_SIZE)) return true;
-    }
-    return false;
-}
-
-/* Decides what the bytes from file->end on are. @header: a valid group header is there, but its
- * group does not count. */
-static void judge_rest(struct recover_file *file, struct slice bytes,
-                       const struct segment_group *header)
-{
-    const uint64_t end = file->end;
-    if (end + SEGMENT_BLOCK_SIZE > bytes.size) return;
-    const uint8_t *at = bytes.data + end;
-    uint64_t size = bytes.size - end;
-    while (size >= SECTOR_SIZE && is_zero(at + size - SECTOR_SIZE, SECTOR_SIZE)) {
-        size -= SECTOR_SIZE;
-    }
-    while (size > 0 && at[size - 1] == 0) size--;
-    file->rest_size = size;
-    if (size == 0) return;
-
-    struct segment_group behind;
-    const uint64_t proof = find_group(file, bytes, end + SEGMENT_BLOCK_SIZE, &behind);
-    if (proof > 0) {
-        file->rest = REST_DAMAGED;
-        file->proof_offset = proof;
-        file->proof_index = behind.durable_index;
-        return;
-    }
-    if (header == NULL) {
-        file->rest = is_zero(at, SECTOR_SIZE) ? REST_TORN : REST_SUSPECT;
-        return;
-    }
-    /* A sound header in the first group of a file says what came before it, sound group or not. */
-    file->rest_has_link = true;
-    file->rest_link = header->link;
-    const bool follows = file->groups == 0 || header->link == file->last_chain;
-    const uint64_t extent = align_up(header->used, SECTOR_SIZE);
-    file->rest = follows && has_zero_sector(at, extent) ? REST_TORN : REST_SUSPECT;
-}
-
-/* Walks the groups of a file that is in memory as a whole. */
-static void walk(struct recover_file *file, struct slice bytes)
-{
-    file->end = SEGMENT_BLOCK_SIZE;
-    for (;;) {
-        struct segment_group group;
-        const struct slice rest = slice_of(bytes.data + file->end, bytes.size - file->end);
-        enum err err = segment_group_decode(rest, file->header.file_id, bytes.size, file->end,
-                                            &group);
-        if (err != OK) {
-            judge_rest(file, bytes, NULL);
-            return;
-        }
-        struct hash128 chain;
-        err = segment_group_verify(rest, &group, &chain);
-        if (err != OK || (file->groups > 0 && group.link != file->last_chain)) {
-            judge_rest(file, bytes, &group);
-            return;
-        }
-        if (file->groups == 0) file->first_link = group.link;
-        file->groups++;
-        file->last_offset = file->end;
-        file->last_link = group.link;
-        file->last_chain = chain.low;
-        file->last_index = group.last_index;
-        file->last_is_mark = group.count == 0;
-        file->end += align_up(group.used, SEGMENT_BLOCK_SIZE);
-    }
-}
 
 /* Checks whose file this is. */
 static enum err check_header(struct recover *recover, uint32_t number, struct slice block,
@@ -206,6 +86,11 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
     if (err != OK) return refuse(recover, err, number, 0, "cannot be read");
     err = check_header(recover, number, buf_slice(bytes), &file->header);
     if (err != OK) return err;
+    /* The vote says whose directory this is. So a file of another node was received, with a MANIFEST. */
+    if (file->header.node_id != recover->config->node_id && recover->start->sealed_count == 0) {
+        return refuse(recover, ERR_CORRUPT, number, 0,
+                      "was received from another node, and the MANIFEST that named it is missing");
+    }
     if (file->header.node_id != recover->config->node_id) {
         return refuse(recover, ERR_FOREIGN, number, 0, "belongs to another node");
     }
@@ -220,7 +105,7 @@ static enum err read_file(struct recover *recover, struct recover_file *file)
     err = disk->read_medium(disk->context, file->handle, SEGMENT_BLOCK_SIZE,
                             buf_extend(bytes, more), more);
     if (err != OK) return refuse(recover, err, number, SEGMENT_BLOCK_SIZE, "cannot be read");
-    walk(file, buf_slice(bytes));
+    recover_walk(file, buf_slice(bytes));
     return OK;
 }
 
@@ -654,6 +539,7 @@ static void reuse_spare(struct recover *recover)
             .handle = file->handle,
         };
         file->handle = -1;
+        log->is_spare_expected = true; /* Before the start is over. */
         return;
     }
 }
@@ -677,6 +563,25 @@ static enum err remove_useless(struct recover *recover)
     return OK;
 }
 
+/* From here on the next start must find the files of this one. */
+static enum err save_expected(struct recover *recover)
+{
+    struct log *log = recover->log;
+    struct expected_file files[EXPECTED_FILES];
+    log_expect(log, files);
+    if (expected_is(&log->expected, files)) return OK;
+    enum err err = expected_save(&log->expected, files);
+    if (err == ERR_NOSPACE && reserve_spend(&log->reserve)) {
+        err = expected_save(&log->expected, files);
+    }
+    if (err != OK) {
+        recover->message->size = 0;
+        buf_printf(recover->message, "%s: cannot be written: %s", log->expected.name,
+                   err_name(err));
+    }
+    return err;
+}
+
 static enum err settle(struct recover *recover)
 {
     struct log *log = recover->log;
@@ -684,6 +589,8 @@ static enum err settle(struct recover *recover)
     if (recover->last != NULL && recover->last->last_is_mark) err = rewrite_mark(recover);
     if (err != OK) return err;
     reuse_spare(recover);
+    if (log->expected.file < 0) err = save_expected(recover);
+    if (err != OK) return err;
     log->persisted_index = log_index_submitted(log);
     log->write_index = log->persisted_index;
     if (log_flush_wait(log) == ERR_NOSPACE) {
@@ -694,10 +601,43 @@ static enum err settle(struct recover *recover)
                    recover->config->folder, (unsigned long long)spare_size(log));
         return ERR_NOSPACE;
     }
-    return remove_useless(recover);
+    err = save_expected(recover);
+    return err == OK ? remove_useless(recover) : err;
 }
 
 /* ---- all together ---------------------------------------------------------------------------- */
+
+/* What is not there and not sealed may have held entries that were acknowledged: of the newest file nothing else tells
+ * that it ever was. */
+static enum err check_expected(struct recover *recover)
+{
+    const struct recover_start *start = recover->start;
+    const uint32_t sealed = start->sealed_count > 0 ? start->sealed[start->sealed_count - 1].number
+                                                    : 0;
+    struct expected *expected = &recover->log->expected;
+    const enum err err = expected_open(expected);
+    if (err != OK) {
+        recover->message->size = 0;
+        buf_printf(recover->message, "%s: offset 0: %s; %s", expected->name,
+                   err == ERR_FOREIGN ? "belongs to another cluster or node" : err_name(err),
+                   err_advice(err));
+        return err;
+    }
+    for (uint32_t i = 0; i < EXPECTED_FILES; i++) {
+        const struct expected_file *file = &expected->note.files[i];
+        uint32_t at = 0;
+        while (at < recover->count && recover->files[at].number != file->number) at++;
+        if (file->number <= sealed) continue;
+        if (at == recover->count) {
+            return refuse(recover, ERR_CORRUPT, file->number, 0,
+                          "is missing, and the log may have gone on in it");
+        }
+        if (recover->files[at].header.file_id != file->file_id) {
+            return refuse(recover, ERR_CORRUPT, file->number, 0, "is another file under this name");
+        }
+    }
+    return OK;
+}
 
 static void prepare_log(struct recover *recover)
 {
@@ -737,6 +677,7 @@ static enum err run(struct recover *recover)
     for (uint32_t i = 0; err == OK && i < recover->count; i++) {
         err = read_file(recover, &recover->files[i]);
     }
+    if (err == OK) err = check_expected(recover);
     if (err != OK) return err;
     prepare_log(recover);
     err = load_sealed(recover);

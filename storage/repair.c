@@ -228,19 +228,6 @@ struct walk {
     bool is_bad;
 };
 
-static bool is_zero(const uint8_t *at, uint64_t size)
-{
-    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
-}
-
-static bool has_zero_sector(const uint8_t *at, uint64_t size)
-{
-    for (uint64_t i = 0; i < size; i += SECTOR_SIZE) {
-        if (is_zero(at + i, SECTOR_SIZE)) return true;
-    }
-    return false;
-}
-
 /* The first group behind @offset with a sound header; the size of the file: none. */
 static uint64_t next_header(const struct repair_file *file, uint64_t offset)
 {
@@ -316,7 +303,7 @@ static void step(struct walk *walk, uint32_t number, uint64_t offset,
     gap->group = *group;
     gap->is_tail = is_tail;
     gap->footer = (struct hash128){.low = get_u64(footer), .high = get_u64(footer + 8)};
-    gap->has_footer = !is_tail || !has_zero_sector(at, align_up(group->used, SECTOR_SIZE));
+    gap->has_footer = !is_tail || !segment_has_zero_sector(at, align_up(group->used, SECTOR_SIZE));
     walk->open = gap;
     if (is_tail) {
         /* Whether it counts, the next file says; what the chain was before it is needed for that. */
@@ -361,7 +348,7 @@ static void walk_file(struct walk *walk, uint32_t number)
             offset += align_up(group.used, SEGMENT_BLOCK_SIZE);
         } else {
             const uint64_t end = next_header(file, offset + SEGMENT_BLOCK_SIZE);
-            if (end == bytes->size && is_zero(rest.data, rest.size)) return;
+            if (end == bytes->size && segment_is_zero(rest.data, rest.size)) return;
             step_over(walk, number, offset, end);
             offset = end;
         }
@@ -430,29 +417,51 @@ static void keep(struct source *source, const struct gap *gap, uint64_t index, s
     buf_append(&source->bytes, bytes.data, bytes.size);
 }
 
-/* Records in the damaged group whose own checksum is right. */
+/* The next record in the damaged group, from *@offset on, of which the own checksum is right. False: no more. */
+static bool next_sound(const struct repair *repair, const struct gap *gap, uint64_t *offset,
+                       struct record *record, struct slice *bytes)
+{
+    const uint8_t *at = repair->files[gap->file].bytes.data + gap->offset;
+    for (; *offset + RECORD_HEADER_SIZE <= gap->room; *offset += 8) {
+        uint64_t size = 0;
+        const struct slice rest = slice_of(at + *offset, gap->room - *offset);
+        if (record_decode(rest, record, &size) != OK) continue;
+        *bytes = slice_of(at + *offset, size);
+        *offset += size;
+        return true;
+    }
+    return false;
+}
+
+/* Others may have lost the rest of them. */
+static void offer_sound(struct repair *repair, const struct gap *gap)
+{
+    uint64_t offset = GROUP_HEADER_SIZE;
+    struct record record;
+    struct slice bytes;
+    while (next_sound(repair, gap, &offset, &record, &bytes)) {
+        if (record.type == RECORD_CUT || record.index < gap->group.first_index) continue;
+        if (record.index > gap->group.last_index || record.index < repair->found_first) continue;
+        const uint64_t place = record.index - repair->found_first;
+        const bool is_known = place < repair->found_count && repair->found[place].size > 0;
+        if (!is_known) note_record(repair, record.index, bytes.data, bytes.size);
+    }
+}
+
 static void harvest(struct repair *repair, const struct gap *gap)
 {
     struct source *source = &repair->sources[HARVEST];
-    const uint8_t *at = repair->files[gap->file].bytes.data + gap->offset;
     uint64_t offset = GROUP_HEADER_SIZE;
-    while (offset + RECORD_HEADER_SIZE <= gap->room) {
-        struct record record;
-        uint64_t size = 0;
-        const struct slice rest = slice_of(at + offset, gap->room - offset);
-        if (record_decode(rest, &record, &size) != OK) {
-            offset += 8;
-            continue;
-        }
-        const struct slice bytes = slice_of(at + offset, size);
+    struct record record;
+    struct slice bytes;
+    while (next_sound(repair, gap, &offset, &record, &bytes)) {
         if (record.type == RECORD_CUT && record.index == gap->group.first_index) {
-            repair->cut = (struct piece){.offset = source->bytes.size, .size = size};
+            repair->cut = (struct piece){.offset = source->bytes.size, .size = bytes.size};
             buf_append(&source->bytes, bytes.data, bytes.size);
         } else if (record.type != RECORD_CUT && record.index >= gap->group.first_index &&
                    record.index <= gap->group.last_index) {
             keep(source, gap, record.index, bytes);
         }
-        offset += size;
     }
 }
 
@@ -579,18 +588,29 @@ static void put(struct repair *repair, struct gap *gap, const struct buf *image)
     note_records(repair, at, &gap->group);
 }
 
+/* Is there a record for every entry? */
+static bool is_complete(const struct repair *repair, const struct gap *gap)
+{
+    const uint64_t count = count_of(gap);
+    for (uint64_t i = 0; i < count; i++) {
+        if (record_of(repair, 0, i).size == 0) return false;
+    }
+    return true;
+}
+
 enum err repair_try(struct repair *repair)
 {
     struct buf image = {0};
     while (repair->gap_at < repair->gap_count && repair->is_new) {
         struct gap *gap = &repair->gaps[repair->gap_at];
         bool is_built = false;
+        repair->is_new = false;
+        if (!is_complete(repair, gap)) break;
         for (uint32_t i = 0; i <= 2 * REPAIR_SOURCES + 1 && !is_built; i++) {
             const uint32_t source = i / 2;
             const bool is_useful = i < 2 || repair->sources[source].pieces != NULL;
             if (is_useful) is_built = build(repair, gap, source, i % 2 == 1, &image);
         }
-        repair->is_new = false;
         if (!is_built) break;
         put(repair, gap, &image);
         repair->gap_at++;
@@ -701,6 +721,8 @@ enum err repair_open(struct repair **repair, const struct repair_config *config)
         repair_close(made);
         return err;
     }
+    /* Of two copies of an entry the newer one may count, so it comes first. */
+    for (uint32_t i = made->gap_count; i > 0; i--) offer_sound(made, &made->gaps[i - 1]);
     repair_again(made);
     *repair = made;
     return OK;

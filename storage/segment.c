@@ -155,6 +155,19 @@ enum err segment_group_verify(struct slice bytes, const struct segment_group *gr
     return OK;
 }
 
+bool segment_is_zero(const uint8_t *at, uint64_t size)
+{
+    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
+}
+
+bool segment_has_zero_sector(const uint8_t *at, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i += SECTOR_SIZE) {
+        if (segment_is_zero(at + i, SECTOR_SIZE)) return true;
+    }
+    return false;
+}
+
 void segment_scan_open(struct segment_scan *scan, struct disk *disk, disk_file file,
                        uint64_t file_id, uint64_t file_size, uint64_t end, struct hash128 chain)
 {

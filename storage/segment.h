@@ -94,6 +94,10 @@ enum err segment_group_decode(struct slice bytes, uint64_t file_id, uint64_t fil
 enum err segment_group_verify(struct slice bytes, const struct segment_group *group,
                               struct hash128 *chain);
 
+bool segment_is_zero(const uint8_t *at, uint64_t size);
+/* Is a sector all zeros, as one that never reached the disk? @size: of whole sectors. */
+bool segment_has_zero_sector(const uint8_t *at, uint64_t size);
+
 /* Reads all records of a file in order, verifying header, groups, links and records. Memory: one
  * group. */
 struct segment_scan {

@@ -33,6 +33,7 @@ struct shelf_file {
     uint64_t deletes;       /* bytes of deletes and flushes, which may matter to older files */
     bool deletes_are_exact; /* Each of them hides something in an older file, as those are now. */
     bool is_blocked;        /* Something in it could not be read or verified: not compacted. */
+    uint32_t hint_failures; /* times that its hint could not be read for compaction */
     bool wants_trim;        /* More is allocated than used. */
     bool is_read_only;      /* So is its handle: another one is needed for that. */
     uint32_t readers;       /* submitted reads */

@@ -1,7 +1,6 @@
 #include "storage/snapshot.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
@@ -139,27 +138,6 @@ static bool file_same(const struct log_file *a, const struct log_file *b)
            hash128_equal(a->seed, b->seed) && hash128_equal(a->chain, b->chain);
 }
 
-static int id_compare(const void *a, const void *b)
-{
-    uint64_t x;
-    uint64_t y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x < y ? -1 : x > y;
-}
-
-/* Two files of one id would be written over each other. */
-static bool ids_unique(const struct manifest *manifest)
-{
-    uint64_t *ids = mem_alloc(manifest->file_count * sizeof *ids);
-    for (uint32_t i = 0; i < manifest->file_count; i++) ids[i] = manifest->files[i].file_id;
-    qsort(ids, manifest->file_count, sizeof *ids, id_compare);
-    bool unique = true;
-    for (uint32_t i = 1; i < manifest->file_count; i++) unique = unique && ids[i] != ids[i - 1];
-    mem_free(ids);
-    return unique;
-}
-
 /* Is @file in incoming/ as a whole? Its hint was written when it had been verified and synced. */
 static bool file_kept(const struct snapshot *snapshot, const struct log_file *file)
 {
@@ -226,6 +204,15 @@ static enum err space_check(const struct snapshot *snapshot, const struct manife
     return wanted <= available ? OK : ERR_NOSPACE;
 }
 
+static enum err incoming_make(const struct snapshot *snapshot)
+{
+    struct disk *disk = snapshot->disk;
+    char name[NAME_SIZE];
+    incoming_folder(name, snapshot->folder);
+    const enum err err = disk->make_folder(disk->context, snapshot->folder);
+    return err == OK ? disk->make_folder(disk->context, name) : err;
+}
+
 enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
 {
     struct manifest manifest = {0};
@@ -236,7 +223,7 @@ enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
     err = space_check(snapshot, &manifest, received);
     mem_free(received);
     manifest_close(&manifest);
-    return err;
+    return err == OK ? incoming_make(snapshot) : err;
 }
 
 static void state_replace(struct snapshot *snapshot, struct manifest *manifest, uint64_t *received)
@@ -265,14 +252,12 @@ enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t 
     err = ERR_INVALID;
     if (manifest.base_index <= above_index) goto cleanup;
     err = ERR_CORRUPT;
-    if (!ids_unique(&manifest)) goto cleanup;
+    /* Two files of one id would be written over each other. */
+    if (!manifest_unique(&manifest, true)) goto cleanup;
     received = received_before(snapshot, &manifest);
     err = space_check(snapshot, &manifest, received);
     if (err != OK) goto cleanup;
-    char name[NAME_SIZE];
-    incoming_folder(name, snapshot->folder);
-    err = snapshot->disk->make_folder(snapshot->disk->context, snapshot->folder);
-    if (err == OK) err = snapshot->disk->make_folder(snapshot->disk->context, name);
+    err = incoming_make(snapshot);
     if (err != OK) goto cleanup;
     state_replace(snapshot, &manifest, received);
     return OK;

@@ -268,7 +268,9 @@ bool store_nospace(const struct store *store)
 
 void store_hold(struct store *store, uint64_t index)
 {
+    const bool is_over = index == UINT64_MAX && store->hold_index != UINT64_MAX;
     store->hold_index = index;
+    if (is_over) store->is_released = true;
 }
 
 struct store_base store_base(const struct store *store)

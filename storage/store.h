@@ -167,6 +167,8 @@ void store_note_damage(struct store *store, uint32_t file, uint64_t offset, uint
 /* The same for the file with the entry at @index. */
 void store_note_entry(struct store *store, uint64_t index);
 const struct damage *store_damage(const struct store *store);
+/* Is a sealed file damaged beyond repair: neither it nor its hint says what was in it? A restart would be refused. */
+bool store_lost(struct store *store, struct damage_fault *fault);
 /* Values that have to come from others, for node/mender.h. */
 struct mend *store_mend(struct store *store);
 /* The state hash after entry @index; false when that is not remembered or not reached. */

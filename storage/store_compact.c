@@ -57,7 +57,10 @@ static void job_fail(struct store *store, enum err err)
     }
     const bool is_reading = job->state != COMPACT_OLDER && job->at < job->input_count;
     if (is_reading && (err == ERR_CORRUPT || err == ERR_IO)) {
-        shelf_find(&store->shelf, job->inputs[job->at].number)->is_blocked = true;
+        struct shelf_file *file = shelf_find(&store->shelf, job->inputs[job->at].number);
+        file->is_blocked = true;
+        /* Only while what its hint says is looked at, before the values. */
+        file->hint_failures += job->state != COMPACT_COPY;
     }
     store_mend_failed(store);
     if (job->output != NULL) store_file_retire(store, job->output);

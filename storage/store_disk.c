@@ -7,6 +7,11 @@ uint64_t store_room(const struct store *store)
     return log_room(&store->log);
 }
 
+bool store_fits(const struct store *store, uint64_t size)
+{
+    return log_fits(&store->log, size);
+}
+
 bool store_starved(const struct store *store)
 {
     return log_starved(&store->log);

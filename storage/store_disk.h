@@ -7,6 +7,8 @@
 
 /* Bytes of log that can still be written without new space. */
 uint64_t store_room(const struct store *store);
+/* See log_fits(). */
+bool store_fits(const struct store *store, uint64_t size);
 /* The disk owes us the next segment: entries wait for it, and it does not say that it is full. */
 bool store_starved(const struct store *store);
 /* How long the writes of the log took, each with its sync. */

@@ -118,6 +118,7 @@ struct store {
     uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
     uint64_t hold_index;    /* See store_hold(). */
+    bool is_released;       /* Nothing is held any more, and files that were kept are to go. */
     bool is_replaced;       /* A received base is the state on disk: only closing makes sense. */
     struct buf scratch;     /* The put that was read last, for a value. */
     struct buf unpacked;    /* The value that store_value() unpacked. */

@@ -1,9 +1,12 @@
 /* Effects that compaction wants to keep and cannot read. */
 #include "storage/base/check.h"
+#include "storage/compress.h"
 #include "storage/store_inner.h"
+#include "storage/table.h"
 
 #define POLL_MS 5u
 #define UNBLOCK_MS 10000u
+#define HINT_FAILURES 2u /* One may have been a bad moment of the disk. */
 
 struct mend *store_mend(struct store *store)
 {
@@ -58,7 +61,7 @@ static enum err value_from(struct store *store, const struct keydir_info *info, 
     if (value->size != info->value_size || want->is_compressed != info->is_compressed) {
         return ERR_CORRUPT;
     }
-    return OK;
+    return !want->is_compressed || compress_valid(*value) ? OK : ERR_CORRUPT;
 }
 
 enum err store_mend_item(struct store *store, const struct compact_item *item, uint64_t end,
@@ -110,6 +113,22 @@ static void roll_for_damage(struct store *store)
         if (store->log.active != active) store->rolled_base = manifest->base_index;
         return;
     }
+}
+
+bool store_lost(struct store *store, struct damage_fault *fault)
+{
+    for (uint32_t i = 0; i < store->damage.count; i++) {
+        const struct damage_spot *spot = &store->damage.spots[i];
+        const struct shelf_file *file = shelf_find(&store->shelf, spot->file);
+        char name[SEGMENT_NAME_SIZE];
+        if (file == NULL || file->state != SHELF_SEALED) continue;
+        if (file->hint_size > 0 && file->hint_failures < HINT_FAILURES) continue;
+        table_file_name(name, store->config.folder, &file->file);
+        damage_fault_set(fault, DAMAGE_STATE, name, spot->offset,
+                         "damaged, and so is the hint that says what was in it");
+        return true;
+    }
+    return false;
 }
 
 /* Another node may have come back that has what was missing. */

@@ -37,7 +37,6 @@ static void file_begin(struct store *store, const struct log_file *file)
         .file = file,
     };
     scrub->file = *file;
-    scrub->number = file->number;
     scrub->offset = 0;
     scrub->state = SCRUB_FILE;
     hint_build_open(&scrub->build, &source);
@@ -135,11 +134,24 @@ static void hint_written(struct store *store)
     if (scrub->op.result == OK) {
         file->hint_size = scrub->build.hint.bytes.size;
         file->items = scrub->build.hint.entry_count;
+        file->hint_failures = 0;
     }
     file_end(store);
 }
 
 /* ---- all of them ---------------------------------------------------------------------------------- */
+
+/* The file that somebody has doubts about; NULL: none, or it is gone, or known to be damaged. */
+static const struct log_file *take_doubtful(struct store *store)
+{
+    const uint32_t number = store->scrub.doubtful;
+    store->scrub.doubtful = 0;
+    if (number == 0 || damage_has(&store->damage, number)) return NULL;
+    for (uint32_t i = 0; i < store->manifest.file_count; i++) {
+        if (store->manifest.files[i].number == number) return &store->manifest.files[i];
+    }
+    return NULL;
+}
 
 /* The sealed file with the lowest number above those that were looked at; NULL: the pass is complete. */
 static const struct log_file *next_file(const struct store *store)
@@ -168,23 +180,41 @@ static void result(struct store *store)
     UNREACHABLE();
 }
 
+static bool is_doubting(const struct store_scrub *scrub)
+{
+    return scrub->state == SCRUB_IDLE && scrub->doubtful != 0;
+}
+
+/* True: there is a file to look at. */
+static bool choose(struct store *store, uint64_t now_ms)
+{
+    struct store_scrub *scrub = &store->scrub;
+    const struct log_file *file = take_doubtful(store);
+    if (file != NULL) {
+        file_begin(store, file);
+        return true;
+    }
+    file = next_file(store);
+    if (file == NULL) {
+        if (scrub->pass_bytes > 0) scrub->passes++;
+        scrub->pass_bytes = 0;
+        scrub->number = 0;
+        scrub->next_ms = now_ms + PAUSE_MS;
+        return false;
+    }
+    scrub->number = file->number;
+    file_begin(store, file);
+    return true;
+}
+
 void store_scrub_turn(struct store *store, uint64_t now_ms)
 {
     struct store_scrub *scrub = &store->scrub;
     if (scrub->is_busy && !scrub->is_done) return;
     if (scrub->is_busy) result(store);
-    if (scrub->is_busy || now_ms < scrub->next_ms || store->config.scrub_rate == 0) return;
-    if (scrub->state == SCRUB_IDLE) {
-        const struct log_file *file = next_file(store);
-        if (file == NULL) {
-            if (scrub->pass_bytes > 0) scrub->passes++;
-            scrub->pass_bytes = 0;
-            scrub->number = 0;
-            scrub->next_ms = now_ms + PAUSE_MS;
-            return;
-        }
-        file_begin(store, file);
-    }
+    if (scrub->is_busy || store->config.scrub_rate == 0) return;
+    if (now_ms < scrub->next_ms && !is_doubting(scrub)) return;
+    if (scrub->state == SCRUB_IDLE && !choose(store, now_ms)) return;
     if (scrub->state == SCRUB_HINT) {
         piece_read(store, -1, scrub->build.hint.bytes.size, now_ms);
         return;
@@ -204,6 +234,7 @@ uint64_t store_scrub_deadline(const struct store *store)
     const struct store_scrub *scrub = &store->scrub;
     if (scrub->is_busy) return scrub->is_done ? 0 : UINT64_MAX;
     if (store->config.scrub_rate == 0 || store->manifest.file_count == 0) return UINT64_MAX;
+    if (is_doubting(scrub)) return 0;
     return scrub->next_ms;
 }
 

@@ -30,9 +30,10 @@ struct store_scrub {
     struct log_file file;
     struct hint_build build;
     struct buf piece;
-    uint64_t offset;  /* of the next piece, in the file or the hint */
-    uint32_t number;  /* files up to this one were looked at in this pass */
-    uint64_t next_ms; /* not before */
+    uint64_t offset;   /* of the next piece, in the file or the hint */
+    uint32_t number;   /* files up to this one were looked at in this pass */
+    uint32_t doubtful; /* this one is looked at next, without a pause; 0: none */
+    uint64_t next_ms;  /* not before */
     uint64_t pass_bytes;
     /* Since the start. */
     uint64_t bytes;

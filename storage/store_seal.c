@@ -196,6 +196,19 @@ static void retention_apply(struct store *store)
     if (first > store->log.first_index) log_drop_prefix(&store->log, first);
 }
 
+/* What was kept for a peer goes with the next base. While little is written that may be far away, so it is made. */
+static void roll_when_released(struct store *store)
+{
+    const struct log_segment *active = store->log.active;
+    const uint32_t number = store_seal_window(store);
+    const bool is_kept = number != UINT32_MAX && store->hold_index == UINT64_MAX &&
+                         log_segment_find(&store->log, number)->file.first_index >
+                             store->log.first_index;
+    store->is_released = is_kept;
+    if (!is_kept || active == NULL || active->file.first_index > store->applied_index) return;
+    log_roll(&store->log);
+}
+
 static void manifest_taken(struct store *store)
 {
     struct store_seal *seal = &store->seal;
@@ -276,6 +289,7 @@ void store_seal_settle(struct store *store)
 void store_seal_turn(struct store *store, uint64_t now_ms)
 {
     struct store_seal *seal = &store->seal;
+    if (store->is_released) roll_when_released(store);
     if (seal->state != STORE_SEAL_IDLE && !seal->is_done) return;
     if (seal->is_done) seal_result(store);
     if (seal->is_refused && seal->retry_ms == UINT64_MAX) seal->retry_ms = now_ms + STORE_RETRY_MS;

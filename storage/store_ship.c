@@ -11,6 +11,14 @@ void store_ship_manifest(struct store *store, struct buf *out)
     manifest_encode(&store->manifest, out);
 }
 
+void store_ship_doubt(struct store *store, uint64_t file_id)
+{
+    const struct log_file *file = manifest_find(&store->manifest, file_id);
+    if (file != NULL && !damage_has(&store->damage, file->number)) {
+        store->scrub.doubtful = file->number;
+    }
+}
+
 static void store_piece_done(struct disk_op *op)
 {
     struct store_piece *piece = op->owner;

@@ -14,6 +14,8 @@
 
 /* The manifest as bytes, which is all that a peer needs to ask for the base's files. */
 void store_ship_manifest(struct store *store, struct buf *out);
+/* Somebody who received this file begins it anew, perhaps because what came was wrong: the scrub looks at it next. */
+void store_ship_doubt(struct store *store, uint64_t file_id);
 /* One piece of a sealed file on its way from the disk. The owner embeds it, all zero, and keeps it until it is
  * done; the file stays as long. Not verified: the receiver verifies the file. */
 struct store_piece {
@@ -39,7 +41,7 @@ void store_piece_close(struct store *store, struct store_piece *piece);
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
  *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
-/* Is there room for it? ERR_NOSPACE: no. Other errors as begin; changes nothing. */
+/* Is there room for it? ERR_NOSPACE: no. ERR_EXISTS: a file has the name of its folder. Other errors as begin. */
 enum err store_install_fits(const struct store *store, struct slice manifest);
 /* Bytes that are here, and of the whole base; zeros while nothing is being received. */
 void store_install_progress(const struct store *store, uint64_t *here, uint64_t *all);

@@ -26,7 +26,7 @@
 
 static enum err result_of(int code)
 {
-    return code == 0 ? OK : host_folder_error(errno);
+    return code == 0 ? OK : err_of_errno(errno);
 }
 
 /* Names come from our own code, never from a peer. */
@@ -44,7 +44,7 @@ static enum err write_all(int file, uint64_t offset, struct slice data)
     while (data.size > 0) {
         const ssize_t written = pwrite(file, data.data, data.size, (off_t)offset);
         if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return host_folder_error(errno);
+        if (written < 0) return err_of_errno(errno);
         if (written == 0) return ERR_IO;
         data = slice_of(data.data + written, data.size - (uint64_t)written);
         offset += (uint64_t)written;
@@ -86,7 +86,7 @@ static int open_parent(const struct host_disk *disk, const char *name)
 static enum err sync_parent(const struct host_disk *disk, const char *name)
 {
     const int folder = open_parent(disk, name);
-    if (folder < 0) return host_folder_error(errno);
+    if (folder < 0) return err_of_errno(errno);
     const enum err err = sync_all(folder);
     (void)close(folder);
     return err;
@@ -102,7 +102,7 @@ static enum err reserve(struct host_disk *disk, int file, uint64_t size)
         code = fallocate(file, 0, 0, (off_t)size);
     } while (code != 0 && errno == EINTR);
     if (code == 0) return OK;
-    if (errno != EOPNOTSUPP) return host_folder_error(errno);
+    if (errno != EOPNOTSUPP) return err_of_errno(errno);
     if (!atomic_exchange(&disk->is_sparse_warned, true)) {
         host_log_line(2, "this file system cannot reserve space (fallocate): a full disk may be "
                          "noticed only in the middle of a write, and then ends the process");
@@ -115,11 +115,10 @@ static enum err write_temporary(struct host_disk *disk, const char *temporary, u
                                 struct slice data, int *file)
 {
     *file = -1;
-    if (unlinkat(disk->folder, temporary, 0) != 0 && errno != ENOENT)
-        return host_folder_error(errno);
+    if (unlinkat(disk->folder, temporary, 0) != 0 && errno != ENOENT) return err_of_errno(errno);
     const int opened = openat(disk->folder, temporary, O_RDWR | O_CREAT | O_EXCL | OPEN_FLAGS,
                               0600);
-    if (opened < 0) return host_folder_error(errno);
+    if (opened < 0) return err_of_errno(errno);
     enum err err = reserve(disk, opened, size);
     if (err == OK) err = write_all(opened, 0, data);
     if (err == OK) err = sync_all(opened);
@@ -144,7 +143,7 @@ static void temporary_name(const char *name, char *temporary)
 static enum err rename_new(const struct host_disk *disk, const char *temporary, const char *name)
 {
     if (renameat2(disk->folder, temporary, disk->folder, name, RENAME_NOREPLACE) == 0) return OK;
-    if (errno != EINVAL && errno != ENOSYS) return host_folder_error(errno);
+    if (errno != EINVAL && errno != ENOSYS) return err_of_errno(errno);
     /* Some file systems do not know the flag. We are the only writer here: looking first is enough. */
     if (faccessat(disk->folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) return ERR_EXISTS;
     return result_of(renameat(disk->folder, temporary, disk->folder, name));
@@ -159,7 +158,7 @@ static enum err disk_open(void *context, const char *name, bool writable, disk_f
     *file = -1;
     check_name(name);
     const int opened = openat(disk->folder, name, (writable ? O_RDWR : O_RDONLY) | OPEN_FLAGS);
-    if (opened < 0) return host_folder_error(errno);
+    if (opened < 0) return err_of_errno(errno);
     if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode)) {
         (void)close(opened);
         return ERR_IO;
@@ -182,7 +181,7 @@ static enum err disk_size(void *context, disk_file file, uint64_t *size)
 {
     struct stat status;
     (void)context;
-    if (fstat(file, &status) != 0) return host_folder_error(errno);
+    if (fstat(file, &status) != 0) return err_of_errno(errno);
     *size = (uint64_t)status.st_size;
     return OK;
 }
@@ -310,7 +309,7 @@ static enum err disk_replace(void *context, const char *name, struct slice data)
     temporary_name(name, temporary);
     /* First, since a new name that is there and could not be synced would be neither done nor undone. */
     const int folder = open_parent(disk, name);
-    if (folder < 0) return host_folder_error(errno);
+    if (folder < 0) return err_of_errno(errno);
     enum err err = write_temporary(disk, temporary, 0, data, &opened);
     if (err == OK) {
         (void)close(opened);
@@ -330,7 +329,7 @@ static enum err disk_rename(void *context, const char *from, const char *to)
     const struct host_disk *disk = context;
     check_name(from);
     check_name(to);
-    if (renameat(disk->folder, from, disk->folder, to) != 0) return host_folder_error(errno);
+    if (renameat(disk->folder, from, disk->folder, to) != 0) return err_of_errno(errno);
     const enum err err = sync_parent(disk, to);
     return err != OK ? err : sync_parent(disk, from);
 }
@@ -348,9 +347,8 @@ static enum err disk_make_folder(void *context, const char *name)
     struct stat status;
     check_name(name);
     if (mkdirat(disk->folder, name, 0700) == 0) return sync_parent(disk, name);
-    if (errno != EEXIST) return host_folder_error(errno);
-    if (fstatat(disk->folder, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
-        return host_folder_error(errno);
+    if (errno != EEXIST) return err_of_errno(errno);
+    if (fstatat(disk->folder, name, &status, AT_SYMLINK_NOFOLLOW) != 0) return err_of_errno(errno);
     return S_ISDIR(status.st_mode) ? OK : ERR_EXISTS;
 }
 
@@ -395,7 +393,7 @@ static enum err disk_list(void *context, const char *folder, struct buf *names)
     const struct host_disk *disk = context;
     const int opened = openat(disk->folder, folder[0] != 0 ? folder : ".",
                               O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened < 0) return host_folder_error(errno);
+    if (opened < 0) return err_of_errno(errno);
     DIR *stream = fdopendir(opened);
     if (stream == NULL) {
         (void)close(opened);
@@ -421,7 +419,7 @@ static enum err disk_space(void *context, uint64_t *available)
 {
     const struct host_disk *disk = context;
     struct statvfs status;
-    if (fstatvfs(disk->folder, &status) != 0) return host_folder_error(errno);
+    if (fstatvfs(disk->folder, &status) != 0) return err_of_errno(errno);
     *available = (uint64_t)status.f_bavail * status.f_frsize;
     return OK;
 }
@@ -522,13 +520,13 @@ static enum err loop_space(void *context, uint64_t *available)
 static enum err trim(int file, uint64_t size)
 {
     struct stat status;
-    if (fstat(file, &status) != 0) return host_folder_error(errno);
+    if (fstat(file, &status) != 0) return err_of_errno(errno);
     if ((uint64_t)status.st_size <= size) return OK;
     int code;
     do {
         code = ftruncate(file, (off_t)size);
     } while (code != 0 && errno == EINTR);
-    return code != 0 ? host_folder_error(errno) : sync_all(file);
+    return code != 0 ? err_of_errno(errno) : sync_all(file);
 }
 
 static enum err read_op(struct host_disk *disk, const struct disk_op *op)

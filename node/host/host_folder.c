@@ -16,6 +16,9 @@
 #include "node/host/host_log.h"
 
 #define LOCK_NAME "LOCK"
+/* A process that was just killed keeps its locks until the kernel has taken all of it apart: a second. */
+#define LOCK_TRIES 50u
+#define LOCK_PAUSE_US 20000u
 #define IDENTITY_NAME "identity" /* what the core puts into every data directory */
 #define NFS_MAGIC 0x6969
 #define SMB_MAGIC 0x517b
@@ -24,23 +27,6 @@
 
 #define SAY(...) (void)snprintf(message, HOST_FOLDER_MESSAGE_SIZE, __VA_ARGS__)
 
-enum err host_folder_error(int code)
-{
-    switch (code) {
-    case ENOENT:
-    case ENOTDIR: return ERR_NOT_FOUND;
-    case EEXIST: return ERR_EXISTS;
-    case ENOSPC:
-    case EDQUOT: return ERR_NOSPACE;
-    case EROFS: return ERR_READ_ONLY;
-    case EACCES:
-    case EPERM: return ERR_PERMISSION;
-    case EMFILE:
-    case ENFILE: return ERR_HANDLES;
-    default: return ERR_IO;
-    }
-}
-
 /* Makes @path and lets its name survive a power cut. */
 static enum err make(const char *path, char *message)
 {
@@ -48,14 +34,14 @@ static enum err make(const char *path, char *message)
         const int code = errno;
         if (code == EEXIST) return OK;
         SAY("data: cannot make %s: %s", path, strerror(code));
-        return host_folder_error(code);
+        return err_of_errno(code);
     }
     const int made = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const int above = made >= 0 ? openat(made, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     enum err err = OK;
     if (above < 0 || fsync(above) != 0) {
         /* A folder above that we may pass but not read cannot be synced; nothing depends on it yet. */
-        err = errno == EACCES || errno == EINVAL ? OK : host_folder_error(errno);
+        err = errno == EACCES || errno == EINVAL ? OK : err_of_errno(errno);
         if (err != OK) SAY("data: cannot make %s: %s", path, strerror(errno));
     }
     if (above >= 0) (void)close(above);
@@ -71,7 +57,7 @@ static enum err look(int folder, bool *is_empty, bool *is_ours)
     *is_empty = true;
     *is_ours = false;
     if (stream == NULL) {
-        const enum err err = host_folder_error(errno);
+        const enum err err = err_of_errno(errno);
         if (copy >= 0) (void)close(copy);
         return err;
     }
@@ -122,10 +108,14 @@ static enum err take_lock(int folder, const char *path, int *lock, char *message
     if (opened < 0) {
         const int code = errno;
         SAY("data: cannot write to %s: %s", path, strerror(code));
-        return host_folder_error(code);
+        return err_of_errno(code);
     }
-    if (flock(opened, LOCK_EX | LOCK_NB) != 0) {
-        const int code = errno;
+    int code = flock(opened, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    for (uint32_t i = 0; code == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+        (void)usleep(LOCK_PAUSE_US);
+        code = flock(opened, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    }
+    if (code != 0) {
         (void)close(opened);
         if (code == EWOULDBLOCK) {
             SAY("data: %s is in use by another process: each node needs a data directory of its "
@@ -171,7 +161,7 @@ enum err host_folder_open(const char *path, int *folder, int *lock, char *messag
     if (opened < 0) {
         const int code = errno;
         SAY("data: cannot open %s: %s", path, strerror(code));
-        return host_folder_error(code);
+        return err_of_errno(code);
     }
     err = check_owner(opened, path, message);
     if (err == OK) err = take_lock(opened, path, lock, message);

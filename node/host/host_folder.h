@@ -22,7 +22,4 @@ enum err host_folder_open(const char *path, int *folder, int *lock, char *messag
  * in a container's own layers. */
 void host_folder_warn(int folder, const char *path);
 
-/* The meaning of @code, an errno of a file operation. */
-enum err host_folder_error(int code);
-
 #endif

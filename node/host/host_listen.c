@@ -1,17 +1,58 @@
 #include "node/host/host_listen.h"
 
+#include <fcntl.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "node/host/host_log.h"
 #include "storage/base/check.h"
 
 #define BACKLOG 1024
 #define MESSAGE_SIZE 512u
+/* A process that was just killed keeps its ports until the kernel has taken all of it apart. */
+#define WAIT_MS 3000u
+#define WAIT_STEP_MS 20u
+
+static void take_spare(struct host_listener *listener)
+{
+    if (listener->spare < 0) listener->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void drop_spare(struct host_listener *listener)
+{
+    if (listener->spare >= 0) (void)close(listener->spare);
+    listener->spare = -1;
+}
+
+/* No handle is left, and libuv's spare one is lost: it asks and calls us until the kernel says that nobody
+ * waits, and the kernel says so only while a handle is free. So one is free when we return. */
+static void refuse_all(struct host_listener *listener)
+{
+    struct pollfd socket = {.events = POLLIN};
+    int accepted = 0;
+    if (listener->spare >= 0) {
+        drop_spare(listener);
+    } else if (listener->give_way != NULL) {
+        listener->give_way(listener);
+    } else {
+        (void)usleep(
+            1000); /* Whoever holds one for a moment needs the processor to be done with it. */
+    }
+    if (uv_fileno((uv_handle_t *)&listener->tcp, &socket.fd) != 0) return;
+    while (accepted >= 0 && poll(&socket, 1, 0) > 0) {
+        accepted = accept4(socket.fd, NULL, NULL, SOCK_CLOEXEC);
+        if (accepted >= 0) (void)close(accepted);
+    }
+}
 
 static void on_connection(uv_stream_t *server, int status)
 {
     struct host_listener *listener = server->data;
+    if (status == UV_EMFILE || status == UV_ENFILE) refuse_all(listener);
     if (status < 0) return; /* It was gone before we came. */
     if (listener->budget == 0) {
         listener->is_waiting = true;
@@ -25,6 +66,7 @@ void host_listener_turn(struct host_listener *listener)
 {
     if (!listener->is_open) return;
     listener->budget = HOST_ACCEPT_MAX;
+    take_spare(listener);
     if (!listener->is_waiting) return;
     listener->is_waiting = false;
     listener->budget--;
@@ -109,7 +151,17 @@ enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, con
     CHECK(!listener->is_open);
     CHECK(listener->accept != NULL);
     if (address->host[0] == 0) return OK;
-    const int code = bind_any(listener, loop, address);
+    int code = bind_any(listener, loop, address);
+    if (code == UV_EADDRINUSE) {
+        host_log_printf(2,
+                        "%s: port %u is in use, perhaps by the process before this one: waiting up "
+                        "to %u s for it",
+                        option, (unsigned)address->port, WAIT_MS / 1000);
+    }
+    for (uint32_t i = 0; code == UV_EADDRINUSE && i < WAIT_MS / WAIT_STEP_MS; i++) {
+        uv_sleep(WAIT_STEP_MS);
+        code = bind_any(listener, loop, address);
+    }
     if (code != 0) return explain(code, option, address, message);
     struct sockaddr_storage bound;
     int size = (int)sizeof bound;
@@ -119,6 +171,8 @@ enum err host_listener_open(struct host_listener *listener, uv_loop_t *loop, con
         address->port = ntohs(bound.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
     }
     listener->is_open = true;
+    listener->spare = -1;
+    take_spare(listener);
     listener->budget = 0; /* until the first host_listener_turn() */
     return OK;
 }
@@ -127,5 +181,6 @@ void host_listener_close(struct host_listener *listener)
 {
     if (!listener->is_open) return;
     listener->is_open = false;
+    drop_spare(listener);
     uv_close((uv_handle_t *)&listener->tcp, NULL);
 }

@@ -2,7 +2,9 @@
  *
  * What is not accepted in this turn stays with libuv, which then stops looking at the socket until
  * host_listener_turn() goes on. When the process has no file handle left, libuv uses a spare one to accept
- * and drop whoever waits, so that the loop does not spin; existing connections do not notice. */
+ * and drop whoever waits; existing connections do not notice. Another thread can take that handle in the
+ * moment in which it is free, and from then on libuv would ask the kernel for ever. Therefore each listener
+ * has a spare of its own, and when that is lost as well one connection has to go. */
 #ifndef KV_HOST_HOST_LISTEN_H
 #define KV_HOST_HOST_LISTEN_H
 
@@ -20,8 +22,11 @@ struct host_listener {
     bool is_open;
     bool is_waiting; /* a connection waits for the next turn */
     uint32_t budget; /* accepts left in this turn */
+    int spare; /* a file handle for want of others; -1: given up, taken again in the next turn */
     /* Takes one waiting connection by uv_accept(). */
     void (*accept)(struct host_listener *listener);
+    /* Closes a connection of anybody's, so that a handle is free. NULL: has none. */
+    void (*give_way)(struct host_listener *listener);
     void *owner;
 };
 

@@ -270,6 +270,19 @@ static void accept_one(struct host_listener *listener)
     if (connection->session == NULL) close_gently(connection);
 }
 
+/* The youngest client goes. */
+static void give_way(struct host_listener *listener)
+{
+    struct host_net *net = listener->owner;
+    for (struct list *at = net->open.prev; at != &net->open; at = at->prev) {
+        struct host_connection *connection = LIST_ITEM(at, struct host_connection, all);
+        if (connection->face == HOST_FACE_LINK) continue;
+        report_closed(connection);
+        close_now(connection);
+        return;
+    }
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------- */
 
 void host_net_init(struct host_net *net, uv_loop_t *loop, uint64_t seed)
@@ -297,6 +310,7 @@ void host_net_init(struct host_net *net, uv_loop_t *loop, uint64_t seed)
     net->linger_timer.data = net;
     for (uint32_t i = 0; i < HOST_FACE_COUNT; i++) {
         net->listeners[i].accept = accept_one;
+        net->listeners[i].give_way = give_way;
         net->listeners[i].owner = net;
     }
     host_peers_init(&net->peers, net, seed);

@@ -1,5 +1,7 @@
 #include "storage/base/err.h"
 
+#include <errno.h>
+
 const char *err_name(enum err err)
 {
     switch (err) {
@@ -26,6 +28,23 @@ const char *err_name(enum err err)
     case ERR_HANDLES: return "too many open files";
     }
     return "unknown error";
+}
+
+enum err err_of_errno(int code)
+{
+    switch (code) {
+    case ENOENT:
+    case ENOTDIR: return ERR_NOT_FOUND;
+    case EEXIST: return ERR_EXISTS;
+    case ENOSPC:
+    case EDQUOT: return ERR_NOSPACE;
+    case EROFS: return ERR_READ_ONLY;
+    case EACCES:
+    case EPERM: return ERR_PERMISSION;
+    case EMFILE:
+    case ENFILE: return ERR_HANDLES;
+    default: return ERR_IO;
+    }
 }
 
 const char *err_advice(enum err err)

@@ -1,7 +1,7 @@
 /* err.h - the server's only error type.
  *
  * A function that can fail returns an enum err; OK is zero. Codes of other libraries are translated
- * where they enter: those of libc and libuv in node/host/, those of libraft in raft/. */
+ * where they enter: those of libc and libuv in node/host/ and client/ctl_*, those of libraft in raft/. */
 #ifndef KV_BASE_ERR_H
 #define KV_BASE_ERR_H
 
@@ -31,6 +31,9 @@ enum err {
 
 /* The name of @err in lower case words, for log lines. Never NULL. */
 const char *err_name(enum err err);
+
+/* The meaning of @code, an errno of a file operation. */
+enum err err_of_errno(int code);
 
 /* What the operator does about damage; every refusal to start because of it ends so. */
 #define ADVICE_DAMAGED                                                                             \

@@ -14,6 +14,7 @@
 static struct model model; /* too big for the stack */
 static char *text;
 static uint64_t bad_count;
+static uint64_t size_told; /* in place of the file's own; 0: none */
 
 /* Dumps a file of the disk into @text. */
 static void dump(const char *name, bool json)
@@ -26,6 +27,7 @@ static void dump(const char *name, bool json)
     text = NULL;
     EXPECT_EQ(disk->open(disk->context, name, false, &dump.file), OK);
     EXPECT_EQ(disk->size(disk->context, dump.file, &dump.size), OK);
+    if (size_told > 0) dump.size = size_told;
     FILE *kept = stdout;
     stdout = open_memstream(&text, &size);
     EXPECT_TRUE(stdout != NULL);
@@ -291,6 +293,20 @@ TEST(dump, a_hint_chunk_by_chunk)
     end();
 }
 
+/* No more memory is asked for than a hint can need. */
+TEST(dump, a_hint_of_a_size_that_no_hint_has)
+{
+    static const uint8_t zeros[200];
+    begin(10);
+    sim_disk_put(&model.disk, "00000001.idx", slice_of(zeros, sizeof zeros));
+    size_told = UINT64_C(1) << 40;
+    dump("00000001.idx", false);
+    size_told = 0;
+    EXPECT_EQ(bad_count, 1);
+    EXPECT_TRUE(strstr(text, "a size that it cannot have") != NULL);
+    end();
+}
+
 TEST(dump, a_manifest_also_with_a_wrong_checksum)
 {
     char name[192];
@@ -324,6 +340,14 @@ TEST(dump, vote_identity_and_what_it_does_not_know)
     dump(name, false);
     EXPECT_EQ(bad_count, 1);
     EXPECT_EQ(lines("vote"), 2);
+
+    (void)snprintf(name, sizeof name, "%s/expected", model.config.folder);
+    dump(name, false);
+    EXPECT_EQ(bad_count, 0);
+    EXPECT_EQ(lines("expected"), 2);
+    sim_disk_flip(&model.disk, name, 40 * 8);
+    dump(name, false);
+    EXPECT_EQ(bad_count, 1);
 
     config_defaults(&config, "me");
     EXPECT_EQ(config_finish(&config, message), OK);

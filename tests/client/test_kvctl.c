@@ -453,6 +453,11 @@ TEST(kvctl, disk_is_asked_of_the_node_that_is_named)
     expect_log(&fake, "KV.STATUS\nKV.DISK\n");
     fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
     fake_step(&other, FAKE_REPLY, STATUS("leader", "3", "90", "90"));
+    fake_step(&fake, FAKE_REPLY, DISK("0", "7"));
+    result = RUN(&fake, "-o", "json", "disk", "node1");
+    EXPECT_TRUE(strstr(result.out, "\"write_amplification\":1.50,") != NULL);
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&other, FAKE_REPLY, STATUS("leader", "3", "90", "90"));
     result = RUN(&fake, "disk", "node7");
     expect(&result, 1, "", "kvctl: no member has this name\n");
     fake_stop(&other);
@@ -480,6 +485,17 @@ TEST(kvctl, compact_waits_and_says_what_came_back)
     fake_step(&fake, FAKE_REPLY, "-ERR no\r\n");
     result = RUN(&fake, "compact", "node1");
     expect(&result, 1, "", "kvctl: node1: ERR no\n");
+    /* Where nothing came back it says why. */
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "3", "90", "90"));
+    fake_step(&fake, FAKE_REPLY, DISK("0", "1000"));
+    fake_step(&fake, FAKE_REPLY, "+OK\r\n");
+    fake_step(&fake, FAKE_REPLY,
+              "%3\r\n+forced\r\n:0\r\n+bytes_freed\r\n:1000\r\n+files\r\n*2\r\n"
+              "%2\r\n+window\r\n:1\r\n+dead\r\n:2048\r\n"
+              "%2\r\n+window\r\n:0\r\n+dead\r\n:4096\r\n");
+    result = RUN(&fake, "compact", "node1");
+    EXPECT_TRUE(strstr(result.out, "node1: 0 B given back; 2.0 KiB that nobody needs") != NULL);
+    EXPECT_TRUE(strstr(result.out, "retention") != NULL);
     fake_stop(&fake);
 }
 

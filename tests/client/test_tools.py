@@ -182,7 +182,7 @@ class Kvctl(unittest.TestCase):
                     self.assertTrue(all(line["file"] == path for line in lines))
                     self.ctl(cluster, "dump", path)
             for kind in ("segment", "table", "group", "command", "put", "delete", "expire-at", "member", "hint",
-                         "chunk", "manifest", "vote", "identity", "end"):
+                         "chunk", "manifest", "vote", "expected", "identity", "end"):
                 self.assertIn(kind, kinds)
             segments = sorted(name for name in os.listdir(os.path.join(node.data, "shard-0000")) if name.endswith(".log"))
             path = os.path.join(node.data, "shard-0000", segments[0])

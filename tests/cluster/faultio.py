@@ -13,20 +13,20 @@ WRITE, SYNC, NAME, SPACE, SYNC_NEW, READ = 1, 2, 4, 8, 16, 32
 ERROR, SHORT, EXIT_BEFORE, EXIT_AFTER, ERROR_EVER, EXIT_PART, DELAY, INTERRUPT = range(8)
 EXIT_CODE = 113
 
-_library = None
+_libraries = {}
 
 
-def library():
-    global _library
-    if _library is None:
-        source = os.path.join(harness.TOP, "tests", "cluster", "faultio.c")
-        folder = harness.work_directory("-faultio")
+def library(name="faultio"):
+    """Compiles tests/cluster/NAME.c, once."""
+    if name not in _libraries:
+        source = os.path.join(harness.TOP, "tests", "cluster", f"{name}.c")
+        folder = harness.work_directory(f"-{name}")
         atexit.register(shutil.rmtree, folder, True)
-        path = os.path.join(folder, "faultio.so")
+        path = os.path.join(folder, f"{name}.so")
         subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-o", path,
                         source, "-ldl"], check=True, timeout=120)
-        _library = path
-    return _library
+        _libraries[name] = path
+    return _libraries[name]
 
 
 class Faults:

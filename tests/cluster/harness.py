@@ -168,21 +168,44 @@ def wait_until(what, condition, seconds=15.0, pause=0.05):
 
 # ---- ports and processes -------------------------------------------------------------------------------
 
-_next_port = random.SystemRandom().randrange(12000, 30000)
+# Ports are taken from blocks below the range from which the kernel takes those of outgoing connections. Who listens on
+# the first port of a block owns it: nodes that are down keep their ports, whatever other test programs run meanwhile.
+PORT_FIRST, PORT_LAST, PORT_BLOCK = 12000, 31000, 500
+_port_blocks = []  # the listening sockets
+_next_port = 0
+
+
+def _take_port_block():
+    global _next_port
+    blocks = list(range(PORT_FIRST, PORT_LAST, PORT_BLOCK))
+    random.SystemRandom().shuffle(blocks)
+    for first in blocks:
+        owner = socket.socket()
+        try:
+            owner.bind(("127.0.0.1", first))
+            owner.listen(1)
+        except OSError:
+            owner.close()
+            continue
+        _port_blocks.append(owner)
+        _next_port = first
+        return
+    raise AssertionError("no free ports")
 
 
 def free_port():
-    """A port below the range from which the kernel takes ports for outgoing connections."""
+    """A port that nobody uses now. The last ones of a block stay free for whoever needs some in a row."""
     global _next_port
-    for _ in range(5000):
-        _next_port = _next_port + 1 if _next_port < 31000 else 12000
+    while True:
+        if _next_port % PORT_BLOCK in (0, PORT_BLOCK - 10):
+            _take_port_block()
+        _next_port += 1
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", _next_port))
                 return _next_port
             except OSError:
                 continue
-    raise AssertionError("no free port")
 
 
 _processes = []
@@ -230,6 +253,8 @@ class Node:
         self.log_path = os.path.join(directory, "kvnode.log")
         self.options = dict(options)
         self.environment = environment or {}
+        self.host = "127.0.0.1"
+        self.prefix = []  # what the command begins with
         self.client_port = free_port()
         self.cluster_client_port = free_port()
         self.peer_port = free_port()
@@ -241,13 +266,13 @@ class Node:
         options = {
             "name": self.name,
             "data": self.data,
-            "client": f"127.0.0.1:{self.client_port}",
-            "cluster-client": f"127.0.0.1:{self.cluster_client_port}",
-            "peer": f"127.0.0.1:{self.peer_port}",
-            "http": f"127.0.0.1:{self.http_port}",
+            "client": f"{self.host}:{self.client_port}",
+            "cluster-client": f"{self.host}:{self.cluster_client_port}",
+            "peer": f"{self.host}:{self.peer_port}",
+            "http": f"{self.host}:{self.http_port}",
             **self.options, **(more or {}),
         }
-        arguments = [os.path.join(BIN, "kvnode")]
+        arguments = [*self.prefix, os.path.join(BIN, "kvnode")]
         for option, value in options.items():
             if value is not None:
                 arguments += [f"--{option}", str(value)]
@@ -286,7 +311,7 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
 
     def client(self, timeout=5.0):
-        return Client(self.client_port, timeout * SLOW)
+        return Client(self.client_port, timeout * SLOW, self.host)
 
     def call(self, *arguments, timeout=5.0):
         with self.client(timeout) as client:
@@ -300,7 +325,7 @@ class Node:
 
     def http(self, path, timeout=3.0):
         """(status, body) of a GET on the HTTP port."""
-        with socket.create_connection(("127.0.0.1", self.http_port), timeout=timeout) as connection:
+        with socket.create_connection((self.host, self.http_port), timeout=timeout) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             data = b""
             while True:
@@ -354,7 +379,7 @@ class Node:
 class Cluster:
     """Nodes that know each other. Use as a context manager; started unless start=False."""
 
-    def __init__(self, count=3, start=True, data_root=None, node_options=None, **options):
+    def __init__(self, count=3, start=True, data_root=None, node_options=None, network=None, **options):
         self.directory = work_directory()
         options = {name.replace("_", "-"): value for name, value in options.items()}
         self.nodes = []
@@ -363,7 +388,9 @@ class Cluster:
             own = {**options, **(node_options or {}).get(name, {})}
             data = os.path.join(data_root[number - 1], "data") if data_root else None
             self.nodes.append(Node(name, os.path.join(self.directory, name), own, data))
-        members = ",".join(f"{node.name}=127.0.0.1:{node.peer_port}" for node in self.nodes)
+            if network:
+                network.place(self.nodes[-1])
+        members = ",".join(f"{node.name}={node.host}:{node.peer_port}" for node in self.nodes)
         if count > 1:
             for node in self.nodes:
                 node.options.setdefault("cluster", members)
@@ -437,7 +464,7 @@ class Cluster:
 
     def kvctl(self, *arguments, nodes=None, stdin=None, timeout=20):
         """Runs kvctl; a CompletedProcess with text output."""
-        addresses = ",".join(f"127.0.0.1:{node.client_port}" for node in nodes or self.nodes)
+        addresses = ",".join(f"{node.host}:{node.client_port}" for node in nodes or self.nodes)
         return subprocess.run([os.path.join(BIN, "kvctl"), "--nodes", addresses, *arguments], input=stdin,
                               capture_output=True, text=True, timeout=timeout * SLOW, env=clean_environment(),
                               check=False)

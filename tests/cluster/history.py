@@ -268,7 +268,7 @@ class Load:
             node = self.nodes[at % len(self.nodes)]
             try:
                 if client is None:
-                    client = harness.Client(node.client_port, self.timeout)
+                    client = harness.Client(node.client_port, self.timeout, node.host)
             except harness.Unsent:
                 at += 1 if self.move else 0
                 time.sleep(0.02)

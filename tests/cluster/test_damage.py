@@ -336,6 +336,44 @@ class Damage(unittest.TestCase):
         wait_until("the damage is repaired", lambda: metric(self.victim, "damaged_ranges") == 0, 40)
         self.expect_equal()
 
+    def test_f07_sealed_file_and_its_hint_are_lost_while_it_runs(self):
+        """Nothing says any more what was in it: the state of the others is taken, without a restart."""
+        path = sealed(self.victim)[0]
+        pid = self.victim.process.pid
+        flip(path, inside(path))
+        flip(path[:-4] + ".idx", 200, 3)
+        wait_until("the damage is noticed", lambda: metric(self.victim, "damage_found_total") > 0, 40)
+        self.push()
+        wait_until("the node gives its state up", lambda: "QUARANTINE:" in self.victim.log(), 60)
+        self.victim.wait_serving()
+        wait_until("the quarantine is over", lambda: not os.path.exists(shard(self.victim, "QUARANTINE")), 40)
+        self.assertIn("so is the hint", self.victim.log())
+        self.assertEqual(pid, self.victim.process.pid)
+        self.expect_equal()
+
+    def test_a_file_in_the_place_of_the_folder_for_a_received_state(self):
+        """The node says what is in the way, once, and goes on when it is gone."""
+        self.stop(self.victim)
+        for _ in range(6):
+            self.push()
+        if os.path.isdir(shard(self.victim, "incoming")):
+            shutil.rmtree(shard(self.victim, "incoming"))
+        with open(shard(self.victim, "incoming"), "wb") as file:
+            file.write(b"mine")
+        self.victim.start()
+        wait_until("it says why", lambda: "incoming is a file" in self.victim.log(), 40)
+        time.sleep(1)  # In which it could try very often.
+        self.assertEqual(1, self.victim.log().count("incoming is a file"))
+        self.assertLess(self.victim.log().count("reopened"), 3)
+        os.rename(shard(self.victim, "incoming"), shard(self.victim, "mine"))
+        self.expect_equal()
+        self.assertGreater(metric(self.victim, "snapshots_installed_total"), 0)
+
+    def test_f07_newest_segment_is_missing_at_the_start(self):
+        self.stop(self.victim)
+        os.unlink(unsealed(self.victim))
+        self.expect_quarantine(self.victim, "the log may have gone on in it")
+
     def test_f07_every_node_has_another_damaged_place(self):
         paths = {node: sealed(node)[number] for number, node in enumerate(self.cluster.nodes)}
         for node in self.cluster.nodes:

@@ -214,7 +214,7 @@ class Refused(unittest.TestCase):
         path = os.path.join(self.node.data, "identity")
         with open(path, "rb") as file:
             image = bytearray(file.read())
-        self.assertEqual(2, struct.unpack_from("<I", image, 8)[0])
+        self.assertEqual(3, struct.unpack_from("<I", image, 8)[0])
         struct.pack_into("<I", image, 8, 99)
         hash_of = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
         hash_of.restype = ctypes.c_uint64

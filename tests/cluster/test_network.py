@@ -296,6 +296,23 @@ class Crowds(unittest.TestCase):
                     client.close()
             wait_until("new clients are served again", lambda: node.call("GET", "a") == b"b")
 
+    def test_f17_files_cannot_be_made_for_a_while(self):
+        """Segments, hints and manifests of a running node wait until it may open files again: nothing is lost."""
+        with Cluster(**{**SMALL, "retention": "256kb"}) as cluster:
+            node, leader = cluster.followers()[0], cluster.leader()
+            usual = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
+            data.fill(leader, "before", 40, 8000)
+            cluster.wait_converged()
+            resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (8, usual[1]))
+            data.fill(leader, "few", 300, 8000)
+            wait_until("it says so", lambda: "no more files can be opened" in node.log())
+            self.assertIsNone(node.process.poll())
+            resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, usual)
+            cluster.wait_converged()
+            self.assertIsNone(node.process.poll())
+            data.verify(node, "before", 40, 8000)
+            data.verify(node, "few", 300, 8000)
+
     def test_f17_a_few_files_are_kept_for_data_and_peers(self):
         with Cluster(start=False, **{**SMALL, "retention": "256kb"}) as cluster:
             for node in cluster.nodes:

@@ -153,3 +153,56 @@ TEST(large, a_command_that_waits_is_not_parsed_again)
     buf_close(&first.command);
     fixture_close(&f);
 }
+
+/* F11. It would stand in the log before every delete, and wait for space that only deletes can make. */
+TEST(large, a_value_for_which_the_disk_has_no_room_is_refused_and_deletes_go_on)
+{
+    struct fixture f;
+    struct sender sender;
+    uint64_t free_size = 0;
+    fixture_open_sized(&f, MIB);
+    fixture_run(&f, 3000);
+    EXPECT_TEXT(fixture_ask(&f, 0, "SET a 1\r\n", 9), "+OK\r\n");
+    CHECK(f.disk.disk.space(f.disk.disk.context, &free_size) == OK);
+    f.disk.capacity -= free_size - 2 * MIB;
+    for (uint32_t i = 0; i < 2; i++) {
+        sender_open(&sender, i, 5 * MIB);
+        for (uint32_t round = 0; round < 500; round++) {
+            (void)send_piece(&f, 1, &sender);
+            fixture_run(&f, 1);
+        }
+        struct buf *out = &fixture_client(&f, 1)->out;
+        buf_u8(out, 0);
+        if (i == 0) EXPECT_TRUE(strstr((char *)out->data, "NOSPACE") != NULL);
+        if (i == 1) EXPECT_TEXT((char *)out->data, "+OK\r\n");
+        out->size = 0;
+        buf_close(&sender.command);
+        EXPECT_TEXT(fixture_ask(&f, 0, "SET b 2\r\n", 9), "+OK\r\n");
+        EXPECT_TEXT(fixture_ask(&f, 0, "DEL a\r\n", 7), i == 0 ? ":1\r\n" : ":0\r\n");
+        f.disk.capacity += 8 * MIB;
+    }
+    fixture_close(&f);
+}
+
+/* The same for one that APPEND makes. */
+TEST(large, a_value_that_append_makes_too_large_for_the_disk_is_refused)
+{
+    struct fixture f;
+    struct sender sender;
+    uint64_t free_size = 0;
+    fixture_open_sized(&f, MIB);
+    fixture_run(&f, 3000);
+    sender_open(&sender, 1, 5 * MIB);
+    for (uint32_t round = 0; round < 500; round++) {
+        (void)send_piece(&f, 1, &sender);
+        fixture_run(&f, 1);
+    }
+    buf_close(&sender.command);
+    fixture_client(&f, 1)->out.size = 0;
+    CHECK(f.disk.disk.space(f.disk.disk.context, &free_size) == OK);
+    f.disk.capacity -= free_size - 2 * MIB;
+    EXPECT_TRUE(strstr(fixture_ask(&f, 1, "APPEND k1 x\r\n", 13), "NOSPACE") != NULL);
+    EXPECT_TEXT(fixture_ask(&f, 1, "STRLEN k1\r\n", 11), ":5242880\r\n");
+    EXPECT_TEXT(fixture_ask(&f, 1, "DEL k1\r\n", 8), ":1\r\n");
+    fixture_close(&f);
+}

@@ -195,6 +195,201 @@ static void restored_disk_after_restart(struct peers *a, struct peers *b)
     a->self.incarnation = 4;
 }
 
+/* Two starts of two copies of one directory have the same number. */
+static void cloned_disk(struct peers *a, struct peers *b)
+{
+    a->self.start_id = 50;
+    meet(a, b);
+    a->self.start_id = 51;
+}
+
+/* The copy has been started again since, and somebody took it in. */
+static void cloned_disk_later(struct peers *a, struct peers *b)
+{
+    cloned_disk(a, b);
+    a->self.incarnation += 2;
+    a->self_past_count = 3;
+    a->self_past[0] = 52;
+    a->self_past[1] = 51; /* number 5; what was seen then is 50 */
+    a->self_past[2] = 49;
+}
+
+/* Of the start before the one that was seen by an earlier version nobody knows an id. */
+static void unnamed_start(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    a->self.start_id = 51;
+}
+
+static void forgotten_term(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    b->list[0].memory.term = 8;
+    a->self_promise = (struct peer_promise){.term = 7, .last_index = 99};
+}
+
+static void forgotten_vote(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    b->list[0].memory = (struct peer_memory){.term = 7, .vote_term = 7, .vote = 2};
+    a->self_promise = (struct peer_promise){.term = 7, .last_index = 99};
+}
+
+static void forgotten_entries(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    b->list[0].memory = (struct peer_memory){.term = 7, .ack_term = 7, .ack_index = 99};
+    a->self_promise = (struct peer_promise){.term = 7, .last_index = 98};
+}
+
+TEST(peer, f47_an_older_copy_of_a_directory_is_refused)
+{
+    expect_refusal(cloned_disk, "another copy was started");
+    expect_refusal(cloned_disk_later, "another copy was started");
+    expect_refusal(unnamed_start, "another copy was started");
+    expect_refusal(forgotten_term, "older copy than the one seen before: it forgot its term");
+    expect_refusal(forgotten_vote, "older copy than the one seen before: it forgot whom");
+    expect_refusal(forgotten_entries, "acknowledged entries are gone");
+}
+
+/* @a dials with what @change made of the two nodes and is let in. */
+static void expect_welcome(void (*change)(struct peers *a, struct peers *b))
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    change(&a, &b);
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    EXPECT_EQ(back, OK);
+    EXPECT_FALSE(a.self_refused);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+static void same_start(struct peers *a, struct peers *b)
+{
+    a->self.start_id = 50;
+    meet(a, b);
+}
+static void next_start(struct peers *a, struct peers *b)
+{
+    same_start(a, b);
+    a->self.start_id = 52;
+    a->self.incarnation += 2;
+    a->self_past_count = 2;
+    a->self_past[0] = 51;
+    a->self_past[1] = 50;
+}
+static void start_after_long(struct peers *a, struct peers *b)
+{
+    same_start(a, b);
+    a->self.start_id = 99;
+    a->self.incarnation += PEER_STARTS_MAX + 1;
+    a->self_past_count = PEER_STARTS_MAX;
+}
+static void first_named_start(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    a->self.start_id = 51;
+    a->self.incarnation++;
+}
+static void unknown_promise(struct peers *a, struct peers *b)
+{
+    forgotten_term(a, b);
+    a->self_promise = (struct peer_promise){0}; /* Its log is being repaired. */
+}
+static void announced_loss(struct peers *a, struct peers *b)
+{
+    forgotten_entries(a, b);
+    a->self_recovering = true;
+}
+/* A leader of a later term may have cut what was not committed. */
+static void cut_entries(struct peers *a, struct peers *b)
+{
+    forgotten_entries(a, b);
+    a->self_promise.term = 8;
+}
+static void later_vote(struct peers *a, struct peers *b)
+{
+    forgotten_vote(a, b);
+    a->self_promise.term = 8;
+}
+static void kept_promises(struct peers *a, struct peers *b)
+{
+    meet(a, b);
+    b->list[0].memory = (struct peer_memory){
+        .term = 7, .vote_term = 7, .vote = 2, .ack_term = 7, .ack_index = 99};
+    a->self_promise = (struct peer_promise){.term = 7, .vote = 2, .last_index = 99};
+}
+
+TEST(peer, who_has_forgotten_nothing_is_let_in)
+{
+    expect_welcome(same_start);
+    expect_welcome(next_start);
+    expect_welcome(start_after_long);
+    expect_welcome(first_named_start);
+    expect_welcome(unknown_promise);
+    expect_welcome(announced_loss);
+    expect_welcome(cut_entries);
+    expect_welcome(later_vote);
+    expect_welcome(kept_promises);
+}
+
+/* A WELCOME may have been overtaken by frames over the other connection: only the start counts in it. */
+TEST(peer, a_late_welcome_is_no_lapse)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    a.list[0].memory = (struct peer_memory){.term = 9, .vote_term = 9, .vote = 1};
+    b.self_promise = (struct peer_promise){.term = 8, .vote = 2, .last_index = 4};
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    EXPECT_EQ(back, OK);
+    EXPECT_EQ(a.list[0].memory.vote, 1);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
+/* Who was told once that its directory is old stays careful; other refusals are nothing of that kind. */
+TEST(peer, a_refusal_is_remembered_with_its_reason)
+{
+    struct peers a;
+    struct peers b;
+    struct link link;
+    enum err back = OK;
+    pair_init(&a, &b);
+    link_init(&link);
+    a.token_hash++;
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
+    EXPECT_TRUE(strstr(a.list[0].refusal, "cluster-token") != NULL);
+    EXPECT_FALSE(a.self_refused);
+    link_close(&link);
+    link_init(&link);
+    a.token_hash--;
+    restored_disk(&a, &b);
+    EXPECT_TEXT(a.list[0].refusal, "");
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
+    EXPECT_TRUE(strstr(a.list[0].refusal, "older copy") != NULL);
+    EXPECT_TRUE(a.self_refused);
+    link_close(&link);
+    link_init(&link);
+    a.self.incarnation = 6;
+    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
+    EXPECT_TEXT(a.list[0].refusal, "");
+    EXPECT_TRUE(a.self_refused);
+    link_close(&link);
+    peers_close(&a);
+    peers_close(&b);
+}
+
 TEST(peer, handshake_refuses_whoever_does_not_belong)
 {
     expect_refusal(wiped_disk_after_restart, "data directory is not the one");

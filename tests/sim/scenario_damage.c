@@ -1,8 +1,10 @@
 /* Disks that change or lose what was acknowledged: the node recovers from the others, and nothing is undone. */
 #include "tests/sim/scenario.h"
 
+#include "node/core_parts.h"
 #include "raft/replica.h"
 #include "storage/store.h"
+#include "storage/store_space.h"
 #include "tests/sim/check_state.h"
 
 #define NOTE "shard-0000/QUARANTINE"
@@ -423,9 +425,116 @@ static bool patient_is_repaired(struct sim *sim)
     const struct damage *damage = store_damage(core_store(sim->nodes[patient].core));
     return damage->count == 0 && damage->repaired_count > 0;
 }
+static bool patient_is_quarantined(struct sim *sim)
+{
+    return core_quarantined(sim->nodes[patient].core);
+}
 static bool hint_is_new(struct sim *sim)
 {
     return store_stats(core_store(sim->nodes[patient].core)).scrub_hints > 0;
+}
+
+/* A large value takes longer than a node waits before it asks again. It is not sent twice, and what cannot leave is not
+ * even read. */
+TEST(damage, f07_a_large_value_for_a_damaged_file_travels_once_over_slow_links)
+{
+    static char line[30000];
+    uint64_t given = 0;
+    struct sim *sim = scenario_begin(3, 3, 141);
+    for (uint32_t i = 0; i < 3; i++) {
+        sim->nodes[i].config.max_value_size = 4u * MIB;
+        sim->nodes[i].config.compress_above_size = 0;
+        sim->nodes[i].config.compaction_rate = 64u * MIB;
+    }
+    const int size = snprintf(line, sizeof line, "APPEND large ");
+    memset(line + size, 'x', 25000);
+    line[size + 25000] = 0;
+    for (uint32_t i = 0; i < 48; i++) EXPECT_EQ(scenario_ask(sim, NOBODY, line)[0], ':');
+    fill_for_long(sim, 80);
+    sim_run_for(sim, 2000);
+    patient = (sim_leader(sim) + 1) % 3;
+    struct sim_node *node = &sim->nodes[patient];
+    sim_crash(sim, patient, false);
+    const char *name = "";
+    for (uint32_t skip = 0; skip < 200; skip++) {
+        name = sealed_file(&node->disk, skip, ".log");
+        if (name[0] == 0) name = sealed_file(&node->disk, skip, ".tab");
+        if (name[0] == 0 || sim_disk_file(&node->disk, name).size > MIB) break;
+    }
+    EXPECT_NE(name[0], 0);
+    sim_disk_flip(&node->disk, name, (uint64_t)600000 * 8);
+    sim->net.window = 4u * KIB; /* 200 KB a second */
+    sim->net.delay_min = 20 * SIM_MS;
+    sim->net.delay_max = 20 * SIM_MS;
+    sim->net.delay_rare = 0;
+    EXPECT_TRUE(sim_start(sim, patient));
+    sim_run_for(sim, 1000);
+    (void)sim_ask(sim, patient, 1000, "KV.COMPACT");
+    (void)check_state_hash(sim, node);
+    sim->has_failed = false;
+    EXPECT_TRUE(sim_run_until_true(sim, 60000, patient_is_repaired));
+    for (uint32_t i = 0; i < 3; i++) given += sim->nodes[i].core->shard.mender.given_total;
+    EXPECT_EQ(given, store_mend(core_store(node->core))->given_total);
+    sim->net.window = 256u * KIB;
+    sim->net.delay_min = 100;
+    sim->net.delay_max = 1000;
+    scenario_end(sim);
+}
+
+static bool patient_asks(struct sim *sim)
+{
+    return store_mend(core_store(sim->nodes[patient].core))->count > 0;
+}
+
+/* A value that says it is packed, and is not, is no answer of an honest node: it is not taken, and does no harm. */
+TEST(damage, what_a_peer_gives_for_a_damaged_file_is_no_value)
+{
+    static char line[3100];
+    struct sim *sim = scenario_begin(3, 3, 142);
+    for (uint32_t i = 0; i < 120; i++) {
+        const int size = snprintf(line, sizeof line, "SET stays%u ", i);
+        scenario_noise(line + size, 1500, i);
+        memset(line + size + 1500, 'x', 1500);
+        line[size + 3000] = 0;
+        EXPECT_TEXT(scenario_ask(sim, NOBODY, line), "+OK\r\n");
+    }
+    sim_run_for(sim, 500);
+    patient = (sim_leader(sim) + 1) % 3;
+    struct sim_node *node = &sim->nodes[patient];
+    sim_crash(sim, patient, false);
+    const char *name = sealed_file(&node->disk, 1, ".log");
+    EXPECT_NE(name[0], 0);
+    sim_disk_flip(&node->disk, name, (4096 * 4 + 500) * 8);
+    EXPECT_TRUE(sim_start(sim, patient));
+    (void)check_state_hash(sim, node);
+    sim->has_failed = false;
+    for (uint32_t i = 0; i < 3; i++) {
+        if (i != patient) sim_net_block(sim, i, patient); /* It hears nobody. */
+    }
+    store_compact(core_store(node->core));
+    EXPECT_TRUE(sim_run_until_true(sim, 20000, patient_asks));
+    struct store *store = core_store(node->core);
+    const struct mend_want *want = &store_mend(store)->wants[0];
+    const struct keydir_entry *entry = keydir_find(store_keys(store), buf_slice(&want->key));
+    const struct keydir_info info = keydir_info(entry);
+    EXPECT_TRUE(info.is_compressed);
+    struct buf body = {0};
+    buf_u64(&body, want->revision);
+    buf_u64(&body, 0x0101); /* Here, and packed. */
+    buf_sized(&body, buf_slice(&want->key));
+    buf_u32(&body, info.value_size);
+    memset(buf_extend(&body, info.value_size), 0xa5, info.value_size);
+    const struct wire_frame frame = {.type = WIRE_VALUE_GIVE,
+                                     .from = node->core->peers.list[0].identity.node_id,
+                                     .body = buf_slice(&body)};
+    EXPECT_EQ(mender_receive(&node->core->shard, &frame), ERR_CORRUPT);
+    EXPECT_EQ(want->state, MEND_OPEN);
+    buf_close(&body);
+    sim_run_for(sim, 1000);
+    sim_net_heal(sim);
+    fill_for_long(sim, 40);
+    EXPECT_TRUE(sim_run_until_true(sim, 20000, nobody_is_damaged));
+    scenario_end(sim);
 }
 
 /* F07: nobody reads it, nobody restarts: the scrub finds the rot while the node serves, and it is repaired. */
@@ -484,5 +593,62 @@ TEST(damage, f10_errors_of_the_disk_while_reading_are_repaired)
     fill_for_long(sim, 60);
     EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_repaired));
     disk->read_error[0] = 0;
+    scenario_end(sim);
+}
+
+/* F07: a sealed file and its hint: nothing says any more what was in it. The node takes the state of the others while
+ * it runs; one that leads hands over before. */
+TEST(damage, f07_a_sealed_file_lost_with_its_hint_heals_without_a_restart)
+{
+    for (uint64_t seed = 171; seed <= 173; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        fill_for_long(sim, 120);
+        sim_run_for(sim, 500);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim_disk *disk = &sim->nodes[patient].disk;
+        char hint[64];
+        const char *name = sealed_file(disk, 0, ".log");
+        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)strlen(name) - 4, name);
+        sim_disk_flip(disk, name, (4096 * 4 + 500) * 8);
+        sim_disk_flip(disk, hint, 8 * (sim_disk_file(disk, hint).size / 2));
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+        fill_for_long(sim, 60);
+        EXPECT_TRUE(sim_run_until_true(sim, 60000, patient_is_quarantined));
+        EXPECT_TRUE(sim_run_until_true(sim, 30000, is_whole));
+        EXPECT_TRUE(nobody_is_damaged(sim));
+        scenario_end(sim);
+    }
+}
+
+/* The same of two nodes of three at once: they do not both go, and in the end all are whole. */
+static bool both_were_quarantined(struct sim *sim)
+{
+    uint32_t away = 0;
+    for (uint32_t i = 0; i < 3; i++) away += core_quarantined(sim->nodes[i].core);
+    if (away > 1) sim->has_failed = true;
+    return is_whole(sim) && nobody_is_damaged(sim);
+}
+
+TEST(damage, f07_two_that_lost_the_same_heal_one_after_the_other)
+{
+    struct sim *sim = scenario_begin(3, 3, 181);
+    fill_for_long(sim, 120);
+    sim_run_for(sim, 500);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sim_disk *disk = &sim->nodes[i].disk;
+        char hint[64];
+        const char *name = sealed_file(disk, 0, ".log");
+        (void)snprintf(hint, sizeof hint, "%.*s.idx", (int)strlen(name) - 4, name);
+        sim_disk_flip(disk, name, (4096 * 4 + 500) * 8);
+        sim_disk_flip(disk, hint, 8 * (sim_disk_file(disk, hint).size / 2));
+    }
+    patient = 1;
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+    patient = 0;
+    EXPECT_TRUE(sim_run_until_true(sim, 30000, patient_is_damaged));
+    fill_for_long(sim, 60);
+    EXPECT_TRUE(sim_run_until_true(sim, 120000, both_were_quarantined));
+    patient = 1;
+    EXPECT_TRUE(sim_run_until_true(sim, 60000, both_were_quarantined));
     scenario_end(sim);
 }

@@ -75,3 +75,32 @@ TEST(install, a_sender_that_dies_is_replaced_by_another)
         scenario_end(sim);
     }
 }
+
+/* F07: the leader sends a base of which a file rotted unnoticed. The receiver refuses it; that it begins anew makes the
+ * leader look, so that there is an end to it: somebody else leads, and sends what is sound. */
+TEST(install, f07_a_rotten_base_is_not_sent_for_ever)
+{
+    for (uint64_t seed = 51; seed <= 54; seed++) {
+        struct sim *sim = begin_late(seed);
+        struct sim_disk *disk = &sim->nodes[sim_leader(sim)].disk;
+        struct buf names = {0};
+        uint32_t spoilt = 0;
+        sim_run_for(sim, 500);
+        sim_disk_names(disk, &names);
+        for (const uint8_t *at = names.data; at < names.data + names.size;
+             at += strlen((const char *)at) + 1) {
+            const char *name = (const char *)at;
+            const uint64_t size = strlen(name);
+            if (size < 4 || strcmp(name + size - 4, ".tab") != 0) continue;
+            sim_disk_flip(disk, name, 8 * 4300);
+            spoilt++;
+        }
+        buf_close(&names);
+        EXPECT_TRUE(spoilt > 0);
+        EXPECT_TRUE(sim_start(sim, 2));
+        EXPECT_TRUE(sim_run_until_true(sim, 9000, has_installed));
+        EXPECT_TRUE(sim->counts.reopens - sim->counts.installs < 10);
+        EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+        scenario_end(sim);
+    }
+}

@@ -191,6 +191,30 @@ TEST(repair, f07_one_node_is_repaired_while_the_others_lead)
     }
 }
 
+/* F11: there is no room for the repaired log. It waits until there is, and gives nothing up. */
+TEST(repair, f11_a_full_disk_holds_the_repair_up_and_no_more)
+{
+    for (uint64_t seed = 227; seed <= 230; seed++) {
+        struct sim *sim = scenario_begin(3, 3, seed);
+        scenario_fill(sim, 12);
+        (void)write_some(sim, 3);
+        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim_node *node = &sim->nodes[patient];
+        sim_crash(sim, patient, false);
+        const struct spot spot = choose(&node->disk, (uint32_t)seed % 3);
+        ruin(&node->disk, &spot);
+        scenario_set(sim, patient, "other", 1);
+        EXPECT_TRUE(sim_start(sim, patient));
+        node->disk.capacity = 0;
+        EXPECT_FALSE(sim_run_until_true(sim, 4000, is_whole));
+        EXPECT_TRUE(node->core != NULL && core_repairing(node->core));
+        node->disk.capacity = UINT64_MAX;
+        EXPECT_TRUE(sim_run_until_true(sim, 8000, is_whole));
+        EXPECT_EQ(sim->counts.repairs, 1);
+        scenario_end(sim);
+    }
+}
+
 /* The only other copy is on a node that is down: nobody votes in its place, and when it comes all is well. */
 TEST(repair, f06_without_a_copy_a_node_waits_and_votes_for_nobody)
 {
@@ -349,4 +373,60 @@ TEST(repair, f07_nodes_that_repair_each_other_may_die_meanwhile)
         EXPECT_EQ(scenario_get(sim, NOBODY, "k"), value);
         scenario_end(sim);
     }
+}
+
+/* The newest group, if it has a large record and is durable, and its file is not sealed; none: its size is 0. */
+static struct spot large_spot(struct sim_node *node)
+{
+    struct spot large = {0};
+    const struct store *store = core_store(node->core);
+    memset(spots, 0, sizeof spots);
+    (void)find_spots(&node->disk, spots, 256);
+    for (uint32_t i = 0; i < 256; i++) {
+        if (spots[i].used > MIB && spots[i].last_index == store_last_index(store)) large = spots[i];
+    }
+    const bool is_durable = store_persisted_index(store) == store_last_index(store);
+    return is_durable ? large : (struct spot){0};
+}
+
+/* A large record takes longer than the patience with those who do not answer: while pieces of it come, it is waited
+ * for, and neither asked for again nor given up. */
+TEST(repair, f07_a_large_record_over_slow_links_is_waited_for)
+{
+    static char line[30000];
+    struct sim *sim = scenario_begin(3, 3, 251);
+    for (uint32_t i = 0; i < 3; i++) {
+        sim->nodes[i].config.max_value_size = 4u * MIB;
+        sim->nodes[i].config.compress_above_size = 0;
+    }
+    const int size = snprintf(line, sizeof line, "APPEND large ");
+    memset(line + size, 'x', 25000);
+    line[size + 25000] = 0;
+    patient = (sim_leader(sim) + 1) % 3;
+    struct sim_node *node = &sim->nodes[patient];
+    struct spot spot = {0};
+    for (uint32_t i = 0; i < 100 && spot.used == 0; i++) {
+        EXPECT_EQ(scenario_ask(sim, patient, line)[0], ':');
+        for (uint32_t k = 0; k < 20 && spot.used == 0 && i > 45; k++) {
+            sim_run_for(sim, 1);
+            spot = large_spot(node);
+        }
+    }
+    EXPECT_TRUE(spot.used > 0);
+    sim_crash(sim, patient, false);
+    sim_disk_flip(&node->disk, spot.file, (spot.offset + 5000) * 8);
+    sim->net.window = 2u * KIB; /* 100 KB a second */
+    sim->net.delay_min = 20 * SIM_MS;
+    sim->net.delay_max = 20 * SIM_MS;
+    sim->net.delay_rare = 0;
+    EXPECT_TRUE(sim_start(sim, patient));
+    EXPECT_TRUE(core_repairing(node->core));
+    sim_run_for(sim, 9000);
+    EXPECT_TRUE(core_repairing(node->core)); /* As slow as the test wants it. */
+    EXPECT_TRUE(sim_run_until_true(sim, 15000, is_whole));
+    EXPECT_EQ(sim->counts.repairs, 1);
+    sim->net.window = 256u * KIB;
+    sim->net.delay_min = 100;
+    sim->net.delay_max = 1000;
+    scenario_end(sim);
 }

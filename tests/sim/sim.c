@@ -10,6 +10,7 @@
 #include "storage/base/hash.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
+#include "tests/sim/sim_decay.h"
 #include "tests/sim/sim_fault.h"
 
 #define WALL_START_MS 1700000000000u
@@ -200,7 +201,7 @@ static void end_life(struct sim_node *node)
 static void check_started(struct sim *sim, struct sim_node *node)
 {
     if (core_store(node->core) == NULL) return; /* When its log is repaired. */
-    check_durable_started(sim, node);
+    if (!node->has_stranger) check_durable_started(sim, node);
     check_log_started(sim, node);
 }
 
@@ -209,6 +210,7 @@ bool sim_start(struct sim *sim, uint32_t number)
     struct sim_node *node = &sim->nodes[number];
     int code = 0;
     CHECK(node->core == NULL);
+    sim_decay_start(sim, node);
     node->life++;
     node->mono_offset_ms = 1000 + sim_below(sim, 1000000);
     node->seals = 0;
@@ -300,7 +302,11 @@ static void check_node(struct sim *sim, struct sim_node *node)
         core_check(node->core);
     }
     note_counts(node);
+    sim_decay_turn(sim, node);
     check_log_turn(sim, node);
+    if (core_refused(node->core) && !node->is_outdated && !node->has_stranger) {
+        sim_fail(sim, "n%u is refused by others, although it has its own disk", node->number + 1);
+    }
 }
 
 static void turn(struct sim *sim, struct sim_node *node)
@@ -313,6 +319,13 @@ static void turn(struct sim *sim, struct sim_node *node)
     core_turn(node->core, now_ms, sim_node_wall_ms(node));
     if (core_failed(node->core) == EXIT_DISK && node->disk.stalled_until > sim->now) {
         sim_crash(sim, node->number, false); /* As it must on a disk that does nothing any more. */
+        return;
+    }
+    if (core_failed(node->core) == EXIT_DISK && node->disk.capacity != UINT64_MAX) {
+        /* It begins anew in the middle of its life, which needs space, as any start does. */
+        sim_crash(sim, node->number, false);
+        node->disk.capacity = UINT64_MAX;
+        sim_restart_later(sim, node->number, 100);
         return;
     }
     if (core_failed(node->core) != 0) {
@@ -506,6 +519,8 @@ void sim_destroy(struct sim *sim)
         if (node->core != NULL) end_life(node);
         sim_disk_crash(&node->disk);
         sim_disk_close(&node->disk);
+        sim_image_close(&node->own_disk);
+        sim_image_close(&node->copy);
     }
     sim_net_close(sim);
     sim_client_close(sim);

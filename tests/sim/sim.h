@@ -58,12 +58,24 @@ struct sim_node {
     int64_t wall_offset_ms;
     int64_t wall_drift_ppm;
     bool is_dying;      /* calls of the network are void */
+    bool is_outdated;   /* its disk is not the one that it used last: the others are to refuse it */
     bool may_refuse;    /* its disk was damaged on purpose: a refusal to start is right */
     bool was_repairing; /* the checks of a start are still to come */
     bool is_flipped; /* its memory was changed on purpose: its own checks would end the process */
     uint32_t spin_count; /* turns in a row that wanted another one at once */
     char message[512];   /* of the last start */
     struct check_durable durable;
+    bool is_decayed;   /* its files were changed for good: it may be unable to read something */
+    bool has_stranger; /* another disk is in it, and its own one waits: */
+    uint32_t stranger_starts; /* left for that one; then its own one comes back */
+    struct sim_image own_disk;
+    struct check_durable own_durable;
+    bool has_copy;
+    struct sim_image copy;     /* of its disk, as it was some time ago */
+    uint64_t copy_incarnation; /* of it */
+    uint64_t quiet_life; /* the life in which it knew that it had lost entries, as last seen, */
+    uint64_t quiet_term; /* and its ballot then */
+    uint64_t quiet_vote;
     uint64_t seals;       /* in this life, as counted */
     uint64_t compactions; /* likewise */
     uint64_t base;        /* index of the base, as last seen */
@@ -83,7 +95,8 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
-    uint64_t quarantines, repairs;
+    uint64_t quarantines, repairs; /* repairs of a log */
+    uint64_t decays, losses, strangers, mended, last_copies, unreadable, fragments;
     uint64_t torn_writes, lost_sectors, turned_away, expired;
 };
 
@@ -104,6 +117,10 @@ struct sim {
     bool has_faults; /* the storm is on */
     bool has_failed;
     char failure[512];
+    uint32_t patient;   /* the node whose disk may lose something for good */
+    bool takes_all;     /* in this run the last good copies go as well, */
+    bool is_taken;      /* and now they are gone */
+    uint64_t take_at;   /* when they go */
     uint64_t fault_set; /* which kinds of faults this run has */
     struct sim_counts counts;
 };

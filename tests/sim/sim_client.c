@@ -10,15 +10,30 @@
 #include "storage/base/mem.h"
 #include "storage/compress.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_decay.h"
 
 #define NONE UINT32_MAX
 #define DOUBTS_MAX 8u
 #define VALUE_SIZE_BIG 6000u
+#define PIECE_SIZE_LARGE 26000u /* of what is appended in runs with large values */
+#define PIECES_MAX_LARGE 40u
 
 /* Shapes of replies: 'o' +OK or nil (conditional), 'v' a value, 'i' a number, 'w' +OK for one or two keys,
  * 'm' an array of values, 'k' nil or an array of value, revision and time to live. */
 
 /* ---- values ----------------------------------------------------------------------------------------- */
+
+/* Letters that no packing makes smaller by much. */
+static void noise(uint64_t seed, uint64_t size, struct buf *out)
+{
+    struct prng prng = prng_seed(seed);
+    uint8_t *at = buf_extend(out, size);
+    uint64_t random = 0;
+    for (uint64_t i = 0; i < size; i++, random /= 26) {
+        if (i % 12 == 0) random = prng_next(&prng);
+        at[i] = (uint8_t)('a' + random % 26);
+    }
+}
 
 /* The whole text of value @id. */
 static void value_text(uint64_t id, bool is_big, struct buf *out)
@@ -29,6 +44,10 @@ static void value_text(uint64_t id, bool is_big, struct buf *out)
     if ((random >> 33 & 7) == 0) size = random % 3000;
     if (is_big) size = VALUE_SIZE_BIG / 2 + random % (VALUE_SIZE_BIG / 2);
     buf_printf(out, "v%" PRIu64 ":", id);
+    if ((random >> 36 & 1) != 0) {
+        noise(random, size, out);
+        return;
+    }
     uint8_t *at = buf_extend(out, size);
     for (uint64_t i = 0; i < size; i++) at[i] = (uint8_t)('a' + (random + i) % 26);
 }
@@ -99,6 +118,7 @@ static uint32_t key_new(struct sim *sim, uint32_t slot)
     memset(key, 0, sizeof *key);
     key->kind = kinds[slot];
     key->ops_max = 30 + (uint32_t)sim_below(sim, 50);
+    if (clients->has_large && key->kind == SIM_KEY_TEXT) key->ops_max = PIECES_MAX_LARGE;
     (void)snprintf(key->name, sizeof key->name, "%c%u", letters[key->kind], clients->key_count);
     clients->live[slot] = clients->key_count;
     return clients->key_count++;
@@ -173,7 +193,11 @@ static struct check_value value_new(struct sim *sim, const struct sim_key *key, 
         buf_printf(text, "%" PRIu64, value.content);
     } else if (key->kind == SIM_KEY_TEXT) {
         buf_printf(text, "%" PRIu64 ",", id);
-        if (sim_chance(sim, 300)) value_text(id, false, text);
+        if (sim->clients.has_large) {
+            noise(id, PIECE_SIZE_LARGE / 2 + sim_below(sim, PIECE_SIZE_LARGE / 2), text);
+        } else if (sim_chance(sim, 300)) {
+            value_text(id, false, text);
+        }
         value.content = check_linear_hash(0, buf_slice(text));
         value.size = text->size;
     } else {
@@ -380,6 +404,13 @@ static void take_error(struct sim *sim, const struct sim_client *client,
     for (uint32_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         const uint64_t size = strlen(refusals[i]);
         if (text.size > size && memcmp(text.data + 1, refusals[i], size) == 0) is_refusal = true;
+    }
+    /* Of a disk that was changed on purpose: nothing happened, and nothing wrong was shown. */
+    if (sim_decay_any(sim) && text.size > 40 &&
+        memcmp(text.data + 1, "ERR the value could not be read", 31) == 0) {
+        is_refusal = true;
+        sim->counts.unreadable++;
+        if (!sim->is_taken) sim->clients.failed_count--;
     }
     if (!is_refusal && !(text.size > 10 && memcmp(text.data + 1, "UNCERTAIN", 9) == 0)) {
         sim_fail(sim, "client %u: unexpected reply %.*s about %s", client->number,

@@ -80,6 +80,7 @@ struct sim_clients {
     uint64_t failed_count;
     uint64_t unknown_count;
     uint64_t big_share; /* of 1000 commands on the big key */
+    bool has_large;     /* texts grow beyond what travels in one frame */
 };
 
 void sim_client_init(struct sim *sim);

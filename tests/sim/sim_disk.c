@@ -296,11 +296,19 @@ static enum err do_size(void *context, disk_file file, uint64_t *size)
     return OK;
 }
 
+static bool is_unreadable(const struct sim_disk *disk, const struct sim_file *file, uint64_t offset,
+                          uint64_t size)
+{
+    if (disk->read_error[0] == 0 || strcmp(disk->read_error, file->name) != 0) return false;
+    if (offset + size <= disk->read_error_start) return false;
+    return disk->read_error_end == 0 || offset < disk->read_error_end;
+}
+
 static enum err do_read(void *context, disk_file file, uint64_t offset, void *data, uint64_t size)
 {
     const struct sim_disk *disk = context;
     const struct sim_file *found = handle_file(disk, file);
-    if (disk->read_error[0] != 0 && strcmp(disk->read_error, found->name) == 0) return ERR_IO;
+    if (is_unreadable(disk, found, offset, size)) return ERR_IO;
     if (size > found->size || offset > found->size - size) return ERR_CORRUPT;
     if (size > 0) memcpy(data, found->data + offset, size);
     return OK;
@@ -624,6 +632,15 @@ void sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t bit)
         if (file->dirty[i].number != bit / 8 / SIM_DISK_SECTOR_SIZE) continue;
         file->dirty[i].old[bit / 8 % SIM_DISK_SECTOR_SIZE] ^= (uint8_t)(1u << (bit % 8));
     }
+}
+
+void sim_disk_spoil(struct sim_disk *disk, const char *name, uint64_t offset, struct slice data)
+{
+    struct sim_file *file = sim_image_find(&disk->image, name);
+    CHECK(file != NULL);
+    CHECK(offset <= file->size && data.size <= file->size - offset);
+    memmove(file->data + offset, data.data, data.size);
+    if (offset + data.size > file->used) file->used = offset + data.size;
 }
 
 void sim_disk_truncate(struct sim_disk *disk, const char *name, uint64_t size)

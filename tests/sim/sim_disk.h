@@ -61,6 +61,8 @@ struct sim_disk {
     bool log_goes_on;       /* the stall is not one of the log's lane */
     uint32_t cold_percent;  /* reads of cached bytes that find them not cached; 0 from the start */
     char read_error[SIM_DISK_NAME_MAX + 1]; /* reads of this file give ERR_IO; empty: none */
+    uint64_t read_error_start;              /* but only those that touch bytes from here on, */
+    uint64_t read_error_end;                /* and before here; 0: up to the end of the file */
 
     /* Figures. */
     uint64_t change_count; /* changes of the disk so far */
@@ -100,6 +102,8 @@ struct slice sim_disk_file(const struct sim_disk *disk, const char *name);
 bool sim_disk_exists(const struct sim_disk *disk, const char *name);
 /* Inverts one bit; @bit counts from the lowest of the first byte. CHECKs that the file is that long. */
 void sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t bit);
+/* Overwrites a part of a file, durably, whatever the program believes. CHECKs that the file is that long. */
+void sim_disk_spoil(struct sim_disk *disk, const char *name, uint64_t offset, struct slice data);
 /* Cuts or extends (with zeros) a file. */
 void sim_disk_truncate(struct sim_disk *disk, const char *name, uint64_t size);
 /* Makes or overwrites a whole file, durably. */

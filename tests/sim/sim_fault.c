@@ -4,6 +4,10 @@
 #include <string.h>
 
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_decay.h"
+
+#define FAULT_COUNT 26u
+#define DECAY_COUNT 6u /* the last ones of them */
 
 #define LOG_DATA_START 4096u /* behind the header of a segment */
 
@@ -159,10 +163,11 @@ static void trouble_streams(struct sim *sim)
 {
     struct sim_net *net = &sim->net;
     static const uint32_t windows[] = {32 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024};
+    const uint32_t first = sim->clients.has_large ? 2 : 0; /* A client's pipeline fits. */
     net->delay_max = net->delay_min + sim_below(sim, sim_chance(sim, 300) ? 60 : 5) * SIM_MS;
     net->delay_rare = sim_below(sim, 400) * SIM_MS;
     net->cut_share = (uint32_t)sim_below(sim, 500);
-    net->window = windows[sim_below(sim, sizeof windows / sizeof windows[0])];
+    net->window = windows[first + sim_below(sim, sizeof windows / sizeof windows[0] - first)];
 }
 
 static void slow_disk(struct sim *sim)
@@ -216,11 +221,21 @@ static void choose_file(struct sim *sim, const struct sim_disk *disk, bool newes
     buf_close(&names);
 }
 
+/* Does this run have faults that nobody undoes? */
+static bool can_decay(const struct sim *sim)
+{
+    const uint64_t kinds = sim->fault_set >> (FAULT_COUNT - DECAY_COUNT);
+    return sim->node_count >= 3 && (kinds & ((1u << DECAY_COUNT) - 1)) != 0;
+}
+
 /* One bit of one file changes while the node is down. It must notice or be unharmed; a node that refuses to start
  * leaves the disk alone. Then the file is repaired, as from a backup, so that the cluster lives on. */
 static void rot_one(struct sim *sim)
 {
-    struct sim_node *node = &sim->nodes[any_node(sim)];
+    /* Who loses something for good, and who here, must be the same one. */
+    const uint32_t number = can_decay(sim) ? sim->patient : any_node(sim);
+    struct sim_node *node = &sim->nodes[number];
+    if (node->has_stranger || sim->is_taken) return;
     /* What was acknowledged is only ever on a majority: one node at a time may lose it. */
     for (uint32_t i = 0; i < sim->node_count; i++) {
         if (sim_disk_exists(&sim->nodes[i].disk, "shard-0000/QUARANTINE")) return;
@@ -294,12 +309,19 @@ static const struct fault faults[] = {
     {"fill disk", fill_disk, 4},
     {"shift clock", shift_clock, 4},
     {"rot one", rot_one, 5},
+    {"rot for good", sim_decay_rot, 5},
+    {"rot in the log", sim_decay_rot_log, 4},
+    {"misdirect a block", sim_decay_misdirect, 3},
+    {"refuse to read", sim_decay_refuse, 4},
+    {"lose a group", sim_decay_lose, 3},
+    {"replace the disk", sim_decay_replace, 2},
 };
-#define FAULT_COUNT ((uint32_t)(sizeof faults / sizeof faults[0]))
+_Static_assert(sizeof faults / sizeof faults[0] == FAULT_COUNT, "all kinds are counted");
 
 void sim_fault_start(struct sim *sim)
 {
     sim->fault_set = sim_below(sim, ~0ull);
+    sim->patient = any_node(sim);
     sim->has_faults = true;
     sim_schedule(sim, sim->now + (400 + sim_below(sim, 400)) * SIM_MS, SIM_EVENT_FAULT, 0, 0);
 }
@@ -336,6 +358,7 @@ void sim_fault_end(struct sim *sim)
     struct sim_net *net = &sim->net;
     sim_note(sim, "all faults end");
     sim->has_faults = false;
+    sim_decay_end(sim);
     net->drop_share = 0;
     net->repeat_share = 0;
     net->swap_share = 0;

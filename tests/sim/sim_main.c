@@ -150,25 +150,30 @@ static void print_counts(const struct sim_counts *c)
            " crashes (%" PRIu64 " without power), %" PRIu64 " stops, %" PRIu64 " freezes, %" PRIu64
            " partitions, %" PRIu64 " resets, %" PRIu64 " frames spoilt, %" PRIu64
            " full disks, %" PRIu64 " clock jumps, %" PRIu64 " bits rotten (%" PRIu64
-           " refusals, %" PRIu64 " quarantines); %" PRIu64 " torn writes, %" PRIu64
+           " refusals, %" PRIu64 " quarantines, %" PRIu64 " for good, %" PRIu64
+           " groups lost, %" PRIu64 " wrong disks, %" PRIu64 " runs mended, %" PRIu64
+           " logs repaired, %" PRIu64 " runs without a last copy, %" PRIu64
+           " values unreadable), %" PRIu64 " fragments; %" PRIu64 " torn writes, %" PRIu64
            " sectors lost, %" PRIu64 " torn tails cut, %" PRIu64 " seals, %" PRIu64
            " compactions, %" PRIu64 " cuts, %" PRIu64 " installs (%" PRIu64 " given up); %" PRIu64
            " turns\n",
            c->ops_ok, c->ops_failed, c->ops_unknown, c->keys_checked, c->entries, c->elections,
            c->faults, c->crashes, c->power_cuts, c->stops, c->freezes, c->partitions, c->resets,
            c->frames_changed, c->disk_full, c->jumps, c->rots, c->refusals, c->quarantines,
-           c->torn_writes, c->lost_sectors, c->torn_tails, c->seals, c->compactions, c->cuts,
-           c->installs, c->reopens - c->installs, c->turns);
+           c->decays, c->losses, c->strangers, c->mended, c->repairs, c->last_copies, c->unreadable,
+           c->fragments, c->torn_writes, c->lost_sectors, c->torn_tails, c->seals, c->compactions,
+           c->cuts, c->installs, c->reopens - c->installs, c->turns);
 }
 
 /* Long runs in which something never happened did not test it. */
 static bool all_happened(const struct sim_counts *c)
 {
-    const uint64_t floors[] = {c->crashes,     c->power_cuts,   c->stops,          c->freezes,
-                               c->partitions,  c->resets,       c->disk_full,      c->jumps,
-                               c->torn_writes, c->lost_sectors, c->torn_tails,     c->seals,
-                               c->cuts,        c->installs,     c->frames_changed, c->ops_unknown,
-                               c->refusals,    c->compactions};
+    const uint64_t floors[] = {
+        c->crashes,     c->power_cuts, c->stops,       c->freezes,     c->partitions,
+        c->resets,      c->disk_full,  c->jumps,       c->torn_writes, c->lost_sectors,
+        c->torn_tails,  c->seals,      c->cuts,        c->installs,    c->frames_changed,
+        c->ops_unknown, c->refusals,   c->compactions, c->decays,      c->losses,
+        c->strangers,   c->mended,     c->repairs,     c->last_copies, c->fragments};
     for (size_t i = 0; i < sizeof floors / sizeof floors[0]; i++) {
         if (floors[i] == 0) return false;
     }

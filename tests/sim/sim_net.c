@@ -152,6 +152,7 @@ static void pipe_push_frame(struct sim *sim, struct sim_pipe *pipe, struct slice
 {
     struct sim_net *net = &sim->net;
     const uint8_t type = frame.data[6];
+    sim->counts.fragments += type == WIRE_FRAGMENT ? 1 : 0;
     const bool may_suffer = type >= WIRE_APPEND && type < WIRE_FORWARD;
     if (may_suffer && sim_chance(sim, net->drop_share)) {
         net->frames_changed++;

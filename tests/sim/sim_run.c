@@ -3,12 +3,19 @@
 #include <stdio.h>
 
 #include "raft/replica.h"
+#include "storage/base/limits.h"
 #include "storage/store.h"
+#include "tests/sim/check_space.h"
 #include "tests/sim/check_state.h"
+#include "tests/sim/sim_decay.h"
 #include "tests/sim/sim_fault.h"
 
 #define HEAL_MS 10000u /* until all nodes must serve */
+#define REPAIR_MS 30000u
 #define FINAL_MS 60000u
+#define SPACE_MS 10000u /* until garbage must be gone */
+#define INSTALLS_MAX 2u /* of one node, that come to nothing although all is well */
+#define LARGE_VALUE_MAX (4u * MIB)
 #define OPS_MIN 100u /* a run in which nothing happens proves nothing */
 
 static bool all_serve(struct sim *sim)
@@ -65,11 +72,42 @@ static void fail_with_states(struct sim *sim, const char *what)
 static void serve(struct sim *sim)
 {
     sim_fault_end(sim);
-    if (!sim_run_until_true(sim, HEAL_MS, all_serve) && !sim->has_failed) {
+    const uint64_t ms = sim_decay_any(sim) ? REPAIR_MS : HEAL_MS;
+    if (!sim_run_until_true(sim, ms, all_serve) && !sim->has_failed) {
         fail_with_states(sim, "not everybody serves after the heal");
     }
     /* A connection may still be half dead: give it the time to be noticed. */
     sim_run_for(sim, 3000);
+}
+
+/* Reading everything finds what is damaged; what is found is repaired, since the others have it. Clients go on
+ * writing: a file in the window of the log is repaired when it leaves that. */
+static void repair(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[sim->patient];
+    const uint64_t end = sim->now + REPAIR_MS * SIM_MS;
+    if (!node->is_decayed) return;
+    while (!sim->has_failed) {
+        if (sim_run_until_true(sim, REPAIR_MS, sim_decay_all_whole)) {
+            if (check_state_hash(sim, node) != 0 ||
+                keydir_count(store_keys(core_store(node->core))) == 0)
+                break;
+        }
+        if (sim->now < end) {
+            sim_run_for(sim, 50);
+            continue;
+        }
+        for (uint32_t i = 0; i < sim->node_count; i++) {
+            const struct damage *damage = store_damage(core_store(sim->nodes[i].core));
+            for (uint32_t k = 0; k < damage->count; k++) {
+                sim_note(sim, "n%u: file %u is damaged at %llu", i + 1, damage->spots[k].file,
+                         (unsigned long long)damage->spots[k].offset);
+            }
+        }
+        fail_with_states(sim, "what is damaged is not repaired from the others");
+    }
+    node->is_decayed = false;
+    sim->counts.mended++;
 }
 
 static void agree(struct sim *sim)
@@ -91,9 +129,24 @@ void sim_run_converge(struct sim *sim)
     agree(sim);
 }
 
+static void check_space(struct sim *sim)
+{
+    if (sim->has_failed) return;
+    /* What was kept for a node that lagged goes with the next base, for which there must be an entry. */
+    for (uint32_t i = 0; i < sim->node_count; i++) (void)sim_ask(sim, i, 1000, "SET space 1");
+    if (!sim_run_until_true(sim, SPACE_MS, check_space_bounded)) check_space_fail(sim);
+}
+
+static uint64_t given_up(const struct sim *sim)
+{
+    return sim->counts.reopens - sim->counts.installs;
+}
+
 void sim_run_settle(struct sim *sim)
 {
     serve(sim);
+    const uint64_t in_vain = given_up(sim);
+    repair(sim);
     const uint64_t unknown = sim->clients.unknown_count;
     const uint64_t failed = sim->clients.failed_count;
     sim_client_finish(sim);
@@ -104,6 +157,27 @@ void sim_run_settle(struct sim *sim)
         fail_with_states(sim, "commands are refused in a healthy cluster");
     }
     agree(sim);
+    if (given_up(sim) - in_vain > INSTALLS_MAX * sim->node_count) {
+        fail_with_states(sim, "installs come to nothing again and again");
+    }
+    check_space(sim);
+    if (!sim->has_failed) sim_client_check(sim);
+}
+
+/* The end of a run in which the last good copies went. Nothing is owed but the truth: what is answered is right, and
+ * what is refused is refused by a cluster that says that something is wrong. */
+static void settle_lost(struct sim *sim)
+{
+    sim_fault_end(sim);
+    sim_run_for(sim, 2 * HEAL_MS);
+    const uint64_t before = sim->clients.failed_count + sim->clients.unknown_count;
+    sim_client_finish(sim);
+    const bool is_done = sim_run_until_true(sim, FINAL_MS, sim_client_done);
+    const bool is_all = is_done && sim->clients.failed_count + sim->clients.unknown_count == before;
+    if (!sim->has_failed && !is_all && !sim_decay_is_said(sim)) {
+        fail_with_states(sim, "something is gone, and nobody says so");
+    }
+    if (!sim->has_failed) (void)check_state_compare(sim);
     if (!sim->has_failed) sim_client_check(sim);
 }
 
@@ -125,9 +199,23 @@ static void count(struct sim *sim)
     }
 }
 
+/* What few runs have, decided by the seed alone: so some of any fifty seeds in a row have it. */
+static void choose_kind(struct sim *sim)
+{
+    sim->takes_all = sim->options.seed % 12 == 5 && sim->node_count >= 3;
+    sim->take_at = sim->now + sim->options.time_ms * (450 + sim_below(sim, 400));
+    sim->clients.has_large = sim->options.seed % 25 == 7;
+    if (!sim->clients.has_large) return;
+    sim->net.window = 256u * KIB;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        sim->nodes[i].config.max_value_size = LARGE_VALUE_MAX;
+    }
+}
+
 bool sim_run(struct sim *sim)
 {
     const uint64_t end = sim->now + sim->options.time_ms * SIM_MS;
+    choose_kind(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         /* Now and then somebody is late for the first start. */
         sim_restart_later(sim, i, sim_chance(sim, 100) ? 3000 : sim_below(sim, 50));
@@ -136,11 +224,13 @@ bool sim_run(struct sim *sim)
     sim_fault_start(sim);
     while (sim->now < end && !sim->has_failed) {
         sim_run_for(sim, 250);
+        if (sim->takes_all && !sim->is_taken && sim->now >= sim->take_at) sim_decay_take_all(sim);
         if (!sim->has_failed) (void)check_state_compare(sim);
     }
-    if (!sim->has_failed) sim_run_settle(sim);
+    if (!sim->has_failed && sim->is_taken) settle_lost(sim);
+    if (!sim->has_failed && !sim->is_taken) sim_run_settle(sim);
     count(sim);
-    if (!sim->has_failed && sim->counts.ops_ok < OPS_MIN) {
+    if (!sim->has_failed && !sim->is_taken && sim->counts.ops_ok < OPS_MIN) {
         sim_fail(sim, "only %llu operations succeeded: the run proves nothing",
                  (unsigned long long)sim->counts.ops_ok);
     }

@@ -63,20 +63,6 @@ static uint64_t used_size(const char *name)
     return align_up(used, SEGMENT_BLOCK_SIZE);
 }
 
-/* The newest file that holds a group. */
-static bool is_newest(const char *name)
-{
-    char other[SEGMENT_NAME_SIZE];
-    uint32_t newest = 0;
-    for (uint32_t number = 1; number < 100; number++) {
-        segment_name(other, WORLD_FOLDER, number);
-        if (sim_disk_file(&world.disk, other).size == 0) continue;
-        if (used_size(other) > SEGMENT_BLOCK_SIZE) newest = number;
-    }
-    segment_name(other, WORLD_FOLDER, newest);
-    return strcmp(name, other) == 0;
-}
-
 static void judge_cut(const char *name, uint64_t size, struct outcome *outcome)
 {
     const enum world_verdict verdict = world_judge(&world);
@@ -121,22 +107,18 @@ static void expect_cuts(const char *name)
     const struct outcome cut = cut_everywhere(name);
     if (ends_with(name, ".idx")) EXPECT_EQ(cut.noticed, 0); /* A cache: made again. */
     if (ends_with(name, "MANIFEST")) EXPECT_EQ(cut.right, 0);
-    if (ends_with(name, "vote")) EXPECT_TRUE(cut.right > 0); /* One whole copy is left. */
+    if (ends_with(name, "expected")) EXPECT_EQ(cut.noticed, 0); /* Alone it is not missed. */
+    if (ends_with(name, "vote")) EXPECT_TRUE(cut.right > 0);    /* One whole copy is left. */
     if (ends_with(name, "vote")) EXPECT_TRUE(cut.noticed > 0);
 }
 
 static void expect_missing(const char *name)
 {
-    const bool is_spare = ends_with(name, ".log") && used_size(name) == SEGMENT_BLOCK_SIZE;
-    const bool newest = ends_with(name, ".log") && is_newest(name);
     EXPECT_TRUE(sim_disk_drop(&world.disk, name));
     const enum world_verdict verdict = world_judge(&world);
     if (verdict == WORLD_REFUSED) EXPECT_TRUE(strstr(world.message, WORLD_FOLDER) != NULL);
-    if (ends_with(name, ".idx") || is_spare) {
+    if (ends_with(name, ".idx") || ends_with(name, "expected")) {
         EXPECT_EQ(verdict, WORLD_RIGHT);
-    } else if (newest) {
-        /* No file tells of those behind it: that the newest one is gone looks as if it had never been. Only this. */
-        EXPECT_TRUE(verdict != WORLD_WRONG || strstr(world.wrong, "entries are gone") != NULL);
     } else if (ends_with(name, "MANIFEST")) {
         EXPECT_TRUE(verdict == WORLD_RIGHT || verdict == WORLD_REFUSED);
     } else {

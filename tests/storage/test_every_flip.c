@@ -13,8 +13,9 @@ static struct sim_image image;
 static struct world_history now;
 
 enum region {
-    REGION_HINT,        /* a cache: made again from its segment */
-    REGION_MANIFEST,    /* all of it is covered, and nothing stands in for it */
+    REGION_HINT,     /* a cache: made again from its segment */
+    REGION_MANIFEST, /* all of it is covered, and nothing stands in for it */
+    REGION_EXPECTED, /* the file that names others: two copies, and no need of them unless more is lost */
     REGION_VOTE,        /* two copies: one makes up for the other */
     REGION_HEADER,      /* of a segment */
     REGION_HEADER_REST, /* zeros behind it, which nothing reads */
@@ -24,8 +25,8 @@ enum region {
     REGION_COUNT,
 };
 static const char *const region_names[] = {
-    "hint",           "manifest",          "vote", "header", "behind the header", "group",
-    "behind a group", "behind all groups",
+    "hint",  "manifest",       "expected",          "vote", "header", "behind the header",
+    "group", "behind a group", "behind all groups",
 };
 
 static bool ends_with(const char *name, const char *end)
@@ -58,6 +59,8 @@ static void map_file(const char *name, struct slice file, struct buf *map)
         memset(at, REGION_HINT, file.size);
     } else if (ends_with(name, ".log") || ends_with(name, ".tab")) {
         map_segment(file, at);
+    } else if (ends_with(name, "expected")) {
+        memset(at, REGION_EXPECTED, file.size);
     } else {
         memset(at, ends_with(name, "vote") ? REGION_VOTE : REGION_MANIFEST, file.size);
     }
@@ -123,7 +126,7 @@ static uint64_t noticed(enum region region)
 /* What is harmless, and what is not. */
 static void expect_counts(void)
 {
-    const enum region harmless[] = {REGION_HINT, REGION_VOTE, REGION_HEADER_REST,
+    const enum region harmless[] = {REGION_HINT, REGION_EXPECTED, REGION_VOTE, REGION_HEADER_REST,
                                     REGION_GROUP_REST};
     for (uint32_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
         EXPECT_EQ(noticed(harmless[i]), 0);

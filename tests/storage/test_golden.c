@@ -111,3 +111,9 @@ TEST(golden, u8_directories_of_version_2_open_with_what_was_in_them)
 {
     EXPECT_EQ(expect_version(KV_GOLDEN_DIR "/v2"), 3);
 }
+
+/* Their segments are named in the file `expected`. */
+TEST(golden, u8_directories_of_version_3_open_with_what_was_in_them)
+{
+    EXPECT_EQ(expect_version(KV_GOLDEN_DIR "/v3"), 3);
+}

@@ -78,7 +78,7 @@ TEST(hint_build, a_segment_that_is_not_the_described_one_is_refused)
     EXPECT_EQ(build(&manifest.files[0], cluster_id, 1, &out), ERR_FOREIGN);
     struct log_file file = manifest.files[0];
     file.file_id++;
-    EXPECT_EQ(build(&file, cluster_id, 0, &out), ERR_FOREIGN);
+    EXPECT_EQ(build(&file, cluster_id, 0, &out), ERR_CORRUPT);
     file = manifest.files[0];
     file.last_index++;
     EXPECT_EQ(build(&file, cluster_id, 0, &out), ERR_CORRUPT);

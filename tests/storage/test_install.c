@@ -507,6 +507,49 @@ TEST(install, waits_for_space)
     end();
 }
 
+static enum err not_a_folder(void *context, const char *name)
+{
+    const uint64_t size = strlen(name);
+    (void)context;
+    return size > 9 && strcmp(name + size - 9, "/incoming") == 0 ? ERR_EXISTS : OK;
+}
+
+TEST(install, a_file_in_the_place_of_its_folder_is_known_before_it_begins)
+{
+    begin(900);
+    struct buf manifest = {0};
+    struct disk *disk = &target.disk.disk;
+    const struct disk sound = *disk;
+    store_ship_manifest(source.store, &manifest);
+    disk->make_folder = not_a_folder;
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), ERR_EXISTS);
+    EXPECT_EQ(install_begin(), ERR_EXISTS);
+    disk->make_folder = sound.make_folder;
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), OK);
+    buf_close(&manifest);
+    end();
+}
+
+/* The received files alone are part of a state only: whoever has others takes it from them anew. */
+TEST(install, f07_a_manifest_that_vanished_behind_an_install_is_damage)
+{
+    begin(900);
+    EXPECT_EQ(install_begin(), OK);
+    EXPECT_EQ(ship_all(UINT64_MAX), OK);
+    EXPECT_EQ(store_install_finish(target.store), OK);
+    reopen_target();
+    store_close(target.store);
+    target.store = NULL;
+    EXPECT_TRUE(sim_disk_drop(&target.disk, "shard-0000/MANIFEST"));
+    struct damage_fault fault = {0};
+    target.config.fault = &fault;
+    EXPECT_EQ(model_try_open(&target), ERR_CORRUPT);
+    EXPECT_TRUE(strstr(target.message, "the MANIFEST that named it is missing") != NULL);
+    EXPECT_EQ(fault.kind, DAMAGE_LOG);
+    target.config.fault = NULL;
+    end();
+}
+
 TEST(install, a_crash_at_any_step_leaves_the_old_or_the_new_state)
 {
     begin(700);

@@ -406,10 +406,11 @@ TEST(log, a_roll_while_a_write_is_under_way_comes_before_the_next_group)
 }
 
 static enum disk_op_kind failing_kind;
+static enum disk_lane failing_lane;
 
 static void failing_submit(void *context, struct disk_op *op)
 {
-    if (op->kind != failing_kind) {
+    if (op->kind != failing_kind || op->lane != failing_lane) {
         f.disk.disk.submit(context, op);
         return;
     }
@@ -419,8 +420,9 @@ static void failing_submit(void *context, struct disk_op *op)
 
 TEST(log, a_failed_write_ends_the_process_and_names_file_and_offset)
 {
-    const enum disk_op_kind kinds[] = {DISK_WRITE, DISK_CREATE};
-    for (int i = 0; i < 2; i++) {
+    /* A group, a segment, the names of the segments. */
+    const enum disk_op_kind kinds[] = {DISK_WRITE, DISK_CREATE, DISK_WRITE};
+    for (int i = 0; i < 3; i++) {
         int ends[2];
         EXPECT_EQ(pipe(ends), 0);
         const pid_t child = fork();
@@ -431,6 +433,7 @@ TEST(log, a_failed_write_ends_the_process_and_names_file_and_offset)
             struct disk failing = f.disk.disk;
             failing.submit = failing_submit;
             failing_kind = kinds[i];
+            failing_lane = i == 0 ? DISK_LANE_LOG : DISK_LANE_BACKGROUND;
             f.config.disk = &failing;
             fixture_open(&f);
             fixture_append(&f, 1, 10);
@@ -445,7 +448,8 @@ TEST(log, a_failed_write_ends_the_process_and_names_file_and_offset)
         EXPECT_EQ(waitpid(child, &status, 0), child);
         EXPECT_TRUE(WIFEXITED(status));
         EXPECT_EQ(WEXITSTATUS(status), EXIT_DISK);
-        EXPECT_TRUE(strstr(said, FIXTURE_FOLDER "/00000001.log") != NULL);
+        const char *name = i == 2 ? FIXTURE_FOLDER "/expected" : FIXTURE_FOLDER "/00000001.log";
+        EXPECT_TRUE(strstr(said, name) != NULL);
         if (i == 0) EXPECT_TRUE(strstr(said, "offset 4096") != NULL);
     }
 }

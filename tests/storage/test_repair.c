@@ -310,7 +310,7 @@ TEST(repair, f01_what_is_torn_is_none_of_its_business)
     fixture_end(&f);
 }
 
-/* What a node that repairs itself can give to others: everything but what is damaged. */
+/* What a node that repairs itself can give to others: everything but the records that are damaged. */
 TEST(repair, f07_sound_records_are_given_to_others)
 {
     make_log(false);
@@ -334,6 +334,16 @@ TEST(repair, f07_sound_records_are_given_to_others)
     EXPECT_EQ(got.size, want.size);
     EXPECT_BYTES(got.data, want.data, want.size);
     EXPECT_EQ(repair_read(repair, end + 5, end + 9, 3000, &got), end + 10);
+    repair_close(repair);
+    /* In a damaged group single records may be sound: entry 2 is, entry 1 is not. */
+    spoil(&spots[0], KIND_RECORD);
+    EXPECT_EQ(repair_open(&repair, config_of()), OK);
+    got.size = 0;
+    want.size = 0;
+    EXPECT_EQ(repair_read(repair, 1, 3, 3000, &got), 4);
+    fixture_record(2, f.now.term[2], f.now.size[2], &want);
+    EXPECT_EQ(got.size, want.size);
+    EXPECT_BYTES(got.data, want.data, want.size);
     buf_close(&got);
     buf_close(&want);
     repair_close(repair);

@@ -183,6 +183,26 @@ TEST(store, what_a_peer_needs_is_held_beyond_retention)
     model_close(&model);
 }
 
+/* Nobody writes any more when the peer is done: the log that was kept for it goes all the same. */
+TEST(store, what_was_held_goes_without_further_writes)
+{
+    model_init(&model, 12);
+    model.config.retention_size = 0;
+    model_bootstrap(&model);
+    append_many(600);
+    const uint64_t base = store_base(model.store).index;
+    store_hold(model.store, base);
+    append_many(900);
+    EXPECT_LE(store_first_index(model.store), base);
+    const uint64_t newer = store_base(model.store).index;
+    store_hold(model.store, UINT64_MAX);
+    model_idle(&model);
+    EXPECT_LE(newer, store_first_index(model.store));
+    model_compare_log(&model);
+    store_close(model.store);
+    model_close(&model);
+}
+
 TEST(store, nothing_that_is_not_applied_is_sealed)
 {
     model_init(&model, 4);

@@ -133,7 +133,7 @@ TEST(table, what_contradicts_the_manifest_is_refused)
     EXPECT_EQ(build(&other, &hint, &wrong), ERR_CORRUPT);
     other = file;
     other.file_id++;
-    EXPECT_EQ(build(&other, &hint, &wrong), ERR_FOREIGN);
+    EXPECT_EQ(build(&other, &hint, &wrong), ERR_CORRUPT);
     other = file;
     other.first_index++; /* An item of entry 100 does not belong there. */
     EXPECT_EQ(build(&other, &hint, &wrong), ERR_CORRUPT);
