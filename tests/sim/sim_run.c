@@ -91,13 +91,33 @@ void sim_run_converge(struct sim *sim)
     agree(sim);
 }
 
+static bool all_quiet(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->clients.count; i++) {
+        if (sim->clients.list[i].pending_count > 0) return false;
+    }
+    return sim_bank_finished(sim) && all_equal(sim);
+}
+
+static bool all_done(struct sim *sim)
+{
+    return sim_client_done(sim) && sim_bank_finished(sim);
+}
+
 void sim_run_settle(struct sim *sim)
 {
+    sim_bank_finish(sim);
     serve(sim);
+    /* A node that lags may wait for longer than a client does: first everybody has everything. */
+    sim->clients.is_quiet = true;
+    if (!sim_run_until_true(sim, HEAL_MS, all_quiet) && !sim->has_failed) {
+        fail_with_states(sim, "nodes do not catch up after the heal");
+    }
+    sim->clients.is_quiet = false;
     const uint64_t unknown = sim->clients.unknown_count;
     const uint64_t failed = sim->clients.failed_count;
     sim_client_finish(sim);
-    if (!sim_run_until_true(sim, FINAL_MS, sim_client_done) && !sim->has_failed) {
+    if (!sim_run_until_true(sim, FINAL_MS, all_done) && !sim->has_failed) {
         fail_with_states(sim, "clients get no answers after the heal");
     }
     if (sim->clients.unknown_count != unknown || sim->clients.failed_count != failed) {
@@ -105,6 +125,7 @@ void sim_run_settle(struct sim *sim)
     }
     agree(sim);
     if (!sim->has_failed) sim_client_check(sim);
+    if (!sim->has_failed) sim_bank_check(sim);
 }
 
 static void count(struct sim *sim)
@@ -112,6 +133,11 @@ static void count(struct sim *sim)
     struct sim_counts *counts = &sim->counts;
     counts->elections = sim->log.leader_count;
     counts->ops_ok = sim->clients.ok_count;
+    if (sim->bank.checked) {
+        counts->transfers = sim->bank.done;
+        counts->transfers_not = sim->bank.aborted;
+        counts->bank_reads = sim->bank.reads;
+    }
     counts->ops_failed = sim->clients.failed_count;
     counts->ops_unknown = sim->clients.unknown_count;
     counts->resets = sim->net.resets;
@@ -133,6 +159,7 @@ bool sim_run(struct sim *sim)
         sim_restart_later(sim, i, sim_chance(sim, 100) ? 3000 : sim_below(sim, 50));
     }
     sim_client_start(sim);
+    sim_bank_start(sim);
     sim_fault_start(sim);
     while (sim->now < end && !sim->has_failed) {
         sim_run_for(sim, 250);
