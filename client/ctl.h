@@ -44,6 +44,8 @@ enum ctl_option {
     CTL_TOKEN,
     CTL_PEER,
     CTL_VALUES,
+    CTL_REV,
+    CTL_COUNT,
     CTL_OPTION_COUNT,
 };
 
@@ -83,6 +85,7 @@ enum ctl_exit ctl_del(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_incr(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_ttl(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_history(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_status(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader_transfer(struct ctl *ctl, const struct ctl_args *args);

@@ -27,10 +27,46 @@ static void put_done(const struct ctl *ctl)
     }
 }
 
+/* The option --rev. False: it is no revision. */
+static bool revision_of(const struct ctl_args *args, uint64_t *revision)
+{
+    int64_t number = 0;
+    if (!given(args, CTL_REV)) return true;
+    if (!ctl_number(args->options[CTL_REV], 1, INT64_MAX, &number)) return false;
+    *revision = (uint64_t)number;
+    return true;
+}
+
+/* What @key was at a revision. */
+static enum kv_err get_at(struct ctl *ctl, struct kv_bytes key, struct kv_bytes revision,
+                          struct kv_value *value)
+{
+    const struct kv_bytes words[] = {kv_text("KV.GET"), key, kv_text("AT"), revision};
+    const struct kv_reply *reply = NULL;
+    const enum kv_err err = kv_command(ctl->kv, KV_READ, words, 4, &reply);
+    if (err != KV_OK) return err;
+    if (reply->type != KV_ARRAY || reply->count < 3) return KV_ERR_NOT_FOUND;
+    *value = (struct kv_value){.data = reply->items[0].data,
+                               .size = reply->items[0].size,
+                               .revision = (uint64_t)reply->items[1].integer,
+                               .ttl_ms = reply->items[2].integer};
+    return KV_OK;
+}
+
 enum ctl_exit ctl_get(struct ctl *ctl, const struct ctl_args *args)
 {
     struct kv_value value;
-    const enum kv_err err = kv_get(ctl->kv, args->words[0], &value);
+    uint64_t revision = 0;
+    if (!revision_of(args, &revision)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "--rev takes a revision, 1 or more");
+    }
+    const enum kv_err err = revision != 0
+                                ? get_at(ctl, args->words[0], args->options[CTL_REV], &value)
+                                : kv_get(ctl->kv, args->words[0], &value);
+    if (err == KV_ERR_NOT_FOUND && revision != 0) {
+        return ctl_complain(ctl, CTL_REFUSED, "not_found",
+                            "the key did not exist at that revision");
+    }
     if (err != KV_OK) return ctl_failed(ctl, err);
     const struct kv_bytes bytes = kv_bytes_of(value.data, value.size);
     if (given(args, CTL_RAW)) {
@@ -210,7 +246,8 @@ static void put_entry(const struct ctl *ctl, const struct kv_entry *entry)
 
 enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args)
 {
-    struct kv_scan_options options = {.prefix = args->options[CTL_PREFIX],
+    struct kv_scan_options options = {.struct_size = sizeof options,
+                                      .prefix = args->options[CTL_PREFIX],
                                       .from = args->options[CTL_FROM],
                                       .to = args->options[CTL_TO],
                                       .reverse = given(args, CTL_REVERSE),
@@ -222,6 +259,9 @@ enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args)
         return ctl_complain(ctl, CTL_USAGE, "usage", "--limit takes a number, 1 or more");
     }
     options.limit = (uint64_t)limit;
+    if (!revision_of(args, &options.revision)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "--rev takes a revision, 1 or more");
+    }
     enum kv_err err = kv_scan_open(ctl->kv, &options, &scan);
     while (err == KV_OK) {
         err = kv_scan_next(scan, &entry);
@@ -231,4 +271,48 @@ enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args)
     kv_scan_close(scan);
     /* A scan that finds nothing is done: there was nothing to be found. */
     return err == KV_OK || err == KV_ERR_NOT_FOUND ? CTL_DONE : ctl_failed(ctl, err);
+}
+
+/* Revision, what it was, value or nil, expiry. */
+static bool put_change(const struct ctl *ctl, const struct kv_reply *row)
+{
+    if (row->type != KV_ARRAY || row->count < 4 || row->items[1].type != KV_STRING) return false;
+    const struct kv_reply *value = &row->items[2];
+    const int64_t expiry_ms = row->items[3].integer;
+    const bool has_value = value->type == KV_STRING;
+    if (ctl->json) {
+        ctl_json_begin();
+        ctl_json_uint("revision", (uint64_t)row->items[0].integer);
+        ctl_json_text("kind", row->items[1].data);
+        if (has_value) ctl_json_bytes("value", kv_bytes_of(value->data, value->size));
+        if (expiry_ms >= 0) ctl_json_int("expires_at_ms", expiry_ms);
+        ctl_json_end();
+    } else {
+        (void)printf("%" PRId64 "\t%s", row->items[0].integer, row->items[1].data);
+        if (has_value) (void)fputc('\t', stdout);
+        if (has_value) ctl_put_text(kv_bytes_of(value->data, value->size), true);
+        if (expiry_ms >= 0) (void)printf("\texpires at %" PRId64 " ms", expiry_ms);
+    }
+    (void)fputc('\n', stdout);
+    return true;
+}
+
+enum ctl_exit ctl_history(struct ctl *ctl, const struct ctl_args *args)
+{
+    const struct kv_bytes words[] = {kv_text("KV.HISTORY"), args->words[0], kv_text("COUNT"),
+                                     args->options[CTL_COUNT]};
+    const struct kv_reply *reply = NULL;
+    int64_t count = 0;
+    if (given(args, CTL_COUNT) && !ctl_number(args->options[CTL_COUNT], 1, INT64_MAX, &count)) {
+        return ctl_complain(ctl, CTL_USAGE, "usage", "--count takes a number, 1 or more");
+    }
+    const enum kv_err err = kv_command(ctl->kv, KV_READ, words, count > 0 ? 4 : 2, &reply);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    for (size_t i = 0; i < reply->count; i++) {
+        if (!put_change(ctl, &reply->items[i])) {
+            return ctl_complain(ctl, CTL_REFUSED, "failed", "the answer is not a history");
+        }
+    }
+    if (reply->count > 0) return CTL_DONE;
+    return ctl_complain(ctl, CTL_REFUSED, "not_found", "nothing is known of this key");
 }

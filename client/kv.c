@@ -362,6 +362,7 @@ struct running {
     int64_t deadline_ms;
     int64_t refused_ms; /* how long the last node took to say that nobody leads */
     uint32_t try;
+    char address[KV_ADDRESS_SIZE]; /* of the node that was asked */
 };
 
 /* No connection: what was turned down before keeps its reason. */
@@ -426,14 +427,13 @@ static bool run_part(struct running *running)
 {
     struct kv *kv = running->kv;
     struct kv_attempt *attempt = &running->attempt;
-    char address[KV_ADDRESS_SIZE];
-    attempt->address = address;
+    attempt->address = running->address;
     for (running->try = 0; attempt->first < attempt->end; running->try++) {
         if (!get_ready(running)) return false;
         const int64_t begin_ms = kv_now_ms();
         attempt->moved = false;
         attempt->leave = false;
-        memcpy(address, kv->link.address, sizeof address);
+        memcpy(running->address, kv->link.address, sizeof running->address);
         attempt->status = kv_batch_run(attempt->batch, &kv->link, attempt->first, attempt->end,
                                        kv->reply_size_max, run_deadline(running));
         if (attempt->status != KV_LINK_OK) kv->nodes.next++;

@@ -198,6 +198,7 @@ struct kv_scan_options {
     uint64_t limit;         /* at most so many keys; 0: all */
     int reverse;            /* not 0: from the greatest key down */
     int keys_only;          /* not 0: without values */
+    uint64_t revision;      /* what the keys were then; 0: now */
 };
 
 struct kv_entry {
@@ -207,8 +208,9 @@ struct kv_entry {
         value; /* data NULL with keys_only, and ttl_ms always -1: a scan does not ask for it */
 };
 
-/* Begins a scan in the byte order of keys; @options NULL: everything. Keys come in pages: each page is one
- * linearizable read, the whole is not one moment in time. Other calls with @kv may come between. */
+/* Begins a scan in the byte order of keys; @options NULL: everything. Keys come in pages, all of one moment: that of
+ * the first page, or of options.revision. Other calls with @kv may come between. A scan that takes so long that the
+ * cluster does not keep that moment any more (option retention) ends with KV_ERR_FAILED, "COMPACTED ...". */
 KV_API enum kv_err kv_scan_open(struct kv *kv, const struct kv_scan_options *options,
                                 struct kv_scan **scan);
 /* The next key; KV_ERR_NOT_FOUND at the end. After another error it may be called again and goes on where it was. */

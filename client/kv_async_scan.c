@@ -74,7 +74,7 @@ enum kv_err kv_scan_page(struct kv_op *op, struct kv_result *result)
     static const char strange[] = "the server's answer is not one that this library knows";
     struct kv_async *async = op->async;
     struct kv_cursor *cursor = &op->scan->cursor;
-    const struct kv_reply *page = result->reply;
+    const struct kv_reply *page = kv_cursor_page(cursor, result->reply);
     void *entries = async->entries;
     if (page->type != KV_ARRAY) return fail(op, KV_ERR_FAILED, strange);
     const bool done = kv_list_reserve(&async->allocator, &entries, &async->entry_capacity,

@@ -3,6 +3,7 @@
  * between. Both clients stand on this. */
 #include "client/kv_internal.h"
 
+#include <stddef.h>
 #include <stdio.h>
 
 #define PAGE_FIRST 32u
@@ -63,6 +64,9 @@ bool kv_cursor_init(struct kv_cursor *cursor, const struct kv_allocator *allocat
                                  .page_count = PAGE_FIRST,
                                  .reverse = options->reverse != 0,
                                  .keys_only = options->keys_only != 0};
+    if (options->struct_size >= offsetof(struct kv_scan_options, revision) + sizeof(uint64_t)) {
+        cursor->revision = options->revision;
+    }
     if (!set_bounds(cursor, options)) return false;
     const struct kv_bytes from = kv_bytes_of(cursor->from.data, cursor->from.size);
     const struct kv_bytes to = kv_bytes_of(cursor->to.data, cursor->to.size);
@@ -79,7 +83,8 @@ void kv_cursor_close(struct kv_cursor *cursor)
 enum kv_err kv_cursor_ask(struct kv_cursor *cursor, struct kv_batch *batch)
 {
     char limit[24];
-    struct kv_bytes args[7] = {KV_TEXT("KV.RANGE"),
+    char revision[24];
+    struct kv_bytes args[9] = {KV_TEXT("KV.RANGE"),
                                kv_bytes_of(cursor->from.data, cursor->from.size),
                                kv_bytes_of(cursor->to.data, cursor->to.size), KV_TEXT("LIMIT")};
     size_t size = 5;
@@ -88,7 +93,23 @@ enum kv_err kv_cursor_ask(struct kv_cursor *cursor, struct kv_batch *batch)
     args[4] = kv_text(limit);
     if (cursor->reverse) args[size++] = KV_TEXT("REVERSE");
     if (cursor->keys_only) args[size++] = KV_TEXT("KEYS");
+    if (cursor->revision == 0) {
+        args[size++] = KV_TEXT("REVISION");
+    } else {
+        (void)snprintf(revision, sizeof revision, "%llu", (unsigned long long)cursor->revision);
+        args[size++] = KV_TEXT("AT");
+        args[size++] = kv_text(revision);
+    }
     return kv_batch_add(batch, true, args, size);
+}
+
+const struct kv_reply *kv_cursor_page(struct kv_cursor *cursor, const struct kv_reply *reply)
+{
+    const bool is_told = cursor->revision == 0 && reply->type == KV_ARRAY && reply->count == 2 &&
+                         reply->items[0].type == KV_INTEGER;
+    if (!is_told) return reply;
+    cursor->revision = (uint64_t)reply->items[0].integer;
+    return &reply->items[1];
 }
 
 bool kv_cursor_entry(const struct kv_cursor *cursor, const struct kv_reply *item,

@@ -84,7 +84,8 @@ struct kv_cursor {
     uint64_t asked;      /* of the page that is under way */
     bool reverse;
     bool keys_only;
-    bool ended; /* there is no other page */
+    uint64_t revision; /* of all pages; 0: the first one tells */
+    bool ended;        /* there is no other page */
 };
 /* False: no memory; kv_cursor_close() is due all the same. */
 bool kv_cursor_init(struct kv_cursor *cursor, const struct kv_allocator *allocator,
@@ -92,6 +93,8 @@ bool kv_cursor_init(struct kv_cursor *cursor, const struct kv_allocator *allocat
 void kv_cursor_close(struct kv_cursor *cursor);
 /* Adds the command for the next page; as kv_batch_add(). */
 enum kv_err kv_cursor_ask(struct kv_cursor *cursor, struct kv_batch *batch);
+/* The list of entries in a reply, whose revision is taken from now on. */
+const struct kv_reply *kv_cursor_page(struct kv_cursor *cursor, const struct kv_reply *reply);
 /* Goes behind the page that came (@size bytes). KV_ERR_FAILED: it makes no sense. KV_ERR_NOMEM: ask again. */
 enum kv_err kv_cursor_take(struct kv_cursor *cursor, const struct kv_reply *page, size_t size);
 bool kv_cursor_entry(const struct kv_cursor *cursor, const struct kv_reply *item,

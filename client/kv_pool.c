@@ -45,15 +45,17 @@ enum kv_err kv_pool_create(const struct kv_options *options, size_t handles_max,
     (void)pthread_mutex_init(&made->mutex, NULL); /* Cannot fail without attributes. */
     made->nodes = resize(made, NULL, size);
     made->idle = resize(made, NULL, handles_max * sizeof(struct kv *));
-    enum kv_err err = made->nodes != NULL && made->idle != NULL ? KV_OK : KV_ERR_NOMEM;
-    if (err == KV_OK) {
-        memcpy(made->nodes, taken.nodes, size);
-        made->options.nodes = made->nodes;
-        /* The first handle tells whether the options are any good. */
-        err = kv_handle_create(&made->options, &made->idle[0]);
-        made->handle_count = made->idle[0] != NULL;
-        made->idle_count = made->handle_count;
+    if (made->nodes == NULL || made->idle == NULL) {
+        kv_pool_destroy(made);
+        return KV_ERR_NOMEM;
     }
+    memcpy(made->nodes, taken.nodes, size);
+    made->options.nodes = made->nodes;
+    /* The first handle tells whether the options are any good. */
+    struct kv *first = NULL;
+    const enum kv_err err = kv_handle_create(&made->options, &first);
+    if (first != NULL) made->idle[made->idle_count++] = first;
+    made->handle_count = made->idle_count;
     if (err != KV_OK) {
         kv_pool_destroy(made);
         return err;
@@ -66,7 +68,7 @@ void kv_pool_destroy(struct kv_pool *pool)
 {
     if (pool == NULL) return;
     const struct kv_allocator allocator = pool->options.allocator;
-    while (pool->idle_count > 0) kv_close(pool->idle[--pool->idle_count]);
+    while (pool->idle != NULL && pool->idle_count > 0) kv_close(pool->idle[--pool->idle_count]);
     if (pool->nodes != NULL) (void)resize(pool, pool->nodes, 0);
     if (pool->idle != NULL) (void)resize(pool, pool->idle, 0);
     (void)pthread_mutex_destroy(&pool->mutex);

@@ -51,6 +51,7 @@ static enum kv_err next_page(struct kv_scan *scan)
     if (page == NULL) {
         return kv_say(scan->kv, KV_ERR_NOMEM, "no memory for a page of the scan");
     }
+    page = kv_cursor_page(&scan->cursor, page);
     err = kv_cursor_take(&scan->cursor, page, scan->batch.items[0].reply_size);
     if (err == KV_ERR_NOMEM) return kv_say(scan->kv, err, "no memory for a scan");
     if (err != KV_OK) return kv_strange(scan->kv, true);

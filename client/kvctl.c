@@ -18,18 +18,21 @@ static enum ctl_exit help(struct ctl *ctl, const struct ctl_args *args);
 static const struct ctl_command commands[] = {
     {"status", NULL, "", "every node: role, term, indexes, lag, keys, disk, health", 0, 0, 0,
      ctl_status, false},
-    {"get", NULL, "KEY [--raw]", "the value of a key; --raw: its bytes and nothing else", 1, 1,
-     BIT(CTL_RAW), ctl_get, false},
+    {"get", NULL, "KEY [--raw] [--rev R]",
+     "the value of a key, or what it was at a revision; --raw: its bytes and nothing else", 1, 1,
+     BIT(CTL_RAW) | BIT(CTL_REV), ctl_get, false},
+    {"history", NULL, "KEY [--count N]", "what became of a key, the newest change first", 1, 1,
+     BIT(CTL_COUNT), ctl_history, false},
     {"set", NULL, "KEY {VALUE | --file FILE} [--ttl MS] [--if-absent | --if-revision R]",
      "set a key, to a file's bytes too; FILE - is the standard input", 1, 2,
      BIT(CTL_FILE) | BIT(CTL_TTL) | BIT(CTL_IF_ABSENT) | BIT(CTL_IF_REVISION), ctl_set, false},
     {"del", NULL, "KEY...", "delete keys, in one step", 1, CTL_WORDS_MAX, 0, ctl_del, false},
     {"incr", NULL, "KEY [N]", "add N (1) to the number that a key holds", 1, 2, 0, ctl_incr, false},
     {"ttl", NULL, "KEY", "the time until a key expires", 1, 1, 0, ctl_ttl, false},
-    {"scan", NULL, "[--prefix P] [--from K] [--to K] [--limit N] [--reverse] [--keys]",
-     "keys in order with their values; --to is not included", 0, 0,
+    {"scan", NULL, "[--prefix P] [--from K] [--to K] [--limit N] [--reverse] [--keys] [--rev R]",
+     "keys in order with their values, all of one moment; --to is not included", 0, 0,
      BIT(CTL_PREFIX) | BIT(CTL_FROM) | BIT(CTL_TO) | BIT(CTL_LIMIT) | BIT(CTL_REVERSE) |
-         BIT(CTL_KEYS),
+         BIT(CTL_KEYS) | BIT(CTL_REV),
      ctl_scan, false},
     {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader,
      false},
@@ -82,6 +85,8 @@ static const struct {
     [CTL_TOKEN] = {"--cluster-token", true},
     [CTL_PEER] = {"--peer", true},
     [CTL_VALUES] = {"--values", false},
+    [CTL_REV] = {"--rev", true},
+    [CTL_COUNT] = {"--count", true},
 };
 
 const struct ctl_command *ctl_command_at(size_t at)

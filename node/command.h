@@ -19,21 +19,18 @@ struct core;
 struct shard;
 
 enum command_flag {
-    CMD_LOCAL = 1, /* Answered by the node that the client talks to; no keys, no leader. */
-    CMD_READ = 2,  /* Linearizable read: confirmed by a read round. */
-    CMD_WRITE = 4, /* May add effects. */
-    CMD_APPLIED =
-        8, /* Looks at the applied keys as a whole: waits until all before it is applied. */
-    CMD_FREES = 16,   /* A write that is still taken when the disk is full. */
-    CMD_FAST = 32,    /* For COMMAND INFO: constant or logarithmic time. */
-    CMD_EXPIRY = 128, /* A write that adds no key: still taken when the index is full. */
-    CMD_TOPOLOGY =
-        64, /* Local, but waits for a leader to be known: clients build their map from it. */
+    CMD_LOCAL = 1,     /* Answered by the node that the client talks to; no keys, no leader. */
+    CMD_READ = 2,      /* Linearizable read: confirmed by a read round. */
+    CMD_WRITE = 4,     /* May add effects. */
+    CMD_APPLIED = 8,   /* Looks at all applied keys: waits until all before it is applied. */
+    CMD_FREES = 16,    /* A write that is still taken when the disk is full. */
+    CMD_FAST = 32,     /* For COMMAND INFO: constant or logarithmic time. */
+    CMD_EXPIRY = 128,  /* A write that adds no key: still taken when the index is full. */
+    CMD_TOPOLOGY = 64, /* Local, but waits for a leader to be known: it becomes clients' map. */
     CMD_HERE = 256, /* A read that any node answers from its own applied keys (node/readindex.h). */
     CMD_ALONE = 512,   /* Not as a part of a transaction. */
     CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
-    CMD_STREAM =
-        2048, /* Such a read in slices (node/stream.h); its function is for those that cannot wait. */
+    CMD_STREAM = 2048, /* CMD_HERE in slices (stream.h); the function is for who cannot wait. */
 };
 
 struct eval {
@@ -47,8 +44,7 @@ struct eval {
     int protocol;
     uint64_t now_ms; /* The replicated clock, milliseconds since the epoch; never goes back. */
     uint64_t
-        gone_ms; /* Keys with an expiry up to it are gone: now_ms, or on a node that does not lead what the
-                       * stamps of its applied entries say (node/readindex.h). */
+        gone_ms; /* Keys with an expiry up to it are gone: now_ms, or by the log (readindex.h). */
     /* What it touched. */
     uint64_t batch;  /* Newest batch that it saw or wrote; 0: none. */
     bool is_local;   /* Reads of this node's applied state alone (option reads = local). */

@@ -189,11 +189,14 @@ static bool range_of_300(const struct slice *args, uint32_t count, struct buf *o
     int64_t limit = INT64_MAX;
     bool reverse = false;
     bool keys = false;
+    bool tells = false;
     if (!slice_equal_fold(args[0], "kv.range")) return false;
     for (uint32_t i = 3; i < count; i++) {
         if (slice_equal_fold(args[i], "limit")) CHECK(slice_int64(args[++i], &limit));
         if (slice_equal_fold(args[i], "reverse")) reverse = true;
         if (slice_equal_fold(args[i], "keys")) keys = true;
+        if (slice_equal_fold(args[i], "revision")) tells = true;
+        if (slice_equal_fold(args[i], "at")) CHECK(slice_equal_fold(args[++i], "77"));
     }
     for (uint32_t i = 0; i < 302; i++) {
         const uint32_t at = reverse ? 301 - i : i;
@@ -204,6 +207,8 @@ static bool range_of_300(const struct slice *args, uint32_t count, struct buf *o
         if (args[2].size > 0 && slice_compare(name, args[2]) >= 0) continue;
         if (chosen_count < (uint64_t)limit) chosen[chosen_count++] = name;
     }
+    if (tells) resp_put_array(out, 2);
+    if (tells) resp_put_int(out, 77); /* Every page behind the first one has to say so. */
     resp_put_array(out, chosen_count);
     for (uint32_t i = 0; i < chosen_count; i++) {
         if (!keys) resp_put_array(out, 3);
@@ -255,7 +260,7 @@ TEST(kv, scan_goes_through_all_pages)
     struct kv *kv = connect_to(fake.address, 1000);
     struct kv_scan_options options = {.limit = 0};
     expect_scan(kv, NULL, "k000 \xff\xff 302");
-    expect_log(&fake, "KV.RANGE   LIMIT 32\nKV.RANGE k031"); /* cut at the zero byte */
+    expect_log(&fake, "KV.RANGE   LIMIT 32 REVISION\nKV.RANGE k031"); /* cut at the zero byte */
     options.reverse = 1;
     expect_scan(kv, &options, "\xff\xff k000 302");
     options.prefix = kv_text("k1");

@@ -316,7 +316,7 @@ TEST(kvctl, scan_gives_one_key_a_line)
     expect(&result, 0, "", "");
     char log[1024];
     fake_log(&fake, log, sizeof log);
-    EXPECT_TRUE(strstr(log, "KV.RANGE   LIMIT 32\n") == log);
+    EXPECT_TRUE(strstr(log, "KV.RANGE   LIMIT 32 REVISION\n") == log);
     fake_stop(&fake);
 }
 

@@ -57,6 +57,25 @@ class Kvctl(unittest.TestCase):
             part = self.ctl(cluster, "scan", "--from", "user:0010", "--to", "user:0020").stdout.splitlines()
             self.assertEqual(10, len(part))
 
+    def test_old_revisions(self):
+        with Cluster() as cluster:
+            self.ctl(cluster, "set", "k", "one")
+            first = self.json(cluster, "get", "k")["revision"]
+            self.ctl(cluster, "set", "k", "two")
+            self.ctl(cluster, "set", "l", "three")
+            self.ctl(cluster, "del", "k")
+            self.assertEqual("one", self.ctl(cluster, "get", "k", "--rev", str(first)).stdout.strip())
+            self.ctl(cluster, "get", "k", "--rev", str(first - 1), code=REFUSED)
+            self.assertEqual(["k\tone"], self.ctl(cluster, "scan", "--rev", str(first)).stdout.splitlines())
+            self.assertEqual(["l\tthree"], self.ctl(cluster, "scan").stdout.splitlines())
+            rows = [json.loads(line) for line in self.ctl(cluster, "-o", "json", "history", "k").stdout.splitlines()]
+            self.assertEqual(["delete", "put", "put"], [row["kind"] for row in rows])
+            self.assertEqual([None, "two", "one"], [row.get("value") for row in rows])
+            self.assertEqual(first, rows[2]["revision"])
+            self.assertEqual(1, len(self.ctl(cluster, "history", "k", "--count", "1").stdout.splitlines()))
+            self.assertIn("COMPACTED", self.ctl(cluster, "get", "k", "--rev", "1", code=REFUSED).stderr)
+            self.assertIn("lies ahead", self.ctl(cluster, "get", "k", "--rev", str(1 << 60), code=REFUSED).stderr)
+
     def test_status_and_members(self):
         with Cluster() as cluster:
             leader = cluster.leader()

@@ -46,6 +46,7 @@ static void check_effects(struct sim *sim, const struct record *record)
             return;
         }
         sim_client_effect(sim, &effect);
+        sim_bank_effect(sim, record->index, &effect);
         rest = slice_of(rest.data + size, rest.size - size);
     }
 }

@@ -494,6 +494,7 @@ struct sim *sim_create(const struct sim_options *options)
     CHECK(sim->node_count <= SIM_NODES_MAX);
     sim_net_init(sim);
     sim_client_init(sim);
+    sim_bank_init(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sim = sim;
@@ -524,6 +525,7 @@ void sim_destroy(struct sim *sim)
     }
     sim_net_close(sim);
     sim_client_close(sim);
+    sim_bank_close(sim);
     check_log_close(&sim->log);
     mem_free(sim->heap);
     mem_free(sim);

@@ -315,6 +315,7 @@ static void ask_one(struct sim *sim, struct sim_client *client, struct buf *out)
 {
     struct sim_pending pending = {0};
     struct sim_clients *clients = &sim->clients;
+    if (clients->is_quiet) return;
     if (clients->is_final) {
         const uint32_t total = clients->key_count * sim->node_count;
         if (clients->final_next >= total) return;
@@ -504,6 +505,10 @@ static void give_up(struct sim *sim, struct sim_client *client)
 
 void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 {
+    if (number > SIM_CLIENT_LIMIT) {
+        sim_bank_bytes(sim, number, bytes);
+        return;
+    }
     struct sim_client *client = &sim->clients.list[number];
     buf_append(&client->in, bytes.data, bytes.size);
     if (number == SIM_CLIENT_LIMIT) return; /* sim_ask() looks at it itself. */
@@ -534,6 +539,10 @@ void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 
 void sim_client_lost(struct sim *sim, uint32_t number)
 {
+    if (number > SIM_CLIENT_LIMIT) {
+        sim_bank_lost(sim, number);
+        return;
+    }
     struct sim_client *client = &sim->clients.list[number];
     give_up(sim, client);
     if (number < SIM_CLIENT_LIMIT) step_in(sim, client, 1 + sim_below(sim, 50 * SIM_MS));
@@ -541,6 +550,10 @@ void sim_client_lost(struct sim *sim, uint32_t number)
 
 void sim_client_step(struct sim *sim, uint32_t number, uint64_t step)
 {
+    if (number > SIM_CLIENT_LIMIT) {
+        sim_bank_step(sim, number, step);
+        return;
+    }
     struct sim_client *client = &sim->clients.list[number];
     if (step != client->step) return;
     if (client->pending_count > 0 || (client->conn != NULL && sim_chance(sim, 15))) {

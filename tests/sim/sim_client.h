@@ -74,6 +74,7 @@ struct sim_clients {
     uint64_t next_value; /* id */
     uint8_t *written;    /* by id: how often the committed log writes this value; saturates */
     uint64_t written_capacity;
+    bool is_quiet; /* nothing is asked */
     bool is_final; /* only reads, each key once through each node */
     uint32_t final_next;
     uint64_t ok_count;

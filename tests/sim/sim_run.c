@@ -142,15 +142,35 @@ static uint64_t given_up(const struct sim *sim)
     return sim->counts.reopens - sim->counts.installs;
 }
 
+static bool all_quiet(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->clients.count; i++) {
+        if (sim->clients.list[i].pending_count > 0) return false;
+    }
+    return sim_bank_finished(sim) && all_equal(sim);
+}
+
+static bool all_done(struct sim *sim)
+{
+    return sim_client_done(sim) && sim_bank_finished(sim);
+}
+
 void sim_run_settle(struct sim *sim)
 {
+    sim_bank_finish(sim);
     serve(sim);
+    /* A node that lags may wait for longer than a client does: first everybody has everything. */
+    sim->clients.is_quiet = true;
+    if (!sim_run_until_true(sim, HEAL_MS, all_quiet) && !sim->has_failed) {
+        fail_with_states(sim, "nodes do not catch up after the heal");
+    }
+    sim->clients.is_quiet = false;
     const uint64_t in_vain = given_up(sim);
     repair(sim);
     const uint64_t unknown = sim->clients.unknown_count;
     const uint64_t failed = sim->clients.failed_count;
     sim_client_finish(sim);
-    if (!sim_run_until_true(sim, FINAL_MS, sim_client_done) && !sim->has_failed) {
+    if (!sim_run_until_true(sim, FINAL_MS, all_done) && !sim->has_failed) {
         fail_with_states(sim, "clients get no answers after the heal");
     }
     if (sim->clients.unknown_count != unknown || sim->clients.failed_count != failed) {
@@ -162,6 +182,7 @@ void sim_run_settle(struct sim *sim)
     }
     check_space(sim);
     if (!sim->has_failed) sim_client_check(sim);
+    if (!sim->has_failed) sim_bank_check(sim);
 }
 
 /* The end of a run in which the last good copies went. Nothing is owed but the truth: what is answered is right, and
@@ -169,6 +190,7 @@ void sim_run_settle(struct sim *sim)
 static void settle_lost(struct sim *sim)
 {
     sim_fault_end(sim);
+    sim_bank_finish(sim);
     sim_run_for(sim, 2 * HEAL_MS);
     const uint64_t before = sim->clients.failed_count + sim->clients.unknown_count;
     sim_client_finish(sim);
@@ -186,6 +208,11 @@ static void count(struct sim *sim)
     struct sim_counts *counts = &sim->counts;
     counts->elections = sim->log.leader_count;
     counts->ops_ok = sim->clients.ok_count;
+    if (sim->bank.checked) {
+        counts->transfers = sim->bank.done;
+        counts->transfers_not = sim->bank.aborted;
+        counts->bank_reads = sim->bank.reads;
+    }
     counts->ops_failed = sim->clients.failed_count;
     counts->ops_unknown = sim->clients.unknown_count;
     counts->resets = sim->net.resets;
@@ -221,6 +248,7 @@ bool sim_run(struct sim *sim)
         sim_restart_later(sim, i, sim_chance(sim, 100) ? 3000 : sim_below(sim, 50));
     }
     sim_client_start(sim);
+    sim_bank_start(sim);
     sim_fault_start(sim);
     while (sim->now < end && !sim->has_failed) {
         sim_run_for(sim, 250);
