@@ -210,7 +210,7 @@ struct kv_entry {
 
 /* Begins a scan in the byte order of keys; @options NULL: everything. Keys come in pages, all of one moment: that of
  * the first page, or of options.revision. Other calls with @kv may come between. A scan that takes so long that the
- * cluster does not keep that moment any more (option retention) ends with KV_ERR_FAILED, "COMPACTED ...". */
+ * cluster does not keep that moment any more (option retention) ends with KV_ERR_COMPACTED. */
 KV_API enum kv_err kv_scan_open(struct kv *kv, const struct kv_scan_options *options,
                                 struct kv_scan **scan);
 /* The next key; KV_ERR_NOT_FOUND at the end. After another error it may be called again and goes on where it was. */
@@ -269,6 +269,47 @@ KV_API size_t kv_pipeline_count(const struct kv_pipeline *pipeline);
 /* The result of command @at (from 0) of the list that was run, as kv_command() gives it. */
 KV_API enum kv_err kv_pipeline_result(struct kv_pipeline *pipeline, size_t at,
                                       const struct kv_reply **reply);
+
+/* ---- transaction ----------------------------------------------------------------------------- */
+
+enum kv_condition_kind {
+    KV_IF_VALUE,    /* the key's value compared with value */
+    KV_IF_REVISION, /* its revision compared with revision; 0: there is no such key */
+    KV_IF_EXISTS,
+    KV_IF_ABSENT,
+};
+
+enum kv_comparison { KV_EQUAL, KV_NOT_EQUAL, KV_LESS, KV_GREATER };
+
+struct kv_condition {
+    enum kv_condition_kind kind;
+    enum kv_comparison comparison;
+    struct kv_bytes key;
+    struct kv_bytes value;
+    uint64_t revision;
+};
+
+/* The words of one command, such as {"SET", "k", "v"}. */
+struct kv_words {
+    unsigned flags; /* of enum kv_command_flags; in a transaction without meaning */
+    const struct kv_bytes *args;
+    size_t count;
+};
+
+struct kv_txn {
+    size_t struct_size; /* of this struct; 0: up to otherwise_count */
+    const struct kv_condition *conditions;
+    size_t condition_count;
+    const struct kv_words *then; /* run when all conditions hold */
+    size_t then_count;
+    const struct kv_words *otherwise; /* else */
+    size_t otherwise_count;
+};
+
+/* All of it happens at one moment, or nothing does. *@held (may be NULL): whether the conditions held, 1 or 0.
+ * *@replies (may be NULL): a KV_ARRAY of the replies of the commands that were run; one may be a KV_ERROR. */
+KV_API enum kv_err kv_txn(struct kv *kv, const struct kv_txn *txn, int *held,
+                          const struct kv_reply **replies);
 
 /* ---- cluster --------------------------------------------------------------------------------- */
 

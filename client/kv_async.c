@@ -133,6 +133,19 @@ enum kv_err kv_async_command(struct kv_async *async, unsigned flags, const struc
     return start(kv_op_create(async, KV_OP_COMMAND), flags, args, count, then);
 }
 
+enum kv_err kv_async_txn(struct kv_async *async, const struct kv_txn *txn,
+                         const struct kv_callback *then)
+{
+    const struct kv_allocator *allocator = &async->allocator;
+    struct kv_bytes *args = NULL;
+    size_t count = 0;
+    enum kv_err err = kv_txn_words(allocator, txn, &args, &count);
+    if (err != KV_OK) return err;
+    err = start(kv_op_create(async, KV_OP_TXN), KV_WRITE, args, count, then);
+    (void)allocator->resize(allocator->context, args, 0);
+    return err;
+}
+
 enum kv_err kv_async_batch(struct kv_async *async, const struct kv_words *commands, size_t count,
                            const struct kv_callback *then)
 {
@@ -184,6 +197,9 @@ static enum kv_err read_answer(struct kv_op *op, struct kv_result *result)
         if (reply->type != KV_INTEGER) err = KV_ERR_INVALID;
         if (op->kind == KV_OP_TTL && reply->integer == -2) err = KV_ERR_NOT_FOUND;
         break;
+    case KV_OP_TXN:
+        if (!kv_txn_read(reply, &result->integer, &result->reply)) err = KV_ERR_INVALID;
+        break;
     default: return KV_OK;
     }
     if (err == KV_ERR_NOT_FOUND) why = "there is no such key";
@@ -210,7 +226,7 @@ void kv_op_tell(struct kv_op *op)
         result.err = take_answer(op, 0, &result.reply);
         if (result.err == KV_OK) result.err = read_answer(op, &result);
         if (result.err == KV_OK && scan != NULL) result.err = kv_scan_page(op, &result);
-        if (op->kind != KV_OP_COMMAND) result.reply = NULL;
+        if (op->kind != KV_OP_COMMAND && op->kind != KV_OP_TXN) result.reply = NULL;
     }
     if (op->kind == KV_OP_PAGE && scan == NULL) { /* It was closed after the answer came. */
         result.err = KV_ERR_CANCELLED;

@@ -64,8 +64,10 @@ struct kv_result {
     enum kv_err err;
     const char *message;   /* what went wrong, one line for people; "" with KV_OK */
     struct kv_value value; /* get: the value; set with want_previous: the value before */
-    int64_t integer; /* del: how many existed; incr: the sum; ttl: milliseconds, -1 for ever */
-    const struct kv_reply *reply;   /* command: the reply, also a KV_ERROR; NULL: there is none */
+    int64_t
+        integer; /* del: how many existed; incr: the sum; ttl: milliseconds, -1 for ever; txn: 1 or 0 */
+    const struct kv_reply
+        *reply; /* command, txn: the reply, also a KV_ERROR; NULL: there is none */
     const struct kv_entry *entries; /* scan: the page */
     size_t count;                   /* of entries; of the commands of a batch */
     struct kv_op *op;               /* private */
@@ -103,14 +105,13 @@ KV_API enum kv_err kv_async_command(struct kv_async *async, unsigned flags,
                                     const struct kv_bytes *args, size_t count,
                                     const struct kv_callback *then);
 
+/* The result's integer is 1 when the conditions held, else 0; its reply has the replies of the commands. */
+KV_API enum kv_err kv_async_txn(struct kv_async *async, const struct kv_txn *txn,
+                                const struct kv_callback *then);
+
 /* Several commands that are sent together, taken in order and answered by one callback. Not a transaction. The
  * result's err is that of the first command that failed; what is repeated is as with kv_pipeline_execute(). With
  * options.once at most 256 of them may be writes. */
-struct kv_words {
-    unsigned flags; /* of enum kv_command_flags */
-    const struct kv_bytes *args;
-    size_t count;
-};
 KV_API enum kv_err kv_async_batch(struct kv_async *async, const struct kv_words *commands,
                                   size_t count, const struct kv_callback *then);
 /* The result of command @at (from 0) of the batch that ended with @result, in its callback. *@reply (may be NULL) is

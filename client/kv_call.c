@@ -141,6 +141,32 @@ enum kv_err kv_ttl(struct kv *kv, struct kv_bytes key, int64_t *ttl_ms)
     return KV_OK;
 }
 
+/* ---- transaction ----------------------------------------------------------------------------- */
+
+enum kv_err kv_txn(struct kv *kv, const struct kv_txn *txn, int *held,
+                   const struct kv_reply **replies)
+{
+    const struct kv_reply *reply = NULL;
+    const struct kv_reply *all = NULL;
+    struct kv_bytes *args = NULL;
+    size_t count = 0;
+    int64_t truth = 0;
+    if (held != NULL) *held = 0;
+    if (replies != NULL) *replies = NULL;
+    enum kv_err err = kv_txn_words(&kv->allocator, txn, &args, &count);
+    if (err == KV_ERR_NOMEM) return kv_say(kv, err, "no memory for the command");
+    if (err != KV_OK) {
+        return kv_say(kv, err, "the transaction has a condition or a command that makes no sense");
+    }
+    err = kv_write(kv, args, count, &reply);
+    (void)kv->allocator.resize(kv->allocator.context, args, 0);
+    if (err != KV_OK) return err;
+    if (!kv_txn_read(reply, &truth, &all)) return kv_strange(kv, false);
+    if (held != NULL) *held = (int)truth;
+    if (replies != NULL) *replies = all;
+    return KV_OK;
+}
+
 /* ---- any command ----------------------------------------------------------------------------- */
 
 static enum kv_err check_command(struct kv *kv, const struct kv_bytes *args, size_t count)

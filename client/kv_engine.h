@@ -29,6 +29,7 @@ enum kv_op_kind {
     KV_OP_INCR,
     KV_OP_TTL,
     KV_OP_COMMAND,
+    KV_OP_TXN,
     KV_OP_BATCH,
     KV_OP_PAGE,     /* of a scan */
     KV_OP_GREETING, /* our own: said on a new connection, and where the leader is */

@@ -165,6 +165,12 @@ enum kv_err kv_set_read(const struct kv_reply *reply, const struct kv_set_option
                         struct kv_value *previous, const char **why);
 /* The answer to KV.GET: KV_ERR_NOT_FOUND, or KV_ERR_INVALID: it makes no sense. */
 enum kv_err kv_value_read(const struct kv_reply *reply, struct kv_value *value);
+/* The words of KV.TXN, with all that they need, in *@args, to be given back. KV_ERR_INVALID: a kind or comparison that
+ * does not exist, or a command without words. */
+enum kv_err kv_txn_words(const struct kv_allocator *allocator, const struct kv_txn *txn,
+                         struct kv_bytes **args, size_t *count);
+/* The answer to that; false: it makes no sense. */
+bool kv_txn_read(const struct kv_reply *reply, int64_t *held, const struct kv_reply **replies);
 /* Commands after which a connection is no longer what the library takes it for. */
 bool kv_changes_connection(const struct kv_bytes *args, size_t count);
 

@@ -104,6 +104,109 @@ enum kv_err kv_set_read(const struct kv_reply *reply, const struct kv_set_option
     return KV_ERR_CONDITION;
 }
 
+/* ---- transactions ---------------------------------------------------------------------------- */
+
+#define NUMBER_SIZE 24u
+
+/* Words under construction: each number has its place behind the words. */
+struct txn_words {
+    struct kv_bytes *args;
+    size_t count;
+    char *numbers;
+};
+
+static void add_word(struct txn_words *words, struct kv_bytes word)
+{
+    words->args[words->count++] = word;
+}
+
+static void add_digits(struct txn_words *words, uint64_t number)
+{
+    (void)snprintf(words->numbers, NUMBER_SIZE, "%llu", (unsigned long long)number);
+    add_word(words, kv_text(words->numbers));
+    words->numbers += NUMBER_SIZE;
+}
+
+static void add_condition(struct txn_words *words, const struct kv_condition *condition)
+{
+    static const char *const kinds[] = {"VALUE", "REVISION", "EXISTS", "ABSENT"};
+    static const char *const comparisons[] = {"=", "!=", "<", ">"};
+    add_word(words, kv_text(kinds[condition->kind]));
+    add_word(words, condition->key);
+    if (condition->kind > KV_IF_REVISION) return;
+    add_word(words, kv_text(comparisons[condition->comparison]));
+    if (condition->kind == KV_IF_VALUE) add_word(words, condition->value);
+    if (condition->kind == KV_IF_REVISION) add_digits(words, condition->revision);
+}
+
+static void add_commands(struct txn_words *words, const char *name, const struct kv_words *commands,
+                         size_t count)
+{
+    if (count == 0) return;
+    add_word(words, kv_text(name));
+    add_digits(words, count);
+    for (size_t i = 0; i < count; i++) {
+        add_digits(words, commands[i].count);
+        for (size_t j = 0; j < commands[i].count; j++) add_word(words, commands[i].args[j]);
+    }
+}
+
+/* False: there is a command without words, or too much of them. */
+static bool count_commands(const struct kv_words *commands, size_t count, size_t *sum)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (commands[i].count == 0 || commands[i].count > UINT32_MAX) return false;
+        if (__builtin_add_overflow(*sum, commands[i].count + 1, sum)) return false;
+    }
+    return true;
+}
+
+static bool conditions_valid(const struct kv_txn *txn)
+{
+    for (size_t i = 0; i < txn->condition_count; i++) {
+        const struct kv_condition *condition = &txn->conditions[i];
+        if ((unsigned)condition->kind > KV_IF_ABSENT) return false;
+        if ((unsigned)condition->comparison > KV_GREATER) return false;
+    }
+    return true;
+}
+
+enum kv_err kv_txn_words(const struct kv_allocator *allocator, const struct kv_txn *txn,
+                         struct kv_bytes **args, size_t *count)
+{
+    size_t size = 7;
+    *args = NULL;
+    if (!conditions_valid(txn) || txn->condition_count > UINT32_MAX) return KV_ERR_INVALID;
+    if (!count_commands(txn->then, txn->then_count, &size)) return KV_ERR_INVALID;
+    if (!count_commands(txn->otherwise, txn->otherwise_count, &size)) return KV_ERR_INVALID;
+    size += 4 * txn->condition_count;
+    if (size > SIZE_MAX / (sizeof **args + NUMBER_SIZE)) return KV_ERR_INVALID;
+    *args = allocator->resize(allocator->context, NULL, size * (sizeof **args + NUMBER_SIZE));
+    if (*args == NULL) return KV_ERR_NOMEM;
+    struct txn_words words = {.args = *args, .numbers = (char *)(*args + size)};
+    add_word(&words, KV_TEXT("KV.TXN"));
+    if (txn->condition_count > 0) {
+        add_word(&words, KV_TEXT("IF"));
+        add_digits(&words, txn->condition_count);
+    }
+    for (size_t i = 0; i < txn->condition_count; i++) add_condition(&words, &txn->conditions[i]);
+    add_commands(&words, "THEN", txn->then, txn->then_count);
+    add_commands(&words, "ELSE", txn->otherwise, txn->otherwise_count);
+    *count = words.count;
+    return KV_OK;
+}
+
+bool kv_txn_read(const struct kv_reply *reply, int64_t *held, const struct kv_reply **replies)
+{
+    if (reply->type != KV_ARRAY || reply->count != 2) return false;
+    if (reply->items[0].type != KV_INTEGER || reply->items[1].type != KV_ARRAY) return false;
+    *held = reply->items[0].integer != 0;
+    *replies = &reply->items[1];
+    return true;
+}
+
+/* ---- any command ----------------------------------------------------------------------------- */
+
 static bool is_word(struct kv_bytes arg, const char *word)
 {
     const char *text = arg.data;

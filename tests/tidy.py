@@ -14,7 +14,7 @@ import tempfile
 SOURCE_LINES_MAX = 800
 HEADER_LINES_MAX = 220
 # The comments of the public headers are the manual of the library.
-HEADER_LINES_EXCEPTIONS = {"client/kv.h": 330, "client/kv_async.h": 300, "client/kv_internal.h": 250}
+HEADER_LINES_EXCEPTIONS = {"client/kv.h": 380, "client/kv_async.h": 300}
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
 COMMENT_COLUMNS_MAX = 120
@@ -62,6 +62,7 @@ PREFIXES = {
     "client/examples/counter": ("main",),
     "client/examples/loop": ("main",),
     "client/examples/threads": ("main",),
+    "client/examples/transfer": ("main",),
     "client/examples/watch": ("main",),
 }
 

@@ -35,6 +35,7 @@ TEST(abi, structs_keep_their_sizes)
     EXPECT_EQ(sizeof(struct kv_cluster), 32);
     EXPECT_EQ(sizeof(struct kv_node), 104);
     EXPECT_EQ(sizeof(struct kv_words), 24);
+    EXPECT_EQ(sizeof(struct kv_condition), 48);
     EXPECT_EQ(sizeof(struct kv_event), 88);
     EXPECT_EQ(sizeof(struct kv_allocator), 16);
 }
@@ -50,6 +51,7 @@ TEST(abi, options_grow_at_their_end_only)
     AT(struct kv_options, once, 56);
     AT(struct kv_set_options, if_revision, 24);
     AT(struct kv_scan_options, keys_only, 68);
+    AT(struct kv_txn, otherwise_count, 48);
     AT(struct kv_callback, id, 32);
     AT(struct kv_feed_options, silence_ms, 96);
     AT(struct kv_result, op, 80);

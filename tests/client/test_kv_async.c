@@ -94,6 +94,46 @@ TEST(kv_async, wrong_arguments_start_nothing)
     fake_stop(&fake);
 }
 
+static void txn_done(void *context, const struct kv_result *result)
+{
+    struct seen *seen = context;
+    seen_done(context, result);
+    if (result->err == KV_OK) EXPECT_TEXT(result->reply->items[0].data, "old");
+    EXPECT_TRUE(seen->count == 1);
+}
+
+TEST(kv_async, a_transaction_tells_whether_its_conditions_held)
+{
+    struct fake fake = {0};
+    struct world world;
+    struct seen seen;
+    const struct kv_condition absent = {.kind = KV_IF_ABSENT, .key = kv_text("k")};
+    const struct kv_bytes take[] = {kv_text("GET"), kv_text("k")};
+    const struct kv_words words = {.args = take, .count = 2};
+    struct kv_txn txn = {
+        .conditions = &absent, .condition_count = 1, .otherwise = &words, .otherwise_count = 1};
+    fake_start(&fake);
+    fake_step(&fake, FAKE_REPLY, "*2\r\n:0\r\n*1\r\n$3\r\nold\r\n");
+    fake_step(&fake, FAKE_REPLY, "+OK\r\n");
+    world_open(&world, fake.address, 1000);
+    struct kv_callback then = into(&seen);
+    then.done = txn_done;
+    CALL(kv_async_txn(world.async, &txn, &then));
+    world_wait(&world, &seen);
+    EXPECT_EQ(seen.err, KV_OK);
+    EXPECT_EQ(seen.integer, 0);
+    then = into(&seen);
+    CALL(kv_async_txn(world.async, &txn, &then));
+    world_wait(&world, &seen);
+    EXPECT_EQ(seen.err, KV_ERR_UNKNOWN); /* An answer, but not one to this question. */
+    expect_log(&fake, "KV.TXN IF 1 ABSENT k ELSE 1 2 GET k\nKV.TXN IF 1 ABSENT k ELSE 1 2 GET k\n");
+    const struct kv_words empty = {.args = take};
+    txn.otherwise = &empty;
+    EXPECT_EQ(kv_async_txn(world.async, &txn, &then), KV_ERR_INVALID);
+    world_close(&world);
+    fake_stop(&fake);
+}
+
 static void batch_done(void *context, const struct kv_result *result)
 {
     const struct kv_reply *reply = NULL;

@@ -1,6 +1,62 @@
 /* The client library: pipelines, scans, and memory that runs out anywhere. */
 #include "tests/client/kv_tools.h"
 
+/* ---- transactions ---------------------------------------------------------------------------- */
+
+TEST(kv, a_transaction_is_one_command)
+{
+    struct fake fake = {0};
+    const struct kv_reply *replies = NULL;
+    int held = 0;
+    const struct kv_condition conditions[] = {
+        {.kind = KV_IF_VALUE, .key = kv_text("a"), .value = kv_text("1")},
+        {.kind = KV_IF_REVISION, .comparison = KV_LESS, .key = kv_text("b"), .revision = 42},
+        {.kind = KV_IF_VALUE,
+         .comparison = KV_NOT_EQUAL,
+         .key = kv_text("c"),
+         .value = kv_text("")},
+        {.kind = KV_IF_REVISION, .comparison = KV_GREATER, .key = kv_text("d")},
+        {.kind = KV_IF_EXISTS, .key = kv_text("e")},
+        {.kind = KV_IF_ABSENT, .key = kv_text("f")},
+    };
+    const struct kv_bytes put[] = {kv_text("SET"), kv_text("k"), kv_text("v")};
+    const struct kv_bytes take[] = {kv_text("GET"), kv_text("k")};
+    const struct kv_words then[] = {{.args = put, .count = 3}, {.args = take, .count = 2}};
+    const struct kv_words otherwise[] = {{.args = take, .count = 2}};
+    struct kv_txn txn = {.conditions = conditions,
+                         .condition_count = 6,
+                         .then = then,
+                         .then_count = 2,
+                         .otherwise = otherwise,
+                         .otherwise_count = 1};
+    fake_start(&fake);
+    struct kv *kv = connect_to(fake.address, 1000);
+    fake_step(&fake, FAKE_REPLY, "*2\r\n:1\r\n*2\r\n+OK\r\n$1\r\nv\r\n");
+    EXPECT_EQ(kv_txn(kv, &txn, &held, &replies), KV_OK);
+    EXPECT_EQ(held, 1);
+    EXPECT_EQ(replies->count, 2);
+    EXPECT_TEXT(replies->items[1].data, "v");
+    expect_log(&fake, "KV.TXN IF 6 VALUE a = 1 REVISION b < 42 VALUE c !=  REVISION d > 0 EXISTS e "
+                      "ABSENT f THEN 2 3 SET k v 2 GET k ELSE 1 2 GET k\n");
+    txn = (struct kv_txn){.then = otherwise, .then_count = 1};
+    fake_step(&fake, FAKE_REPLY, "*2\r\n:0\r\n*0\r\n");
+    EXPECT_EQ(kv_txn(kv, &txn, &held, NULL), KV_OK);
+    EXPECT_EQ(held, 0);
+    fake_step(&fake, FAKE_CLOSE, NULL); /* It may have happened, and is not repeated. */
+    EXPECT_EQ(kv_txn(kv, &txn, NULL, NULL), KV_ERR_UNKNOWN);
+    expect_log(&fake, "KV.TXN THEN 1 2 GET k\nKV.TXN THEN 1 2 GET k\n");
+    fake_step(&fake, FAKE_REPLY, ":1\r\n");
+    EXPECT_EQ(kv_txn(kv, &txn, NULL, NULL), KV_ERR_UNKNOWN);
+    const struct kv_words empty = {.args = take};
+    txn.then = &empty;
+    EXPECT_EQ(kv_txn(kv, &txn, NULL, NULL), KV_ERR_INVALID);
+    struct kv_condition wrong = {.kind = (enum kv_condition_kind)9};
+    txn = (struct kv_txn){.conditions = &wrong, .condition_count = 1};
+    EXPECT_EQ(kv_txn(kv, &txn, NULL, NULL), KV_ERR_INVALID);
+    kv_close(kv);
+    fake_stop(&fake);
+}
+
 /* ---- pipelines ------------------------------------------------------------------------------- */
 
 TEST(kv, a_pipeline_gives_each_reply)

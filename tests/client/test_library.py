@@ -16,15 +16,15 @@ from harness import Cluster  # noqa: E402
 # Every symbol that programs may use. One that goes away, or means something else, needs another soname.
 EXPORTED = """
 kv_address kv_async_address kv_async_batch kv_async_cancel kv_async_close kv_async_command kv_async_create kv_async_del
-kv_async_get kv_async_incr kv_async_scan_close kv_async_scan_next kv_async_scan_open kv_async_set kv_async_ttl kv_close
+kv_async_get kv_async_incr kv_async_scan_close kv_async_scan_next kv_async_scan_open kv_async_set kv_async_ttl kv_async_txn kv_close
 kv_command kv_connect kv_del kv_err_name kv_feed_close kv_feed_open kv_feed_pause kv_feed_resume kv_get kv_incr kv_leader
 kv_leader_transfer kv_members kv_message kv_options_init_sized kv_pipeline_add kv_pipeline_count kv_pipeline_create
 kv_pipeline_destroy kv_pipeline_execute kv_pipeline_result kv_pool_create kv_pool_destroy kv_pool_give kv_pool_take
-kv_result_at kv_scan_close kv_scan_next kv_scan_open kv_set kv_set_timeout kv_status kv_stay kv_ttl kv_version
+kv_result_at kv_scan_close kv_scan_next kv_scan_open kv_set kv_set_timeout kv_status kv_stay kv_ttl kv_txn kv_version
 """.split()
 
 # What each example is called with behind the nodes, and what it links beside the library.
-ARGUMENTS = {"counter": ("visits",), "threads": ("hits",), "watch": ("config/", "3", "1")}
+ARGUMENTS = {"counter": ("visits",), "threads": ("hits",), "transfer": ("alice", "bob"), "watch": ("config/", "3", "1")}
 LIBRARIES = {"loop": ("-luv",), "watch": ("-luv",), "threads": ("-pthread",)}
 # Which command of the server an example needs.
 NEEDS = {"watch": "KV.WATCH"}
