@@ -86,6 +86,7 @@ enum ctl_exit ctl_incr(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_ttl(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_history(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_txn(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_status(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader_transfer(struct ctl *ctl, const struct ctl_args *args);
@@ -104,6 +105,8 @@ enum ctl_exit ctl_check(struct ctl *ctl, const struct ctl_args *args);
 /* Cuts a line into words, with quotes and escapes as redis-cli knows them. Gives their number, or -1: a quote is not
  * closed, or there are too many. *@memory holds them and is for the caller to free. */
 int ctl_split(const char *line, struct kv_bytes *words, char **memory);
+/* The same, with the place of each word in the line, from 1; columns[0] is that of the mistake when there is one. */
+int ctl_split_columns(const char *line, struct kv_bytes *words, size_t *columns, char **memory);
 bool ctl_number(struct kv_bytes text, int64_t least, int64_t most, int64_t *value);
 
 /* ctl_line.c: the value of @name in a map, or in the same as a flat array; a nil when it is missing. */
@@ -149,6 +152,7 @@ void ctl_json_int(const char *name, int64_t number);
 /* @text as a number, if it is digits with a point between them; else null. */
 void ctl_json_decimal(const char *name, const char *text);
 void ctl_json_true(const char *name);
+void ctl_json_bool(const char *name, bool value);
 void ctl_json_list_begin(const char *name); /* objects may follow */
 void ctl_json_list_end(void);
 

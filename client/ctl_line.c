@@ -65,25 +65,36 @@ static const char *take_word(const char *at, char *out, size_t *size)
     return at;
 }
 
-int ctl_split(const char *line, struct kv_bytes *words, char **memory)
+int ctl_split_columns(const char *line, struct kv_bytes *words, size_t *columns, char **memory)
 {
     int count = 0;
     const char *at = line;
     /* Each word ends with a zero byte in place of the space behind it, so the line's size is enough. */
     char *out = malloc(strlen(line) + 2);
     *memory = out;
+    columns[0] = 1;
     if (out == NULL) return -1;
     while (true) {
         size_t size = 0;
         while (is_space(*at)) at++;
         if (*at == 0) return count;
-        if (count == (int)CTL_WORDS_MAX) return -1;
-        at = take_word(at, out, &size);
-        if (at == NULL) return -1;
+        const size_t column = (size_t)(at - line) + 1;
+        if (count < (int)CTL_WORDS_MAX) at = take_word(at, out, &size);
+        if (at == NULL || count == (int)CTL_WORDS_MAX) {
+            columns[0] = column;
+            return -1;
+        }
+        columns[count] = column;
         out[size] = 0;
         words[count++] = kv_bytes_of(out, size);
         out += size + 1;
     }
+}
+
+int ctl_split(const char *line, struct kv_bytes *words, char **memory)
+{
+    static size_t columns[CTL_WORDS_MAX];
+    return ctl_split_columns(line, words, columns, memory);
 }
 
 /* ---- replies --------------------------------------------------------------------------------- */

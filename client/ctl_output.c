@@ -268,6 +268,12 @@ void ctl_json_true(const char *name)
     (void)fputs("true", stdout);
 }
 
+void ctl_json_bool(const char *name, bool value)
+{
+    put_name(name);
+    (void)fputs(value ? "true" : "false", stdout);
+}
+
 void ctl_json_list_begin(const char *name)
 {
     put_name(name);

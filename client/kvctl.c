@@ -34,6 +34,11 @@ static const struct ctl_command commands[] = {
      BIT(CTL_PREFIX) | BIT(CTL_FROM) | BIT(CTL_TO) | BIT(CTL_LIMIT) | BIT(CTL_REVERSE) |
          BIT(CTL_KEYS) | BIT(CTL_REV),
      ctl_scan, false},
+    {"txn", NULL, "",
+     "conditions and commands from the standard input, carried out at one moment: sections if, "
+     "then, "
+     "else; see docs/operations.md",
+     0, 0, 0, ctl_txn, false},
     {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader,
      false},
     {"leader", "transfer", "NAME", "hand the leadership over to a member", 1, 1, 0,

@@ -214,6 +214,33 @@ class Kvctl(unittest.TestCase):
             self.assertIn("DAMAGED", done.stdout)
             self.ctl(cluster, "dump", path + ".nothing", code=REFUSED)
 
+    def test_transactions(self):
+        text = "# comment\n\nif\n  absent k\nTHEN\n  set k 'hello world'\n  mget k none\n  incr k\nelse\n  get k\nend\nignored\n"
+        with Cluster() as cluster:
+            done = self.ctl(cluster, "txn", stdin=text).stdout.splitlines()
+            self.assertEqual(["succeeded", "OK", "hello world (nil)"], done[:3])
+            self.assertIn("not an integer", done[3])
+            done = self.ctl(cluster, "txn", stdin=text, code=REFUSED).stdout.splitlines()
+            self.assertEqual(["a condition does not hold", "hello world"], done)
+            revision = self.json(cluster, "get", "k")["revision"]
+            text = f"if\nrevision k = {revision}\nvalue k < z\nthen\nset n 5\nincrby n 2\nkv.get k\n"
+            done = self.json(cluster, "txn", stdin=text)
+            self.assertTrue(done["succeeded"])
+            self.assertEqual([{"value": "OK"}, {"integer": 7}], done["replies"][:2])
+            self.assertEqual({"integer": revision}, done["replies"][2]["list"][1])
+            for text, place in (("set k 1\n", "line 1, column 1: if, then or else"),
+                                ("if\n\n value k == 1\n", "line 3, column 10: =, !=, < or >"),
+                                ("if\nrevision k = x\n", "line 2, column 14: a revision"),
+                                ("if\nexists\n", "line 2, column 1: exists and absent take"),
+                                ("if\nvalue k =\n", "line 2, column 1: a key, one of"),
+                                ("if\nkey k\n", "line 2, column 1: value, revision, exists"),
+                                ("then\n set k 'x\n", "line 2, column 8: a quote"),
+                                ("else\nthen\n", "line 2, column 1: sections are"),
+                                ("", "line 0, column 1: if, then or else")):
+                self.assertIn(place, self.ctl(cluster, "txn", stdin=text, code=USAGE).stderr)
+            self.ctl(cluster, "txn", stdin="then\nset k 2\nnosuch\n", code=REFUSED)
+            self.assertEqual("hello world\n", self.ctl(cluster, "get", "k").stdout)
+
     def test_shell_reads_lines(self):
         with Cluster() as cluster:
             done = self.ctl(cluster, "shell", stdin="set a 'b c'\nget a\nincr n\nquit\n")

@@ -6,6 +6,7 @@ It is installed into build/compat-python, an environment of its own; where that 
 import os
 import subprocess
 import sys
+import threading
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -102,6 +103,90 @@ class RedisPy(unittest.TestCase):
                         pipeline.set(f"p:{number}", number).get(f"p:{number}")
                     replies = pipeline.execute()
                 self.assertEqual([part for number in range(500) for part in (True, str(number))], replies)
+
+    def test_transactions(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                with client.pipeline(transaction=True) as pipeline:
+                    pipeline.set("a", 1).incr("a").get("a").mget("a", "none").delete("a").exists("a")
+                    self.assertEqual([True, 2, "2", ["2", None], 1, 0], pipeline.execute())
+                with client.pipeline() as pipeline:
+                    pipeline.set("a", "word").incr("a").set("b", 1)
+                    replies = pipeline.execute(raise_on_error=False)
+                    self.assertEqual([True, True], [replies[0], replies[2]])
+                    self.assertIsInstance(replies[1], self.redis.ResponseError)
+                with client.pipeline() as pipeline:
+                    pipeline.set("a", 1).execute_command("NOSUCH", "x")
+                    with self.assertRaises(self.redis.ResponseError):
+                        pipeline.execute()
+                self.assertEqual("word", client.get("a"))
+
+    def test_watch(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                other = self.connect(cluster.nodes[0])
+                with client.pipeline() as pipeline:
+                    pipeline.watch("n", "none")
+                    pipeline.multi()
+                    pipeline.set("n", 1)
+                    self.assertEqual([True], pipeline.execute())
+                    pipeline.watch("n")
+                    value = int(pipeline.get("n"))
+                    other.incr("n")
+                    pipeline.multi()
+                    pipeline.set("n", value + 10)
+                    with self.assertRaises(self.redis.WatchError):
+                        pipeline.execute()
+                    pipeline.watch("n")
+                    other.incr("n")
+                    pipeline.unwatch()
+                    pipeline.multi()
+                    pipeline.incr("n")
+                    self.assertEqual([4], pipeline.execute())
+                # The usual way to use it: a function that is called again until nobody interferes.
+                interferences = [1, 1]
+
+                def change(pipeline):
+                    value = int(pipeline.get("n"))
+                    if interferences:
+                        interferences.pop()
+                        other.incr("n")
+                    pipeline.multi()
+                    pipeline.set("n", value * 2)
+
+                self.assertEqual([True], client.transaction(change, "n"))
+                self.assertEqual("12", client.get("n"))
+                other.close()
+
+    def test_counters_with_watch_lose_nothing(self):
+        """Clients of all nodes count together with WATCH, GET, SET."""
+        with Cluster() as cluster:
+            def increment(pipeline):
+                value = int(pipeline.get("n") or 0)
+                pipeline.multi()
+                pipeline.set("n", value + 1)
+
+            def count(node):
+                with self.connect(node) as client:
+                    for _ in range(25):
+                        client.transaction(increment, "n")
+
+            threads = [threading.Thread(target=count, args=(node,)) for node in cluster.nodes for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(b"150", cluster.nodes[0].call("GET", "n"))
+
+    def test_transactions_of_the_cluster_client(self):
+        with Cluster() as cluster:
+            client = self.redis.RedisCluster(host="127.0.0.1", port=cluster.followers()[0].cluster_client_port,
+                                             decode_responses=True, socket_timeout=10)
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.set("{a}1", 1).incr("{a}1").get("{a}1")
+                # This client hands on what SET answers as it is.
+                self.assertEqual(["OK", 2, "2"], pipeline.execute())
+            client.close()
 
     def test_binary_values_survive(self):
         with Cluster() as cluster:
