@@ -62,6 +62,7 @@ static void check_record(struct sim *sim, const struct sim_node *node, const str
         *entry = (struct check_log_entry){checksum, record->term};
         sim->counts.entries++;
         check_effects(sim, record);
+        check_past_entry(&sim->past, record);
         return;
     }
     if (entry->checksum == checksum && entry->term == record->term) return;

@@ -15,6 +15,7 @@
 #include "storage/base/prng.h"
 #include "tests/sim/check_durable.h"
 #include "tests/sim/check_log.h"
+#include "tests/sim/check_past.h"
 #include "tests/sim/sim_bank.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_disk.h"
@@ -96,6 +97,7 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t transfers, transfers_not, bank_reads;
+    uint64_t ranges, ranges_gone;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */
     uint64_t decays, losses, strangers, mended, last_copies, unreadable, fragments;
@@ -117,6 +119,7 @@ struct sim {
     struct sim_clients clients;
     struct sim_bank bank;
     struct check_log log;
+    struct check_past past;
     bool has_faults; /* the storm is on */
     bool has_failed;
     char failure[512];

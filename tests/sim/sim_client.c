@@ -19,7 +19,7 @@
 #define PIECES_MAX_LARGE 40u
 
 /* Shapes of replies: 'o' +OK or nil (conditional), 'v' a value, 'i' a number, 'w' +OK for one or two keys,
- * 'm' an array of values, 'k' nil or an array of value, revision and time to live. */
+ * 'm' an array of values, 'k' nil or an array of value, revision and time to live, 'r' a range. */
 
 /* ---- values ----------------------------------------------------------------------------------------- */
 
@@ -311,6 +311,18 @@ static void ask_two(struct sim *sim, const struct sim_client *client, struct sim
     }
 }
 
+/* Everything, now or at a revision that was told before. */
+static void ask_range(struct sim *sim, struct sim_pending *pending, struct buf *out)
+{
+    char words[64] = "KV.RANGE ? ? REVISION";
+    pending->shape = 'r';
+    pending->revision = sim_chance(sim, 500) ? check_past_pick(sim) : 0;
+    if (pending->revision != 0) {
+        (void)snprintf(words, sizeof words, "KV.RANGE ? ? AT %" PRIu64, pending->revision);
+    }
+    put_command(out, words, slice_of("", 0));
+}
+
 static void ask_one(struct sim *sim, struct sim_client *client, struct buf *out)
 {
     struct sim_pending pending = {0};
@@ -320,6 +332,8 @@ static void ask_one(struct sim *sim, struct sim_client *client, struct buf *out)
         const uint32_t total = clients->key_count * sim->node_count;
         if (clients->final_next >= total) return;
         ask_get(sim, client, &pending, clients->final_next++ / sim->node_count, out);
+    } else if (sim_chance(sim, 25)) {
+        ask_range(sim, &pending, out);
     } else if (sim_chance(sim, 60)) {
         ask_two(sim, client, &pending, out);
     } else {
@@ -397,6 +411,11 @@ static void op_refused(struct sim *sim, struct check_op *op)
     sim->clients.failed_count++;
 }
 
+static const char *about(const struct sim *sim, const struct sim_pending *pending)
+{
+    return pending->part_count > 0 ? sim->clients.keys[pending->keys[0]].name : "everything";
+}
+
 static void take_error(struct sim *sim, const struct sim_client *client,
                        const struct sim_pending *pending, struct slice text)
 {
@@ -405,6 +424,10 @@ static void take_error(struct sim *sim, const struct sim_client *client,
     for (uint32_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         const uint64_t size = strlen(refusals[i]);
         if (text.size > size && memcmp(text.data + 1, refusals[i], size) == 0) is_refusal = true;
+    }
+    if (pending->shape == 'r' && text.size > 10 && memcmp(text.data + 1, "COMPACTED", 9) == 0) {
+        sim->counts.ranges_gone++;
+        return;
     }
     /* Of a disk that was changed on purpose: nothing happened, and nothing wrong was shown. */
     if (sim_decay_any(sim) && text.size > 40 &&
@@ -416,7 +439,7 @@ static void take_error(struct sim *sim, const struct sim_client *client,
     if (!is_refusal && !(text.size > 10 && memcmp(text.data + 1, "UNCERTAIN", 9) == 0)) {
         sim_fail(sim, "client %u: unexpected reply %.*s about %s", client->number,
                  (int)(text.size > 200 ? 200 : text.size), (const char *)text.data,
-                 sim->clients.keys[pending->keys[0]].name);
+                 about(sim, pending));
     }
     for (uint32_t i = 0; i < pending->part_count; i++) {
         if (is_refusal) op_refused(sim, op_of(sim, pending, i));
@@ -443,6 +466,7 @@ static uint64_t take_value(struct sim *sim, const struct sim_key *key, struct sl
 
 static bool take_known(struct sim *sim, const struct sim_pending *pending, struct slice bytes)
 {
+    if (pending->shape == 'r') return check_past_range(sim, pending->revision, bytes);
     struct check_op *op = op_of(sim, pending, 0);
     const struct sim_key *key = &sim->clients.keys[pending->keys[0]];
     int64_t number = 0;
@@ -525,8 +549,7 @@ void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
             take_error(sim, client, pending, reply);
         } else if (!take_known(sim, pending, reply)) {
             sim_fail(sim, "client %u: a reply of the wrong kind about %s: %.*s", number,
-                     sim->clients.keys[pending->keys[0]].name, (int)(size > 100 ? 100 : size),
-                     (const char *)reply.data);
+                     about(sim, pending), (int)(size > 100 ? 100 : size), (const char *)reply.data);
         }
         client->pending_first++;
         buf_shift(&client->in, size);

@@ -44,7 +44,8 @@ struct sim_key {
 
 /* A command on its way. */
 struct sim_pending {
-    char shape; /* of the reply: see sim_client.c */
+    char shape;        /* of the reply: see sim_client.c */
+    uint64_t revision; /* that a range was asked for at; 0: the newest */
     uint32_t part_count;
     uint32_t keys[2];
     uint32_t ops[2];
