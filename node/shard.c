@@ -155,40 +155,24 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     return OK;
 }
 
-static uint64_t clock_now(struct shard *shard, uint64_t now_ms)
-{
-    uint64_t clock = shard->clock_base_ms + (now_ms - shard->clock_at_ms);
-    const uint64_t stamp = store_last_stamp(shard->store);
-    if (clock < stamp) clock = stamp;
-    if (clock < shard->clock_ms) clock = shard->clock_ms;
-    shard->clock_ms = clock;
-    return clock;
-}
-
-/* Notices gain and loss of leadership. A leader's clock starts from the wall and then follows the monotonic one, so
- * that a jump of the wall clock while it leads expires nothing early. */
+/* Notices gain and loss of leadership. */
 static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
 {
     const struct replica *replica = shard->replica;
     const bool ready = replica_ready(replica);
     const uint64_t term = replica_term(replica);
+    clock_saw(&shard->clock, store_last_stamp(shard->store), now_ms);
     if (shard->was_ready && (!ready || term != shard->term)) {
         shard->lost = true; /* The core resolves the replies that wait, then drops the batches. */
         shard->was_ready = false;
         shard->transfer_wanted = false;
     }
     if (ready && !shard->was_ready && !shard->lost) {
-        const uint64_t stamp = store_last_stamp(shard->store);
         shard->was_ready = true;
-        /* Time goes on from the highest stamp: with a wall clock behind it, it would stand still until that catches up,
-         * and nothing would expire meanwhile. */
-        shard->clock_base_ms = wall_ms > stamp ? wall_ms : stamp;
-        shard->clock_at_ms = now_ms;
-        shard->clock_ms = 0;
+        clock_lead(&shard->clock, now_ms, wall_ms);
         shard->sweep_ms = now_ms;
     } else if (!ready) {
-        shard->clock_base_ms = wall_ms; /* For reads = local on a follower. */
-        shard->clock_at_ms = now_ms;
+        clock_follow(&shard->clock, now_ms, wall_ms); /* For reads = local on a follower. */
     }
     shard->term = term;
     if (replica_leader(replica) != 0) {
@@ -196,7 +180,7 @@ static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
     } else if (shard->leaderless_ms == 0) {
         shard->leaderless_ms = now_ms;
     }
-    (void)clock_now(shard, now_ms);
+    shard->clock_ms = clock_now(&shard->clock, now_ms, wall_ms);
 }
 
 /* Says once that the disk hangs, and once that it works again. */

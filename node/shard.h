@@ -10,6 +10,7 @@
 
 #include "node/audit.h"
 #include "node/batch.h"
+#include "node/clock.h"
 #include "node/command.h"
 #include "node/config.h"
 #include "node/fetch.h"
@@ -47,10 +48,8 @@ struct shard {
     bool was_ready; /* Evaluated commands in term. */
     uint64_t term;
     uint64_t leaderless_ms; /* Since when no leader is known; 0: one is. */
-    uint64_t
-        clock_base_ms; /* The replicated clock: base + (now - at), kept above the log's stamps. */
-    uint64_t clock_at_ms;
-    uint64_t clock_ms;         /* Last value given out. */
+    struct clock clock;
+    uint64_t clock_ms;         /* The replicated clock in this turn. */
     uint64_t sweep_ms;         /* Next run of the expiry sweeper. */
     struct replica_stats past; /* Of replicas before this one. */
     bool said_full;            /* The log says that the disk is full, */

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """F30, F31, F32: clocks that jump, disagree, and run too fast or too slow. Answers fit together whatever the clocks say;
-a key with an expiry stays for its time while the leader does, and after a change of leader as long as the wall clocks
-agree; what was seen expired never comes back."""
+a key with an expiry stays for its time, also when the leader changes, as long as its nodes run; what was seen expired never comes back."""
 
 import random
 import threading
@@ -119,14 +118,14 @@ class Clocks(unittest.TestCase):
                 load.check(cluster.nodes)
 
     def test_f31_leaders_whose_clocks_differ(self):
-        """Early by what the clocks differ, never more."""
-        ahead = 0.2
+        """The next leader goes on where the last one was, whatever its own clock says."""
+        ahead = HOUR
         with Cluster(start=False, **SMALL) as cluster:
             clocks = self.start(cluster)
             for number, node in enumerate(cluster.nodes):
                 clocks[node].set_ahead(ahead * number)
             # While leadership moves nobody expires anything.
-            with Load(cluster.nodes, clients=3) as load, Expiring(cluster.nodes, 2 * ahead, 4) as expiring:
+            with Load(cluster.nodes, clients=3) as load, Expiring(cluster.nodes, late=4) as expiring:
                 for turn in range(4 if not harness.LONG else 60):
                     self.hand_over(cluster, cluster.nodes[turn % 3])
                     expiring.wait_expired(2)

@@ -81,3 +81,22 @@ TEST(clock, keys_without_expiry_do_not_care)
     }
     scenario_end(sim);
 }
+
+TEST(clock, f31_a_new_leader_whose_clock_is_ahead_expires_nothing_early)
+{
+    struct sim *sim = scenario_begin(3, 3, 56);
+    const uint32_t first = sim_leader(sim);
+    for (uint64_t i = 1; i <= 20; i++) {
+        scenario_set(sim, NOBODY, "other", i); /* By their stamps the others know the time. */
+        sim_run_for(sim, 20);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        if (i != first) sim->nodes[i].wall_offset_ms = HOUR_MS;
+    }
+    set_expiring(sim, 9000);
+    transfer(sim);
+    EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 1);
+    sim_run_for(sim, 11000);
+    EXPECT_EQ(scenario_get(sim, NOBODY, "k"), UINT64_MAX);
+    scenario_end(sim);
+}
