@@ -1,14 +1,14 @@
 /* clock.h - the replicated clock: what the leader's stamps and the expiry of keys go by.
  *
- * Every entry carries the clock of the leader that made it. A node that follows learns from the stamps how far that
- * clock is from its own monotonic one, and goes on from there when it leads itself: the wall clocks of machines may
- * differ by anything without a key expiring early or late when leadership moves. Only a node that has seen no entry as it
- * was made, as after a start of all nodes, begins at its wall clock, never below the highest stamp. While it leads the
- * clock follows the monotonic one and is drawn towards the wall clock by a thousandth at most, so that a wall clock that
- * jumps expires nothing, and one that is right wins in the end.
+ * Every entry carries the clock of the leader that made it. A node that follows learns from the stamps how far
+ * that clock is from its own monotonic one, and goes on from there when it leads itself: the wall clocks of
+ * machines may differ by anything without a key expiring early or late when leadership moves. Only a node that
+ * has seen no entry as it was made, as after a start of all nodes, begins at its wall clock, never below the
+ * highest stamp. While it leads the clock follows the monotonic one and is drawn towards the wall clock by a
+ * thousandth at most, so that a wall clock that jumps expires nothing, and one that is right wins in the end.
  *
- * An entry that took long says too little, so the best of the last 10 to 20 seconds counts; one that is received late,
- * by a node that catches up, says nothing: there the stamps run faster than time does.
+ * An entry that took long says too little, so the best of the last 10 to 20 seconds counts; one that is received
+ * late, by a node that catches up, says nothing: there the stamps run faster than time does.
  *
  * Times are milliseconds: @now_ms monotonic, all others since the epoch. Not thread-safe; no errors. */
 #ifndef KV_NODE_CLOCK_H
