@@ -5,24 +5,33 @@
 
 /* ---- client ---------------------------------------------------------------------------------- */
 
+struct kv_async *kv_engine_create(const struct kv_options *options)
+{
+    struct kv_async *made = options->allocator.resize(options->allocator.context, NULL,
+                                                      sizeof *made);
+    if (made == NULL) return NULL;
+    *made = (struct kv_async){
+        .allocator = options->allocator, .options = *options, .timer_ms = KV_NEVER};
+    made->options.nodes = NULL; /* borrowed */
+    made->random = ((uint64_t)(uintptr_t)made ^ (uint64_t)kv_now_ms()) | 1;
+    for (uint32_t i = 0; i < KV_ONCE_SLOTS; i++) made->once_free[made->once_free_count++] = i;
+    kv_op_init_ours(&made->question, made, KV_OP_GREETING);
+    return made;
+}
+
 enum kv_err kv_async_create(const struct kv_options *options, struct uv_loop_s *loop,
                             struct kv_async **async)
 {
     struct kv_options taken;
     *async = NULL;
-    if (!kv_options_take(options, &taken) || !kv_loop_is_linked() || loop == NULL) {
+    if (!kv_options_take(options, &taken) || !kv_uv_is_linked() || loop == NULL) {
         return KV_ERR_INVALID;
     }
-    struct kv_async *made = taken.allocator.resize(taken.allocator.context, NULL, sizeof *made);
+    struct kv_async *made = kv_engine_create(&taken);
     if (made == NULL) return KV_ERR_NOMEM;
-    *made = (struct kv_async){.allocator = taken.allocator, .options = taken};
-    made->options.nodes = NULL; /* borrowed, and taken apart here */
-    made->random = ((uint64_t)(uintptr_t)made ^ (uint64_t)kv_now_ms()) | 1;
-    for (uint32_t i = 0; i < KV_ONCE_SLOTS; i++) made->once_free[made->once_free_count++] = i;
-    kv_op_init_ours(&made->question, made, KV_OP_GREETING);
     enum kv_err err = kv_nodes_parse(&made->nodes, taken.nodes, made->why);
     if (err == KV_OK && !kv_once_init(&made->once, taken.once != 0)) err = KV_ERR_INVALID;
-    if (err == KV_OK) err = kv_loop_open(made, loop);
+    if (err == KV_OK) err = kv_uv_open(made, loop);
     if (err != KV_OK) {
         (void)taken.allocator.resize(taken.allocator.context, made, 0);
         return err;

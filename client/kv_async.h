@@ -201,6 +201,21 @@ KV_API void kv_feed_resume(struct kv_feed *feed);
 /* The feed ends: no more changes, then one call with KV_FEED_ENDED and KV_ERR_CANCELLED. */
 KV_API void kv_feed_close(struct kv_feed *feed);
 
+/* ---- change feed without a loop -------------------------------------------------------------- */
+
+/* The same feed for a program that waits for each change, with the nodes and limits of a handle of kv.h. It belongs to
+ * one thread at a time, is independent of the handle from then on, and needs no libuv. */
+struct kv_watch;
+
+/* KV_ERR_INVALID, KV_ERR_NOMEM: kv_message(kv) has more. */
+KV_API enum kv_err kv_watch_open(struct kv *kv, const struct kv_feed_options *options,
+                                 struct kv_watch **watch);
+/* Waits for the next news, at most @timeout_ms. *@news is valid until the next call. KV_ERR_TIMEOUT with *@news NULL:
+ * there was none. When the feed has ended: its error, and *@news with state KV_FEED_ENDED, again and again. */
+KV_API enum kv_err kv_watch_next(struct kv_watch *watch, int64_t timeout_ms,
+                                 const struct kv_feed_news **news);
+KV_API void kv_watch_close(struct kv_watch *watch); /* NULL is allowed */
+
 #ifdef __cplusplus
 }
 #endif

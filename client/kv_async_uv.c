@@ -49,7 +49,7 @@ static void *resize(struct kv_async *async, void *pointer, size_t size)
     return async->allocator.resize(async->allocator.context, pointer, size);
 }
 
-bool kv_loop_is_linked(void)
+bool kv_uv_is_linked(void)
 {
     return uv_timer_init != NULL && uv_timer_start != NULL && uv_timer_stop != NULL &&
            uv_idle_init != NULL && uv_idle_start != NULL && uv_idle_stop != NULL &&
@@ -73,7 +73,7 @@ static void on_timer(uv_timer_t *timer)
     kv_turn(async);
 }
 
-enum kv_err kv_loop_open(struct kv_async *async, struct uv_loop_s *uv)
+enum kv_err kv_uv_open(struct kv_async *async, struct uv_loop_s *uv)
 {
     struct loop *loop = resize(async, NULL, sizeof *loop);
     if (loop == NULL) return KV_ERR_NOMEM;
@@ -83,17 +83,17 @@ enum kv_err kv_loop_open(struct kv_async *async, struct uv_loop_s *uv)
     loop->timer.data = async;
     loop->idle.data = async;
     async->loop = loop;
-    kv_loop_timer(async, KV_NEVER); /* Far away, but it keeps the loop alive. */
+    kv_uv_timer(async, KV_NEVER); /* Far away, but it keeps the loop alive. */
     return KV_OK;
 }
 
-void kv_loop_wake(struct kv_async *async)
+void kv_uv_wake(struct kv_async *async)
 {
     struct loop *loop = async->loop;
     if (!loop->is_closing) (void)uv_idle_start(&loop->idle, on_idle);
 }
 
-void kv_loop_timer(struct kv_async *async, int64_t at_ms)
+void kv_uv_timer(struct kv_async *async, int64_t at_ms)
 {
     struct loop *loop = async->loop;
     const int64_t wait = at_ms - kv_now_ms();
@@ -145,7 +145,7 @@ static struct watch *watch_open(struct kv_conn *conn)
     return watch;
 }
 
-bool kv_loop_watch(struct kv_conn *conn, bool readable, bool writable)
+bool kv_uv_watch(struct kv_conn *conn, bool readable, bool writable)
 {
     const int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
     struct watch *watch = conn->watch != NULL ? conn->watch : watch_open(conn);
@@ -156,7 +156,7 @@ bool kv_loop_watch(struct kv_conn *conn, bool readable, bool writable)
     return uv_poll_start(&watch->poll, events, on_event) == 0;
 }
 
-void kv_loop_unwatch(struct kv_conn *conn)
+void kv_uv_unwatch(struct kv_conn *conn)
 {
     struct watch *watch = conn->watch;
     if (watch == NULL) return;
@@ -179,7 +179,7 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
     kv_turn(async);
 }
 
-bool kv_loop_resolve(struct kv_conn *conn, const char *host, const char *port)
+bool kv_uv_resolve(struct kv_conn *conn, const char *host, const char *port)
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -196,14 +196,14 @@ bool kv_loop_resolve(struct kv_conn *conn, const char *host, const char *port)
     return true;
 }
 
-void kv_loop_unresolve(struct kv_conn *conn)
+void kv_uv_unresolve(struct kv_conn *conn)
 {
     struct lookup *lookup = conn->lookup;
     /* When it has begun already its answer comes in any case. */
     (void)uv_cancel((uv_req_t *)&lookup->request);
 }
 
-void kv_loop_resolved_free(struct addrinfo *found)
+void kv_uv_resolved_free(struct addrinfo *found)
 {
     uv_freeaddrinfo(found);
 }
@@ -215,7 +215,7 @@ static void on_closed(uv_handle_t *handle)
     closed(handle->data);
 }
 
-void kv_loop_close(struct kv_async *async)
+void kv_uv_close(struct kv_async *async)
 {
     struct loop *loop = async->loop;
     if (loop->is_closing) return;

@@ -441,7 +441,8 @@ void kv_conn_close(struct kv_conn *conn, enum kv_link_status status)
 void kv_conn_free(struct kv_conn *conn)
 {
     const struct kv_allocator *allocator = &conn->async->allocator;
-    if (conn->found != NULL && conn->found_is_loops) kv_loop_resolved_free(conn->found);
+    if (conn->found != NULL && conn->found_is_loops)
+        kv_loop_resolved_free(conn->async, conn->found);
     if (conn->found != NULL && !conn->found_is_loops) freeaddrinfo(conn->found);
     kv_buffer_close(allocator, &conn->out);
     kv_buffer_close(allocator, &conn->in);

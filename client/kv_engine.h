@@ -120,7 +120,8 @@ struct kv_conn {
     uint64_t put_count;
     size_t live_count; /* entries with an op */
     struct kv_op greeting;
-    void *watch; /* of the loop */
+    void *watch;  /* of the loop */
+    short events; /* of poll(), without one */
     void *lookup;
     bool is_unwelcome; /* the node does not want us */
     char why[KV_MESSAGE_SIZE];
@@ -172,7 +173,10 @@ struct kv_async {
     struct kv_entry *entries; /* of the page that is told */
     size_t entry_capacity;
 
-    void *loop; /* kv_async_uv.c */
+    void *loop;       /* kv_async_uv.c; NULL: kv_loop_run() */
+    bool turn_is_due; /* the rest is for kv_loop_run() */
+    bool is_over;
+    int64_t timer_ms;
     bool closing;
     void (*closed)(void *context);
     void *closed_context;

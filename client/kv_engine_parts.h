@@ -24,7 +24,9 @@ void kv_heap_set(struct kv_async *async, struct kv_op *op, int64_t wake_ms);
 void kv_heap_remove(struct kv_async *async, struct kv_op *op);
 
 /* kv_async.c */
-void kv_op_tell(struct kv_op *op); /* calls back */
+struct kv_async *
+kv_engine_create(const struct kv_options *options); /* without nodes and loop; NULL: no memory */
+void kv_op_tell(struct kv_op *op);                  /* calls back */
 
 /* kv_conn.c */
 struct kv_conn *kv_conn_create(struct kv_async *async, const char *address, int64_t until_ms,
@@ -66,16 +68,28 @@ struct kv_feed *kv_feed_next(const struct kv_feed *feed);
 enum kv_err kv_scan_page(struct kv_op *op, struct kv_result *result);
 void kv_scan_told(struct kv_async_scan *scan);
 
-/* kv_async_uv.c: what the engine wants of the loop */
-bool kv_loop_is_linked(void);
-enum kv_err kv_loop_open(struct kv_async *async, struct uv_loop_s *loop);
+/* kv_loop.c: what the engine wants of the loop, whichever it is */
 void kv_loop_wake(struct kv_async *async); /* a turn soon */
 void kv_loop_timer(struct kv_async *async, int64_t at_ms);
 bool kv_loop_watch(struct kv_conn *conn, bool readable, bool writable);
 void kv_loop_unwatch(struct kv_conn *conn);
 bool kv_loop_resolve(struct kv_conn *conn, const char *host, const char *port);
 void kv_loop_unresolve(struct kv_conn *conn);
-void kv_loop_resolved_free(struct addrinfo *found);
+void kv_loop_resolved_free(struct kv_async *async, struct addrinfo *found);
 void kv_loop_close(struct kv_async *async); /* kv_engine_free() when all is closed */
+/* Runs a client without a loop of the program until @until_ms, or until *@stop. */
+void kv_loop_run(struct kv_async *async, int64_t until_ms, const bool *stop);
+
+/* kv_async_uv.c: the program's loop */
+bool kv_uv_is_linked(void);
+enum kv_err kv_uv_open(struct kv_async *async, struct uv_loop_s *loop);
+void kv_uv_wake(struct kv_async *async);
+void kv_uv_timer(struct kv_async *async, int64_t at_ms);
+bool kv_uv_watch(struct kv_conn *conn, bool readable, bool writable);
+void kv_uv_unwatch(struct kv_conn *conn);
+bool kv_uv_resolve(struct kv_conn *conn, const char *host, const char *port);
+void kv_uv_unresolve(struct kv_conn *conn);
+void kv_uv_resolved_free(struct addrinfo *found);
+void kv_uv_close(struct kv_async *async);
 
 #endif

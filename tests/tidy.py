@@ -14,7 +14,7 @@ import tempfile
 SOURCE_LINES_MAX = 800
 HEADER_LINES_MAX = 220
 # The comments of the public headers are the manual of the library.
-HEADER_LINES_EXCEPTIONS = {"client/kv.h": 380, "client/kv_async.h": 300}
+HEADER_LINES_EXCEPTIONS = {"client/kv.h": 380, "client/kv_async.h": 320}
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
 COMMENT_COLUMNS_MAX = 120

@@ -289,3 +289,69 @@ TEST(kv_feed, closed_by_its_own_callback)
     world_close(&world);
     fake_stop(&fake);
 }
+
+/* ---- without a loop -------------------------------------------------------------------------- */
+
+TEST(kv_watch, waits_for_each_change_and_goes_on_after_a_fault)
+{
+    struct fake fake = {0};
+    struct kv_watch *watch = NULL;
+    const struct kv_feed_news *news = NULL;
+    const struct kv_feed_options options = {.prefix = kv_text("a"), .progress_ms = 50};
+    fake_start(&fake);
+    struct kv *kv = connect_to(fake.address, 1000);
+    fake_step(&fake, FAKE_REPLY, WATCHED PUT_A DELETE_B);
+    fake_step(&fake, FAKE_REPLY, "*2\r\n:1\r\n:120\r\n>3\r\n+kv.progress\r\n:1\r\n:130\r\n");
+    EXPECT_EQ(kv_watch_open(kv, &options, &watch), KV_OK);
+    kv_close(kv); /* It is independent of the handle. */
+    EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_OK);
+    EXPECT_EQ(news->state, KV_FEED_STARTED);
+    EXPECT_EQ(news->revision, 100);
+    EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_OK);
+    EXPECT_EQ(news->state, KV_FEED_EVENTS);
+    EXPECT_TEXT(news->events[0].key, "a");
+    (void)usleep(300000); /* The program has other things to do: that is no silence of the node. */
+    EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_OK);
+    EXPECT_EQ(news->events[0].kind, KV_EVENT_DELETED);
+    EXPECT_EQ(news->revision, 120);
+    const int64_t begun = now_ms();
+    EXPECT_EQ(kv_watch_next(watch, 20, &news), KV_ERR_TIMEOUT);
+    EXPECT_TRUE(news == NULL);
+    EXPECT_TRUE(now_ms() - begun >= 20);
+    fake_hang_up(&fake);
+    EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_OK);
+    EXPECT_EQ(news->state, KV_FEED_STARTED);
+    EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_OK);
+    EXPECT_EQ(news->state, KV_FEED_PROGRESS);
+    EXPECT_EQ(news->revision, 130);
+    expect_log(&fake, "KV.WATCH PREFIX a PROGRESS 50\nKV.WATCH PREFIX a FROM 120 PROGRESS 50\n");
+    kv_watch_close(watch);
+    kv_watch_close(NULL);
+    fake_stop(&fake);
+}
+
+TEST(kv_watch, ends_with_its_reason_and_stays_ended)
+{
+    struct fake fake = {0};
+    struct kv_watch *watch = NULL;
+    const struct kv_feed_news *news = NULL;
+    const struct kv_feed_options wrong = {.prefix = kv_text("a"), .key = kv_text("b")};
+    fake_start(&fake);
+    struct kv *kv = connect_to(fake.address, 1000);
+    EXPECT_EQ(kv_watch_open(kv, &wrong, &watch), KV_ERR_INVALID);
+    EXPECT_TRUE(watch == NULL);
+    fake_step(&fake, FAKE_REPLY,
+              "-COMPACTED revision 3 is not kept any more: the oldest is 42\r\n");
+    EXPECT_EQ(kv_watch_open(kv, NULL, &watch), KV_OK);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(kv_watch_next(watch, 1000, &news), KV_ERR_COMPACTED);
+        EXPECT_EQ(news->state, KV_FEED_ENDED);
+        EXPECT_EQ(news->oldest_revision, 42);
+        EXPECT_TRUE(strstr(news->message, "not kept") != NULL);
+    }
+    kv_watch_close(watch);
+    EXPECT_EQ(kv_watch_open(kv, NULL, &watch), KV_OK); /* Closed before it ran. */
+    kv_watch_close(watch);
+    kv_close(kv);
+    fake_stop(&fake);
+}

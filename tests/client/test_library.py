@@ -20,7 +20,8 @@ kv_async_get kv_async_incr kv_async_scan_close kv_async_scan_next kv_async_scan_
 kv_command kv_connect kv_del kv_err_name kv_feed_close kv_feed_open kv_feed_pause kv_feed_resume kv_get kv_incr kv_leader
 kv_leader_transfer kv_members kv_message kv_options_init_sized kv_pipeline_add kv_pipeline_count kv_pipeline_create
 kv_pipeline_destroy kv_pipeline_execute kv_pipeline_result kv_pool_create kv_pool_destroy kv_pool_give kv_pool_take
-kv_result_at kv_scan_close kv_scan_next kv_scan_open kv_set kv_set_timeout kv_status kv_stay kv_ttl kv_txn kv_version
+kv_result_at kv_scan_close kv_scan_next kv_scan_open kv_set kv_set_timeout kv_status kv_stay kv_ttl kv_txn kv_version kv_watch_close kv_watch_next
+kv_watch_open
 """.split()
 
 # What each example is called with behind the nodes, and what it links beside the library.
