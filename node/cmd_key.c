@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "node/command.h"
+#include "node/eval_nested.h"
 #include "node/glob.h"
 #include "node/shard.h"
 #include "storage/base/limits.h"
@@ -242,6 +243,7 @@ void cmd_scan(struct eval *eval)
         return;
     }
     if (!scan_options(eval, &found, &count)) return;
+    if (!eval_may_walk(eval, (uint64_t)count)) return;
     const uint64_t next = keydir_scan(store_keys(eval->shard->store), (uint64_t)cursor,
                                       (uint64_t)count, visit, &found);
     (void)snprintf(cursor_text, sizeof cursor_text, "%" PRIu64, next);
@@ -257,6 +259,7 @@ void cmd_keys(struct eval *eval)
     struct found found = {.eval = eval, .pattern = eval->args[1]};
     const uint64_t limit = eval->shard->config->output_limit_size;
     uint64_t cursor = 0;
+    if (!eval_may_walk(eval, keydir_count(store_keys(eval->shard->store)))) return;
     if (is_every(found.pattern)) found.pattern = (struct slice){0};
     if (eval->args[1].size == 0) found.none = true;
     do {

@@ -4,6 +4,7 @@
 
 #include "node/command.h"
 #include "node/core_parts.h"
+#include "node/eval_nested.h"
 #include "node/status.h"
 #include "storage/base/check.h"
 
@@ -107,7 +108,7 @@ static bool range_walk(struct range *range)
         const struct slice key = keydir_info(entry).key;
         if (range->reverse && slice_compare(key, range->from) < 0) break;
         if (!range->reverse && range->to.size > 0 && slice_compare(key, range->to) >= 0) break;
-        if (!range_add(range, entry)) return false;
+        if (!eval_may_walk(range->eval, 1) || !range_add(range, entry)) return false;
         if (range->out.size > range->bytes_max) {
             eval_error(range->eval, "TOOBIG the reply would be too long: ask with a smaller LIMIT");
             return false;

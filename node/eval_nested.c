@@ -7,7 +7,8 @@
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 
-#define DEPTH_MAX 2u /* KV.ONCE of KV.TXN of commands */
+#define WALK_KEYS_MAX 10000u /* in one transaction: about a millisecond */
+#define DEPTH_MAX 2u         /* KV.ONCE of KV.TXN of commands */
 
 void eval_mark(struct eval *eval, struct eval_mark *mark)
 {
@@ -19,7 +20,25 @@ void eval_mark(struct eval *eval, struct eval_mark *mark)
                                .value_raw_size = shard->value_raw_size,
                                .value_stored_size = shard->value_stored_size,
                                .packed_count = shard->packed_count};
-    if (eval->root == NULL) eval->root = mark;
+    if (eval->root != NULL) return;
+    eval->root = mark;
+    eval->shard->walk_left = WALK_KEYS_MAX;
+}
+
+bool eval_may_walk(struct eval *eval, uint64_t keys)
+{
+    char text[128];
+    uint64_t *left = &eval->shard->walk_left;
+    if (eval->whole == NULL) return true;
+    if (keys <= *left) {
+        *left -= keys;
+        return true;
+    }
+    (void)snprintf(text, sizeof text,
+                   "TOOBIG the commands of a transaction look at at most %u keys: do this outside",
+                   WALK_KEYS_MAX);
+    eval_error(eval, text);
+    return false;
 }
 
 void eval_rollback(struct eval *eval, const struct eval_mark *mark)

@@ -29,6 +29,9 @@ const char *eval_unfit(const struct command *command, uint32_t count, struct sli
                        uint64_t size);
 /* Looks at all keys: only in a transaction that writes nothing. */
 bool eval_walks(const struct command *command);
+/* It is about to look at @keys more keys in a walk. False: within a transaction, which has one turn for all of it, that
+ * is too much (an error was replied). */
+bool eval_may_walk(struct eval *eval, uint64_t keys);
 void eval_error_overflow(struct eval *eval); /* after the rollback */
 
 #endif

@@ -320,6 +320,31 @@ TEST(txn, walks_show_the_same_moment_as_everything_else)
     fixture_close(&f);
 }
 
+TEST(txn, walks_are_bounded)
+{
+    struct fixture f;
+    char line[64];
+    fixture_open(&f);
+    for (uint32_t i = 0; i < 11; i++) {
+        struct buf text = {0};
+        buf_printf(&text, "*%u\r\n$4\r\nMSET\r\n", 2001);
+        for (uint32_t k = 0; k < 1000; k++) {
+            buf_printf(&text, "$5\r\n%05u\r\n$1\r\nv\r\n", i * 1000 + k);
+        }
+        EXPECT_TEXT(fixture_ask(&f, 0, text.data, text.size), "+OK\r\n");
+        buf_close(&text);
+    }
+    static const char *const walks[] = {"KEYS *", "KV.RANGE \"\" \"\" KEYS", "SCAN 0 COUNT 10001"};
+    for (uint32_t i = 0; i < sizeof walks / sizeof walks[0]; i++) {
+        (void)snprintf(line, sizeof line, "MULTI\r\n%s\r\nEXEC\r\n", walks[i]);
+        EXPECT_TEXT(ask_lines(&f, line),
+                    "+OK\r\n+QUEUED\r\n*1\r\n-TOOBIG the commands of a transaction look at at most "
+                    "10000 keys: do this outside\r\n");
+    }
+    EXPECT_TRUE(strncmp(ask_lines(&f, "KEYS *\r\n"), "*11000\r\n", 8) == 0);
+    fixture_close(&f);
+}
+
 /* Nobody but a node sends these: whatever they hold, the answer is an error. */
 TEST(txn, the_internal_command_is_checked)
 {
