@@ -4,6 +4,7 @@
 
 #include "node/command.h"
 #include "node/core_parts.h"
+#include "node/push.h"
 #include "node/txn.h"
 #include "node/version.h"
 
@@ -11,6 +12,10 @@ void cmd_ping(struct eval *eval)
 {
     if (eval->count > 2) {
         eval_error(eval, "ERR wrong number of arguments for 'ping' command");
+    } else if (eval->protocol == 2 && push_is_used(eval->session)) {
+        resp_put_array(eval->out, 2); /* It looks like a message. */
+        resp_put_text(eval->out, "pong");
+        resp_put_bulk(eval->out, eval->count == 2 ? eval->args[1] : slice_of("", 0));
     } else if (eval->count == 2) {
         resp_put_bulk(eval->out, eval->args[1]);
     } else {
@@ -107,6 +112,12 @@ void cmd_hello(struct eval *eval)
             eval_error(eval, "NOPROTO unsupported protocol version");
             return;
         }
+        const struct push *push = eval->session->push;
+        if (push != NULL && push->watch_count > 0 && version != eval->session->protocol) {
+            /* A message that is being made could not be read in either. */
+            eval_error(eval, "ERR the protocol stays as it is while the connection has watches");
+            return;
+        }
     }
     for (uint32_t i = 2; i < eval->count; i++) {
         const uint32_t more = eval->count - i - 1;
@@ -153,6 +164,7 @@ void cmd_quit(struct eval *eval)
 void cmd_reset(struct eval *eval)
 {
     txn_drop(eval->core, eval->session);
+    push_drop(eval->core, eval->session);
     eval->session->protocol = 2;
     eval->session->name[0] = 0;
     resp_put_simple(eval->out, "RESET");
@@ -162,16 +174,18 @@ void cmd_reset(struct eval *eval)
 
 static void describe(const struct core *core, const struct session *session, struct buf *out)
 {
+    const struct push *push = session->push;
     buf_printf(out,
                "id=%" PRIu64 " addr=%s laddr=%s fd=0 name=%s age=%" PRIu64 " idle=%" PRIu64
-               " flags=N db=0 sub=0 psub=0 ssub=0 multi=%d qbuf=%" PRIu64
+               " flags=%s db=0 sub=%u psub=%u ssub=0 multi=%d qbuf=%" PRIu64
                " qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 "
                "omem=%" PRIu64 " tot-mem=%" PRIu64
                " events=r cmd=NULL user=default redir=-1 resp=%u lib-name=%s "
                "lib-ver=%s\n",
                session->id, session->address, core->config->advertise_client, session->name,
                (core->now_ms - session->opened_ms) / 1000,
-               (core->now_ms - session->active_ms) / 1000,
+               (core->now_ms - session->active_ms) / 1000, push_is_used(session) ? "P" : "N",
+               push == NULL ? 0 : push->channel_count, push == NULL ? 0 : push->pattern_count,
                txn_is_open(session) ? (int)txn_count(session) : -1, session_input(session),
                session_end(session) - session->sent, session->in.capacity + session->out.capacity,
                session->protocol, session->library, session->library_version);

@@ -109,6 +109,17 @@ static void info_stats(struct core *core, struct buf *out)
         "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64 "\r\n",
         stats->connections_total, stats->commands_total, stats->connections_refused,
         stats->bytes_in_total, stats->bytes_out_total, shard->expired_count, stats->errors_total);
+    const struct pubsub *pubsub = &core->pubsub;
+    const struct feeds *feeds = &core->feeds;
+    buf_printf(out,
+               "pubsub_channels:%u\r\npubsub_patterns:%u\r\npubsub_published:%" PRIu64
+               "\r\npubsub_delivered:%" PRIu64 "\r\npubsub_dropped:%" PRIu64
+               "\r\nnotifications_missed:%" PRIu64 "\r\nwatches:%u\r\nwatch_messages:%" PRIu64
+               "\r\nwatch_changes:%" PRIu64 "\r\nwatch_disk_reads:%" PRIu64
+               "\r\nwatches_compacted:%" PRIu64 "\r\n",
+               pubsub->channel_count, pubsub->pattern_count, pubsub->published, pubsub->delivered,
+               pubsub->dropped, pubsub->missed, feeds->count, feeds->messages, feeds->effects,
+               feeds->disk_reads, feeds->compacted);
     buf_printf(
         out,
         "commands_forwarded:%" PRIu64 "\r\ncommands_served_for_others:%" PRIu64
@@ -243,6 +254,8 @@ static const struct {
                      {"maxmemory", "0"},        {"replica-read-only", "yes"}, {"save", ""},
                      {"slave-read-only", "yes"}};
 
+#define EVENTS_OPTION "notify-keyspace-events"
+
 static bool config_matches(const struct eval *eval, const char *name)
 {
     for (uint32_t i = 2; i < eval->count; i++) {
@@ -279,6 +292,10 @@ static void config_get_options(struct eval *eval)
         struct buf value = {0};
         if (!config_matches(eval, config_option(i)->name)) continue;
         config_get(eval->core->config, config_option(i)->name, &value);
+        if (strcmp(config_option(i)->name, EVENTS_OPTION) == 0) {
+            value.size = 0; /* CONFIG SET changes it. */
+            config_events_put(eval->core->pubsub.events, &value);
+        }
         resp_put_text(&pairs, config_option(i)->name);
         resp_put_bulk(&pairs, buf_slice(&value));
         buf_close(&value);
@@ -289,18 +306,76 @@ static void config_get_options(struct eval *eval)
     buf_close(&pairs);
 }
 
+static void config_set_refused(struct eval *eval, struct slice name, const char *why)
+{
+    char text[256];
+    (void)snprintf(text, sizeof text,
+                   "ERR CONFIG SET failed (possibly related to argument '%.*s') - %s",
+                   name.size < 64 ? (int)name.size : 64, (const char *)name.data, why);
+    eval_error(eval, text);
+}
+
+static bool config_knows(struct slice name)
+{
+    for (uint32_t i = 0; config_option(i) != NULL; i++) {
+        if (slice_equal_fold(name, config_option(i)->name)) return true;
+    }
+    for (uint32_t i = 0; i < sizeof redis_options / sizeof redis_options[0]; i++) {
+        if (slice_equal_fold(name, redis_options[i].name)) return true;
+    }
+    return slice_equal_fold(name, "maxclients") || slice_equal_fold(name, "timeout");
+}
+
+/* All of the pairs or none. One option can be changed while the node runs; the change is this node's own and ends with
+ * it. */
+static void config_set_options(struct eval *eval)
+{
+    uint32_t events = eval->core->pubsub.events;
+    bool was_set = false;
+    for (uint32_t i = 2; i < eval->count; i += 2) {
+        const struct slice name = eval->args[i];
+        char text[160];
+        if (!config_knows(name)) {
+            (void)snprintf(text, sizeof text,
+                           "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                           name.size < 64 ? (int)name.size : 64, (const char *)name.data);
+            eval_error(eval, text);
+            return;
+        }
+        if (!slice_equal_fold(name, EVENTS_OPTION)) {
+            config_set_refused(eval, name,
+                               "can't set immutable config: it is set when the node starts");
+            return;
+        }
+        if (was_set) {
+            config_set_refused(eval, name, "duplicate parameter");
+            return;
+        }
+        if (!config_events(eval->args[i + 1], &events)) {
+            config_set_refused(eval, name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.");
+            return;
+        }
+        was_set = true;
+    }
+    eval->core->pubsub.events = events;
+    eval_ok(eval);
+}
+
 void cmd_config(struct eval *eval)
 {
     const struct slice sub = eval->args[1];
     if (slice_equal_fold(sub, "get") && eval->count >= 3) {
         config_get_options(eval);
+    } else if (slice_equal_fold(sub, "set") && eval->count >= 4 && eval->count % 2 == 0) {
+        config_set_options(eval);
+    } else if (slice_equal_fold(sub, "set")) {
+        eval_error(eval, "ERR wrong number of arguments for 'config|set' command");
     } else if (slice_equal_fold(sub, "get")) {
         eval_error(eval, "ERR wrong number of arguments for 'config|get' command");
     } else {
         char text[160];
         (void)snprintf(text, sizeof text,
-                       "ERR unknown subcommand '%.*s': options are set when the node starts, only "
-                       "CONFIG GET is here",
+                       "ERR unknown subcommand '%.*s': there are CONFIG GET and CONFIG SET",
                        sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
         eval_error(eval, text);
     }

@@ -2,6 +2,7 @@
  * their names, which the look-up and a test rely on. */
 #include "node/command.h"
 
+#include "node/cmd_push.h"
 #include "node/cmd_txn.h"
 #include "node/txn.h"
 
@@ -121,6 +122,14 @@ static const struct command table[] = {
      "condition is VALUE key (= | != | < | >) value, REVISION key (= | != | < | >) revision, "
      "EXISTS "
      "key or ABSENT key, and operation is numargs command [argument ...]"},
+    {"kv.unwatch", 2, LOCAL | CMD_ALONE, 0, 0, 0, cmd_kv_unwatch, "kv", "0.1.0", "O(1)",
+     "Ends a change feed of this connection", "KV.UNWATCH id"},
+    {"kv.watch", -3, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_kv_watch, "kv", "0.1.0",
+     "O(1); then O(n) changes",
+     "Tells every change of keys from now on or from a revision on, in order, each transaction in "
+     "one message",
+     "KV.WATCH (PREFIX prefix | KEY key | RANGE from to) [FROM revision] [PREV] [PROGRESS "
+     "milliseconds]"},
     {"mget", -2, READ, 1, -1, 1, cmd_mget, "string", "1.0.0", "O(n) keys",
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
     {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
@@ -139,8 +148,21 @@ static const struct command table[] = {
      "Answers PONG, or its argument", "PING [message]"},
     {"psetex", 4, WRITE, 1, 1, 1, cmd_psetex, "string", "2.6.0", "O(1)",
      "Sets a value and its time to live in milliseconds", "PSETEX key milliseconds value"},
+    {"psubscribe", -2, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_psubscribe, "pubsub", "2.0.0",
+     "O(n) patterns", "Listens to the channels that match patterns",
+     "PSUBSCRIBE pattern [pattern ...]"},
     {"pttl", 2, READ, 1, 1, 1, cmd_pttl, "generic", "2.6.0", "O(1)",
      "Remaining milliseconds of a key; -1: for ever, -2: no such key", "PTTL key"},
+    {"publish", 3, LOCAL | CMD_ALONE, 0, 0, 0, cmd_publish, "pubsub", "2.0.0",
+     "O(n+m) subscribers of the channel and patterns of all clients",
+     "Sends a message to who listens now, on all nodes; answers how many got it on this node",
+     "PUBLISH channel message"},
+    {"pubsub", -2, (LOCAL & ~CMD_FAST), 0, 0, 0, cmd_pubsub, "pubsub", "2.8.0", "O(n) channels",
+     "Who listens to what on this node: CHANNELS NUMPAT NUMSUB",
+     "PUBSUB subcommand [argument ...]"},
+    {"punsubscribe", -1, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_punsubscribe, "pubsub",
+     "2.0.0", "O(n) patterns", "Listens no more to patterns, or to none at all",
+     "PUNSUBSCRIBE [pattern [pattern ...]]"},
     {"quit", -1, LOCAL, 0, 0, 0, cmd_quit, "connection", "1.0.0", "O(1)", "Closes the connection",
      "QUIT"},
     {"readonly", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
@@ -166,6 +188,8 @@ static const struct command table[] = {
      "Sets the value of a key that does not exist", "SETNX key value"},
     {"strlen", 2, READ, 1, 1, 1, cmd_strlen, "string", "2.2.0", "O(1)",
      "Answers the length of a value", "STRLEN key"},
+    {"subscribe", -2, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_subscribe, "pubsub", "2.0.0",
+     "O(n) channels", "Listens to channels", "SUBSCRIBE channel [channel ...]"},
     {"time", 1, LOCAL, 0, 0, 0, cmd_time, "server", "2.6.0", "O(1)",
      "The clock of this node: seconds and microseconds", "TIME"},
     {"ttl", 2, READ, 1, 1, 1, cmd_ttl, "generic", "1.0.0", "O(1)",
@@ -174,6 +198,9 @@ static const struct command table[] = {
      "Answers string, or none when the key does not exist", "TYPE key"},
     {"unlink", -2, FREES, 1, -1, 1, cmd_del, "generic", "4.0.0", "O(n) keys", "Deletes keys",
      "UNLINK key [key ...]"},
+    {"unsubscribe", -1, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_unsubscribe, "pubsub",
+     "2.0.0", "O(n) channels", "Listens no more to channels, or to none at all",
+     "UNSUBSCRIBE [channel [channel ...]]"},
     {"unwatch", 1, LOCAL, 0, 0, 0, cmd_unwatch, "transactions", "2.2.0", "O(n) keys watched",
      "Forgets the watched keys", "UNWATCH"},
     {"watch", -2, READ | CMD_LEADER | CMD_ALONE, 1, -1, 1, cmd_watch, "transactions", "2.2.0",

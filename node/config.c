@@ -20,6 +20,7 @@ enum kind {
     KIND_SIZE,
     KIND_FLAG,
     KIND_READS,
+    KIND_EVENTS,
     KIND_LOG_LEVEL,
     KIND_LOG_FORMAT,
 };
@@ -112,6 +113,9 @@ static const struct row rows[] = {
         86400000),
     ROW(keep_damaged, KIND_FLAG, "keep-damaged", "no",
         "keep what was set aside after the state was restored from the others", "yes or no", 0, 0),
+    ROW(notify_events, KIND_EVENTS, "notify-keyspace-events", "none",
+        "which changes of keys are told on channels __keyspace@0__ and __keyevent@0__",
+        "none, or letters of KEg$lshzxetdnmA as in Redis", 0, 0),
     ROW(idle_timeout_ms, KIND_MS, "idle-timeout", "0",
         "milliseconds until a client that neither asks nor waits is closed; 0: never",
         "0 to 86400000", 0, 86400000),
@@ -170,6 +174,52 @@ bool config_size(struct slice text, uint64_t *size)
     if ((uint64_t)number > UINT64_MAX >> shift) return false;
     *size = (uint64_t)number << shift;
     return true;
+}
+
+/* In the order in which Redis writes them; the first eleven are what A stands for, but for n. */
+static const struct {
+    char letter;
+    uint32_t event;
+} event_letters[] = {{'g', CONFIG_EVENT_GENERIC},
+                     {'$', CONFIG_EVENT_STRING},
+                     {'l', 16},
+                     {'s', 32},
+                     {'h', 64},
+                     {'z', 128},
+                     {'x', CONFIG_EVENT_EXPIRED},
+                     {'e', 512},
+                     {'t', 1024},
+                     {'d', 8192},
+                     {'n', CONFIG_EVENT_NEW},
+                     {'K', CONFIG_EVENT_KEYSPACE},
+                     {'E', CONFIG_EVENT_KEYEVENT},
+                     {'m', CONFIG_EVENT_MISS}};
+#define EVENT_LETTERS ((uint32_t)(sizeof event_letters / sizeof event_letters[0]))
+#define EVENTS_ALL (4u | 8u | 16u | 32u | 64u | 128u | 256u | 512u | 1024u | 8192u)
+
+bool config_events(struct slice text, uint32_t *events)
+{
+    uint32_t all = 0;
+    for (uint64_t i = 0; i < text.size; i++) {
+        uint32_t at = 0;
+        const char letter = (char)text.data[i];
+        while (at < EVENT_LETTERS && event_letters[at].letter != letter) at++;
+        if (at == EVENT_LETTERS && letter != 'A') return false;
+        all |= letter == 'A' ? EVENTS_ALL : event_letters[at].event;
+    }
+    *events = all;
+    return true;
+}
+
+void config_events_put(uint32_t events, struct buf *out)
+{
+    const bool is_all = (events & EVENTS_ALL) == EVENTS_ALL;
+    if (is_all) buf_u8(out, 'A');
+    for (uint32_t i = 0; i < EVENT_LETTERS; i++) {
+        const uint32_t event = event_letters[i].event;
+        const bool is_said = is_all && ((event & EVENTS_ALL) != 0 || event == CONFIG_EVENT_NEW);
+        if ((events & event) != 0 && !is_said) buf_u8(out, (uint8_t)event_letters[i].letter);
+    }
 }
 
 /* Letters, digits, '.', '_' and '-' for names and IPv4; ':' and '%' too for IPv6, in brackets. */
@@ -353,6 +403,9 @@ static bool set_value(struct config *config, const struct row *row, struct slice
         if (!find_word(reads_words, text, &at)) return false;
         config->reads = (enum config_reads)at;
         return true;
+    case KIND_EVENTS:
+        if (slice_equal(text, slice_text("none"))) text.size = 0;
+        return config_events(text, &config->notify_events);
     case KIND_LOG_LEVEL:
         if (!find_word(level_words, text, &at)) return false;
         config->log_level = (enum config_log_level)at;
@@ -670,6 +723,7 @@ void config_get(const struct config *config, const char *option, struct buf *out
     case KIND_SIZE: get_size(out, *(const uint64_t *)field); return;
     case KIND_FLAG: buf_text(out, flag_words[*(const bool *)field ? 1 : 0]); return;
     case KIND_READS: buf_text(out, reads_words[config->reads]); return;
+    case KIND_EVENTS: config_events_put(config->notify_events, out); return;
     case KIND_LOG_LEVEL: buf_text(out, level_words[config->log_level]); return;
     case KIND_LOG_FORMAT: buf_text(out, format_words[config->log_json ? 1 : 0]); return;
     }

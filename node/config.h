@@ -29,6 +29,17 @@ struct config_member {
 enum config_reads { CONFIG_READS_QUORUM, CONFIG_READS_LOCAL };
 enum config_log_level { CONFIG_DEBUG, CONFIG_INFO, CONFIG_WARN, CONFIG_ERROR };
 
+/* Classes of notify-keyspace-events, with Redis' letters. */
+enum config_event {
+    CONFIG_EVENT_KEYSPACE = 1,  /* K */
+    CONFIG_EVENT_KEYEVENT = 2,  /* E */
+    CONFIG_EVENT_GENERIC = 4,   /* g */
+    CONFIG_EVENT_STRING = 8,    /* $ */
+    CONFIG_EVENT_EXPIRED = 256, /* x */
+    CONFIG_EVENT_NEW = 16384,   /* n */
+    CONFIG_EVENT_MISS = 2048,   /* m: never happens here, as those of l s h z e t d */
+};
+
 struct config {
     char name[NAME_SIZE_MAX + 1];
     char data[CONFIG_PATH_MAX];
@@ -45,6 +56,7 @@ struct config {
     char join[CONFIG_PATH_MAX]; /* host:port,...; empty: none. Refused by config_finish so far. */
     char cluster_token[NAME_SIZE_MAX + 1];
     enum config_reads reads;
+    uint32_t notify_events; /* enum config_event, and those that never happen here */
     uint64_t park_ms;
     uint64_t drain_ms;
     uint64_t election_timeout_ms;
@@ -95,6 +107,9 @@ const struct config_option *config_option(uint32_t at);
 /* The value of an option as text, as config_set would take it. */
 void config_get(const struct config *config, const char *option, struct buf *out);
 
+/* notify-keyspace-events: false for a letter that is none; as Redis would write it. */
+bool config_events(struct slice text, uint32_t *events);
+void config_events_put(uint32_t events, struct buf *out);
 /* "16mb" and the like; also plain digits. */
 bool config_size(struct slice text, uint64_t *size);
 /* "host:port", "[v6]:port", ":port" (all addresses: host becomes "::"); the port may be 0 to 65535. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "node/core_parts.h"
+#include "node/push.h"
 #include "node/router.h"
 #include "node/txn.h"
 #include "node/status.h"
@@ -47,6 +48,9 @@ struct core *core_create(const struct config *config, struct disk *disk, struct 
     list_init(&core->forwarding);
     list_init(&core->hogs);
     list_init(&core->links);
+    list_init(&core->holding);
+    feeds_init(&core->feeds);
+    pubsub_init(&core->pubsub, config->notify_events);
     return core;
 }
 
@@ -180,6 +184,7 @@ void core_destroy(struct core *core)
     while (!list_empty(&core->sessions)) {
         struct session *session = LIST_ITEM(core->sessions.next, struct session, all);
         txn_drop(core, session);
+        push_drop(core, session);
         session_destroy(session);
     }
     while (!list_empty(&core->proxies)) {
@@ -189,6 +194,7 @@ void core_destroy(struct core *core)
         core_link_free(core, LIST_ITEM(core->links.next, struct core_link, all));
     }
     if (core->shard.store != NULL) saver_close(&core->saver, core->shard.store);
+    pubsub_close(core);
     if (core->shard.core != NULL) shard_close(&core->shard);
     if (core->started) peers_close(&core->peers);
     mem_free(core);
@@ -460,6 +466,9 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
         return;
     }
     release_replies(core);
+    push_turn(core);
+    feeds_turn(core);
+    pubsub_turn(core);
     core_flush_clients(core);
     flush_peers(core);
     if (now_ms >= core->tick_ms) {
@@ -468,6 +477,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
         core_tick_links(core);
         saver_tick(&core->saver, shard->store, now_ms);
         router_tick(core);
+        feeds_tick(core);
     }
     if (core->stage != CORE_RUNNING) advance_stop(core);
 }

@@ -3,7 +3,9 @@
 #define KV_NODE_CORE_PARTS_H
 
 #include "node/core.h"
+#include "node/feed.h"
 #include "node/identity.h"
+#include "node/pubsub.h"
 #include "node/readindex.h"
 #include "node/saver.h"
 #include "node/session.h"
@@ -44,6 +46,8 @@ struct core {
     struct shard shard;
     struct saver saver;
     struct readindex readindex;
+    struct feeds feeds;
+    struct pubsub pubsub;
     bool started;
     bool peers_unsaved; /* what is known of the others is not on the disk as it is */
     int failed;         /* exit code */
@@ -60,8 +64,9 @@ struct core {
     struct list forwarding; /* have unanswered forwards, by session.waiting */
     struct list
         hogs; /* hold much of held_size, by session.hog, in the order in which they began to */
-    uint64_t held_size; /* bytes of clients' commands, taken and not answered */
-    uint64_t txn_size;  /* bytes that transactions hold which are not carried out yet */
+    struct list holding; /* have messages that wait for the end of a reply, by push.holding */
+    uint64_t held_size;  /* bytes of clients' commands, taken and not answered */
+    uint64_t txn_size;   /* bytes that transactions hold which are not carried out yet */
     uint64_t session_count;
     uint64_t proxy_count;
     uint32_t stream_count; /* commands that are carried out in slices */
@@ -99,7 +104,7 @@ struct core_link {
     uint64_t welcomed; /* the id of our start that its node was told */
 };
 
-/* core_client.c */
+/* core_session.c, core_client.c */
 void core_serve_clients(struct core *core); /* parses and runs what is ready */
 void core_flush_clients(struct core *core); /* sends what is released */
 void core_tick_clients(struct core *core);  /* timeouts */

@@ -359,6 +359,7 @@ static enum err take_frame(struct core *core, const struct wire_frame *frame)
     if (frame->type == WIRE_READ_ASK || frame->type == WIRE_READ_TELL) {
         return readindex_receive(core, frame);
     }
+    if (frame->type == WIRE_PUBLISH) return pubsub_receive(core, frame);
     if (frame->type >= WIRE_FORWARD) return router_receive(core, frame);
     return replica_receive(core->shard.replica, frame, core->now_ms);
 }

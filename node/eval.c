@@ -19,6 +19,15 @@ static void saw(struct eval *eval, uint64_t batch)
     if (batch > eval->batch) eval->batch = batch;
 }
 
+/* Change feeds tell what a command did in one piece: its effects after the first are marked. */
+static uint8_t joined(const struct eval *eval)
+{
+    for (const struct eval *at = eval; at != NULL; at = at->whole) {
+        if (at->wrote) return EFFECT_FLAG_JOINED;
+    }
+    return 0;
+}
+
 /* The clock says that the key is gone. The delete goes into the log, so that no later leader, whose clock may be
  * behind, can show the key again: the reply waits for it. Any entry would do, its stamp is what counts. */
 static void expire_now(struct eval *eval, struct slice key, uint64_t revision, uint64_t expiry_ms)
@@ -27,11 +36,12 @@ static void expire_now(struct eval *eval, struct slice key, uint64_t revision, u
     if (eval->is_local) return;
     if (batches->open->effect_count < EXPIRED_EFFECTS_MAX &&
         batches_open_size(batches) < BATCH_SIZE_SOFT + MIB) {
-        batches_add(batches, &(struct effect){.kind = EFFECT_DELETE,
-                                              .flags = EFFECT_FLAG_EXPIRED,
-                                              .expiry_ms = expiry_ms,
-                                              .previous_revision = revision,
-                                              .key = key});
+        batches_add(batches,
+                    &(struct effect){.kind = EFFECT_DELETE,
+                                     .flags = (uint8_t)(EFFECT_FLAG_EXPIRED | joined(eval)),
+                                     .expiry_ms = expiry_ms,
+                                     .previous_revision = revision,
+                                     .key = key});
         eval->shard->expired_count++;
     }
     saw(eval, batches->open->number);
@@ -278,23 +288,24 @@ bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes)
 }
 
 /* @built: NULL, or the value laid out (prepare.h). */
-static void add(struct eval *eval, const struct effect *effect, struct buf *built)
+static void add(struct eval *eval, struct effect effect, struct buf *built)
 {
     struct batches *batches = &eval->shard->batches;
+    effect.flags |= joined(eval);
     CHECK(!eval->is_local);
     CHECK((eval->command->flags & CMD_WRITE) != 0);
     CHECK(!eval->waits);
     if (eval->root != NULL && !eval->overflows) {
         const struct batches_mark *root = &eval->root->batches;
         eval->overflows = batches->open->effect_count - root->effect_count >= COMMAND_EFFECTS_MAX ||
-                          batches_open_size(batches) - root->size + effect_size(effect) >
+                          batches_open_size(batches) - root->size + effect_size(&effect) >
                               COMMAND_SIZE_MAX;
     }
     if (eval->overflows) return; /* It will be undone. */
     if (built != NULL && batches_open_empty(batches)) {
-        batches_add_built(batches, effect, built);
+        batches_add_built(batches, &effect, built);
     } else {
-        batches_add(batches, effect);
+        batches_add(batches, &effect);
     }
     saw(eval, batches->open->number);
     eval->wrote = true;
@@ -336,7 +347,7 @@ void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t 
     shard->value_raw_size += value.size;
     shard->value_stored_size += stored.size;
     shard->packed_count += is_packed;
-    add(eval, &effect, built);
+    add(eval, effect, built);
 }
 
 bool eval_fits_disk(struct eval *eval, uint64_t size)
@@ -373,7 +384,7 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
                                   .value = slice_of(built.data + front, built.size - front)};
     shard->value_raw_size += effect.value.size;
     shard->value_stored_size += effect.value.size;
-    add(eval, &effect, &built);
+    add(eval, effect, &built);
     buf_close(&built);
     return true;
 }
@@ -399,23 +410,23 @@ bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, str
 void eval_delete(struct eval *eval, struct slice key, const struct item *before)
 {
     add(eval,
-        &(struct effect){.kind = EFFECT_DELETE, .previous_revision = before->previous, .key = key},
+        (struct effect){.kind = EFFECT_DELETE, .previous_revision = before->previous, .key = key},
         NULL);
 }
 
 void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms, const struct item *before)
 {
     add(eval,
-        &(struct effect){.kind = EFFECT_EXPIRE_AT,
-                         .expiry_ms = expiry_ms,
-                         .previous_revision = before->previous,
-                         .key = key},
+        (struct effect){.kind = EFFECT_EXPIRE_AT,
+                        .expiry_ms = expiry_ms,
+                        .previous_revision = before->previous,
+                        .key = key},
         NULL);
 }
 
 void eval_flush(struct eval *eval)
 {
-    add(eval, &(struct effect){.kind = EFFECT_FLUSH}, NULL);
+    add(eval, (struct effect){.kind = EFFECT_FLUSH}, NULL);
 }
 
 bool eval_key_fits(struct eval *eval, struct slice key)

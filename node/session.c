@@ -48,6 +48,7 @@ void session_destroy(struct session *session)
     buf_close(&session->out);
     buf_close(&session->forwarded);
     CHECK(session->txn == NULL);
+    CHECK(session->push == NULL);
     mem_free(session->waits);
     mem_free(session->forwards);
     mem_free(session);

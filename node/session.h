@@ -67,7 +67,8 @@ struct session {
     uint64_t active_ms; /* Last byte in or out. */
     uint64_t command_count;
 
-    struct txn *txn; /* MULTI and WATCH (node/txn.h); NULL: neither */
+    struct push *push; /* What it is told unasked (node/push.h); NULL: nothing */
+    struct txn *txn;   /* MULTI and WATCH (node/txn.h); NULL: neither */
 
     /* In. */
     struct buf in;

@@ -52,6 +52,8 @@ enum wire_type {
     WIRE_VALUE_GIVE = 71,
     WIRE_RECORDS_WANT = 72,
     WIRE_RECORDS_GIVE = 73,
+    /* A message to subscribers, see node/pubsub.h. */
+    WIRE_PUBLISH = 80,
     /* What a linearizable read must have applied, see node/readindex.h. */
     WIRE_READ_ASK = 84,
     WIRE_READ_TELL = 85,

@@ -7,7 +7,7 @@
 STATIC_CHECK(EFFECT_HEADER_SIZE % 8 == 0, "effects begin aligned");
 STATIC_CHECK(EFFECT_BODY_HEADER_SIZE % 8 == 0, "the first effect begins aligned");
 
-#define FLAGS_KNOWN (EFFECT_FLAG_EXPIRED | EFFECT_FLAG_LZ4)
+#define FLAGS_KNOWN (EFFECT_FLAG_EXPIRED | EFFECT_FLAG_LZ4 | EFFECT_FLAG_JOINED)
 
 /* Which parts each kind has is checked on both sides, before encoding and after decoding. */
 static bool shape_valid(uint8_t kind, uint64_t key_size, uint64_t value_size)

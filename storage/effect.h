@@ -39,6 +39,8 @@ enum effect_flag {
     EFFECT_FLAG_EXPIRED = 1, /* A delete that the sweeper or a read of an expired key made. */
     EFFECT_FLAG_LZ4 =
         2, /* A put whose value is packed: see compress.h. Decided once, on the leader. */
+    EFFECT_FLAG_JOINED =
+        4, /* The same command or transaction made it and the effect before it in the entry. */
 };
 
 struct effect {
@@ -68,6 +70,11 @@ enum err effect_decode_trusted(struct slice bytes, struct effect *effect, uint64
 static inline bool effect_is_change(uint8_t kind)
 {
     return kind <= EFFECT_FLUSH;
+}
+/* Keys that begin so are the servers' own: no client can name them, and none is told of them. */
+static inline bool effect_is_internal(const struct effect *effect)
+{
+    return effect->key.size >= 4 && memcmp(effect->key.data, "\0kv", 4) == 0;
 }
 /* Appends a whole body with one PRESENT or CHECK. */
 void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out);

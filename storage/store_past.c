@@ -16,7 +16,8 @@ struct store_chunk {
     char name[HINT_NAME_SIZE];
     struct buf bytes;
     bool is_done;
-    bool is_orphan; /* Nobody wants it any more. */
+    bool is_orphan;                /* Nobody wants it any more. */
+    struct store_records *records; /* Whose it is; NULL: a view's, or nobody's. */
 };
 
 struct store_past_file {
@@ -86,6 +87,7 @@ static void chunk_end(struct store_chunk *chunk)
 {
     if (chunk == NULL) return;
     chunk->is_orphan = true;
+    chunk->records = NULL;
     if (chunk->is_done) chunk_free(chunk);
 }
 
@@ -144,7 +146,14 @@ enum err store_records_read(struct store *store, struct store_records *records, 
     chunk_end(records->chunk);
     records->chunk = chunk_begin(store, located.place.file, located.handle, located.span_offset,
                                  located.span_size);
+    records->chunk->records = records;
     return ERR_AGAIN;
+}
+
+bool store_records_near(const struct store *store, uint64_t index)
+{
+    struct log_located located;
+    return log_locate(&store->log, index, index, &located) == OK && located.memory.data != NULL;
 }
 
 bool store_records_waits(const struct store_records *records)
@@ -256,6 +265,7 @@ void store_pasts_close(struct store *store)
     while (!list_empty(&store->chunks)) {
         struct store_chunk *chunk = LIST_ITEM(store->chunks.next, struct store_chunk, link);
         if (!chunk->is_done) store->config.disk->wait(store->config.disk->context, &chunk->op);
+        if (chunk->records != NULL) chunk->records->chunk = NULL;
         chunk_free(chunk);
     }
 }

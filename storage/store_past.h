@@ -30,7 +30,8 @@ uint64_t store_newest_revision(const struct store *store);
 /* Bytes of a file on their way. */
 struct store_chunk;
 
-/* Reads applied entries one after the other, in either direction. All zero to begin with. */
+/* Reads applied entries one after the other, in either direction. All zero to begin with; it stays where it is while a
+ * chunk is its own, and is without one when the store was closed. */
 struct store_records {
     struct store_chunk *chunk;
 };
@@ -42,6 +43,8 @@ enum err store_records_read(struct store *store, struct store_records *records, 
                             uint64_t other, struct record *record, struct place *place);
 /* It was asked for, and has not come. */
 bool store_records_waits(const struct store_records *records);
+/* The entry is in memory: it can be had at once. */
+bool store_records_near(const struct store *store, uint64_t index);
 void store_records_close(struct store *store, struct store_records *records);
 
 /* ---- the keys at a revision -------------------------------------------------------------------------- */

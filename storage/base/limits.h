@@ -48,6 +48,15 @@
 #define NAME_SIZE_MAX (63u)
 #define ADDRESS_SIZE_MAX (255u)
 
+/* Messages between clients. */
+#define PUBLISH_SIZE_MAX (256u * KIB) /* name of the channel and message */
+#define PUBLISH_QUEUE_SIZE (4u * MIB) /* queued to a peer, beyond which messages are dropped */
+#define PUBSUB_CHANNEL_SIZE_MAX (4096u)
+#define PUBSUB_PATTERN_SIZE_MAX (1024u)
+#define PUBSUB_SESSION_MAX (10000u) /* subscriptions of one connection, */
+#define PUBSUB_MAX (1000000u)       /* of all, */
+#define PUBSUB_PATTERNS_MAX (4096u) /* and different patterns: each message is compared with all */
+
 STATIC_CHECK(BATCH_SIZE_MAX + 2 * KEY_SIZE_MAX + 4096 <= RECORD_SIZE_MAX,
              "an entry fits in a record");
 STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX + 2 * BATCH_SIZE_SOFT <= BATCH_SIZE_MAX,
@@ -63,5 +72,6 @@ STATIC_CHECK(FORWARD_QUEUE_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX,
 STATIC_CHECK(FORWARD_SIZE_MAX <= FORWARD_QUEUE_SIZE_MAX, "one command fits in the queue");
 STATIC_CHECK(FORWARD_REPLY_SIZE_MAX + 4096 <= PEER_FRAME_SIZE_MAX, "a reply fits in a frame");
 STATIC_CHECK(VALUE_SIZE_MAX + KEY_SIZE_MAX + 4096 <= FORWARD_SIZE_MAX, "any SET can travel");
+STATIC_CHECK(PUBLISH_SIZE_MAX + 4096 <= PEER_WHOLE_SIZE_MAX, "a message travels whole");
 
 #endif

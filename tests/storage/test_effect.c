@@ -129,7 +129,7 @@ TEST(effect, unknown_kinds_are_newer_and_wrong_shapes_are_damage)
     EXPECT_EQ(decode_changed(&put, 4, 0), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 4, 7), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_PRESENT), ERR_CORRUPT); /* with a key */
-    EXPECT_EQ(decode_changed(&put, 5, 4), ERR_NEWER);
+    EXPECT_EQ(decode_changed(&put, 5, 8), ERR_NEWER);
     EXPECT_EQ(decode_changed(&put, 5, EFFECT_FLAG_LZ4), ERR_CORRUPT); /* the value is not packed */
     EXPECT_EQ(decode_changed(&put, 6, 1), ERR_CORRUPT);
     EXPECT_EQ(decode_changed(&put, 4, EFFECT_DELETE), ERR_CORRUPT); /* a delete with a value */

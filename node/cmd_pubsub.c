@@ -1,0 +1,154 @@
+/* cmd_pubsub.c - SUBSCRIBE and its kin; answered by the node that the client talks to. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "node/cmd_push.h"
+#include "node/command.h"
+#include "node/core_parts.h"
+#include "node/pubsub.h"
+
+/* ["subscribe", name or nil, subscriptions] */
+static void confirm(struct eval *eval, const char *what, struct slice name)
+{
+    resp_put_push(eval->out, 3, eval->protocol);
+    resp_put_text(eval->out, what);
+    if (name.data != NULL) {
+        resp_put_bulk(eval->out, name);
+    } else {
+        resp_put_null(eval->out, eval->protocol);
+    }
+    resp_put_int(eval->out, push_subscriptions(eval->session));
+}
+
+static bool is_client(struct eval *eval)
+{
+    if (!session_is_proxy(eval->session)) return true;
+    eval_error(eval, "ERR this is for the node that the client talks to");
+    return false;
+}
+
+static void subscribe(struct eval *eval, bool is_pattern)
+{
+    if (!is_client(eval)) return;
+    for (uint32_t i = 1; i < eval->count; i++) {
+        const struct slice name = eval->args[i];
+        struct push *push = push_of(eval->session);
+        const char *refusal = pubsub_refusal(eval->core, push, name, is_pattern);
+        if (refusal != NULL) {
+            eval_error(eval, refusal);
+            return;
+        }
+        (void)pubsub_add(eval->core, push, name, is_pattern); /* Twice is confirmed twice. */
+        confirm(eval, is_pattern ? "psubscribe" : "subscribe", name);
+    }
+}
+
+static void unsubscribe(struct eval *eval, bool is_pattern)
+{
+    const char *what = is_pattern ? "punsubscribe" : "unsubscribe";
+    if (!is_client(eval)) return;
+    struct push *push = push_of(eval->session);
+    for (uint32_t i = 1; i < eval->count; i++) {
+        (void)pubsub_remove(eval->core, push, eval->args[i], is_pattern); /* It may not be there. */
+        confirm(eval, what, eval->args[i]);
+    }
+    if (eval->count > 1) return;
+    if (pubsub_first(push, is_pattern).data == NULL) confirm(eval, what, (struct slice){0});
+    while (pubsub_first(push, is_pattern).data != NULL) {
+        struct buf name = {0};
+        const struct slice first = pubsub_first(push, is_pattern);
+        (void)buf_reserve(&name, first.size + 1);
+        buf_append(&name, first.data, first.size);
+        (void)pubsub_remove(eval->core, push, buf_slice(&name), is_pattern);
+        confirm(eval, what, buf_slice(&name));
+        buf_close(&name);
+    }
+}
+
+void cmd_subscribe(struct eval *eval)
+{
+    subscribe(eval, false);
+}
+
+void cmd_psubscribe(struct eval *eval)
+{
+    subscribe(eval, true);
+}
+
+void cmd_unsubscribe(struct eval *eval)
+{
+    unsubscribe(eval, false);
+}
+
+void cmd_punsubscribe(struct eval *eval)
+{
+    unsubscribe(eval, true);
+}
+
+void cmd_publish(struct eval *eval)
+{
+    const struct slice channel = eval->args[1];
+    const struct slice message = eval->args[2];
+    if (channel.size > PUBSUB_CHANNEL_SIZE_MAX || channel.size + message.size > PUBLISH_SIZE_MAX) {
+        eval_error(eval, "TOOBIG the name of a channel has at most 4096 bytes, and a message with "
+                         "it 262144");
+        return;
+    }
+    resp_put_int(eval->out, (int64_t)pubsub_publish(eval->core, channel, message));
+}
+
+static void channels(struct eval *eval)
+{
+    struct buf list = {0};
+    const bool is_all = eval->count == 2;
+    const uint64_t count = pubsub_list(eval->core, is_all ? slice_of("", 0) : eval->args[2], &list);
+    resp_put_array(eval->out, count);
+    buf_append(eval->out, list.data, list.size);
+    buf_close(&list);
+}
+
+static void help(struct eval *eval)
+{
+    static const char *const lines[] = {"PUBSUB <subcommand> [<arg> ...]. Subcommands are:",
+                                        "CHANNELS [<pattern>]",
+                                        "    The channels of this node that somebody listens to.",
+                                        "NUMPAT",
+                                        "    How many patterns clients of this node listen to.",
+                                        "NUMSUB [<channel> ...]",
+                                        "    How many clients of this node listen to each channel.",
+                                        "HELP",
+                                        "    This text."};
+    const uint32_t count = sizeof lines / sizeof lines[0];
+    resp_put_array(eval->out, count);
+    for (uint32_t i = 0; i < count; i++) resp_put_simple(eval->out, lines[i]);
+}
+
+void cmd_pubsub(struct eval *eval)
+{
+    const struct slice sub = eval->args[1];
+    char text[160];
+    if (slice_equal_fold(sub, "channels") && eval->count <= 3) {
+        channels(eval);
+    } else if (slice_equal_fold(sub, "numsub")) {
+        resp_put_array(eval->out, 2 * (eval->count - 2));
+        for (uint32_t i = 2; i < eval->count; i++) {
+            resp_put_bulk(eval->out, eval->args[i]);
+            resp_put_int(eval->out, (int64_t)pubsub_listeners(eval->core, eval->args[i]));
+        }
+    } else if (slice_equal_fold(sub, "numpat") && eval->count == 2) {
+        resp_put_int(eval->out, eval->core->pubsub.pattern_count);
+    } else if ((slice_equal_fold(sub, "shardchannels") && eval->count <= 3) ||
+               (slice_equal_fold(sub, "shardnumsub") && eval->count == 2)) {
+        resp_put_array(eval->out, 0); /* There are no shard channels. */
+    } else if (slice_equal_fold(sub, "help") && eval->count == 2) {
+        help(eval);
+    } else if (slice_equal_fold(sub, "channels") || slice_equal_fold(sub, "numpat")) {
+        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'pubsub|%s' command",
+                       slice_equal_fold(sub, "channels") ? "channels" : "numpat");
+        eval_error(eval, text);
+    } else {
+        (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try PUBSUB HELP.",
+                       sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
+        eval_error(eval, text);
+    }
+}

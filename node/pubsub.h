@@ -1,0 +1,66 @@
+/* pubsub.h - channels, patterns and who listens to them; keyspace notifications.
+ *
+ * Fire and forget: a message goes to who is subscribed at this moment, here and on the nodes that are connected. It is
+ * not in the log. When the connection to a node is broken or has much to send it is dropped there.
+ *
+ *   PUBLISH   0 u32 size of the channel   4 u32 size of the message   8 channel, message
+ *
+ * Keyspace notifications are made on each node from the entries that it applies, for its own clients; they are what
+ * the effects tell, so every put is "set". Whoever needs all of them, in order, asks for a feed (feed.h). */
+#ifndef KV_NODE_PUBSUB_H
+#define KV_NODE_PUBSUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node/push.h"
+#include "raft/wire.h"
+#include "storage/store_past.h"
+
+#define PUBSUB_BUCKETS 4096u
+
+struct channel;
+struct pubsub {
+    struct channel *buckets[PUBSUB_BUCKETS]; /* by name; chains */
+    struct list patterns;                    /* struct channel, the oldest first */
+    uint32_t channel_count;
+    uint32_t pattern_count; /* different ones */
+    uint64_t subscription_count;
+    uint32_t events; /* notify-keyspace-events: enum config_event */
+    /* Where notifications are in the log. */
+    struct store_records records;
+    uint64_t next;     /* entry to look at next; 0: the next one that is applied */
+    uint64_t position; /* in it, as in effect_walk; */
+    uint32_t ordinal;  /* 0: at its beginning */
+    uint64_t published, delivered, dropped, taken, missed;
+};
+
+void pubsub_init(struct pubsub *pubsub, uint32_t events);
+void pubsub_close(struct core *core);
+
+/* False: it is there already. */
+bool pubsub_add(struct core *core, struct push *push, struct slice name, bool is_pattern);
+/* Why no more can be added; NULL: they can. */
+const char *pubsub_refusal(const struct core *core, const struct push *push, struct slice name,
+                           bool is_pattern);
+bool pubsub_remove(struct core *core, struct push *push, struct slice name, bool is_pattern);
+/* The name of the first one, borrowed; data is NULL when there is none. */
+struct slice pubsub_first(const struct push *push, bool is_pattern);
+void pubsub_drop_all(struct core *core, struct push *push);
+
+/* To the clients of this node. How many messages that were. */
+uint64_t pubsub_tell(struct core *core, struct slice channel, struct slice message);
+/* To those of all nodes; how many here. @channel and @message together have at most PUBLISH_SIZE_MAX bytes. */
+uint64_t pubsub_publish(struct core *core, struct slice channel, struct slice message);
+/* Frame 80. ERR_CORRUPT: malformed. */
+enum err pubsub_receive(struct core *core, const struct wire_frame *frame);
+
+/* Once a turn, when entries were applied: notifications. */
+void pubsub_turn(struct core *core);
+
+/* Subscribers of a channel, without those to patterns. */
+uint64_t pubsub_listeners(const struct core *core, struct slice channel);
+/* The channels that match, in an order of no meaning, as bulk strings; an empty pattern: all. How many. */
+uint64_t pubsub_list(const struct core *core, struct slice pattern, struct buf *out);
+
+#endif
