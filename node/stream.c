@@ -376,7 +376,9 @@ void stream_end(struct stream *stream)
     struct store *store = stream->core->shard.store;
     stream->core->stream_count--;
     store_past_close(stream->view);
-    store_records_close(store, &stream->records);
+    /* What was asked of a store that was closed is gone with it. */
+    const bool is_same = stream->epoch == stream->core->shard.fetches.epoch;
+    store_records_close(is_same ? store : NULL, &stream->records);
     buf_close(&stream->from);
     buf_close(&stream->to);
     buf_close(&stream->pattern);

@@ -120,6 +120,14 @@ static enum stream_result fail(struct eval *eval)
 enum stream_result stream_history(struct stream *stream, struct eval *eval, int64_t *budget)
 {
     struct store *store = eval->shard->store;
+    if (stream->epoch != eval->shard->fetches.epoch) {
+        stream->epoch = eval->shard->fetches.epoch;
+        stream->records = (struct store_records){0};
+        stream->gathered.size = 0;
+        stream->done = 0;
+        stream->next = store_applied_index(store);
+        stream->is_log_opened = false;
+    }
     if (!stream->is_log_opened) {
         const enum err err = look_at_present(stream, eval);
         if (err == ERR_AGAIN) return STREAM_MORE;

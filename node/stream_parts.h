@@ -44,6 +44,7 @@ struct stream {
     struct buf gathered; /* a reply that is not sent before it is complete */
     /* A history. */
     struct store_records records;
+    uint64_t epoch;     /* of the store that they were asked of, as in struct fetches */
     uint64_t next;      /* entry to look at */
     bool is_log_opened; /* What the keydir knows was looked at. */
     struct buf row;     /* of one entry */

@@ -40,6 +40,8 @@ struct shelf_file {
     bool was_sealed;        /* It is or was in a manifest. */
     uint64_t retired;       /* count of retirements when it was retired, */
     uint64_t retired_index; /* and the last entry applied then */
+    bool
+        is_held; /* What died lately may lie in it, and may be asked for as long as the log tells of it. */
 };
 
 struct shelf {

@@ -79,6 +79,10 @@ struct store_tidy {
     uint64_t retired;  /* count of retirements */
     disk_file opened;  /* for a trim; -1: none */
     uint32_t chores;   /* files to be trimmed or removed */
+    uint32_t
+        held; /* retired files that wait for the log to forget what died before they were retired */
+    uint64_t held_size;
+    uint64_t looked_index; /* the first entry of the log when they were looked at last */
 };
 
 /* Manifests whose files somebody reads, oldest first. */

@@ -224,12 +224,17 @@ struct store_past *store_past_open(struct store *store, uint64_t revision, struc
     return view;
 }
 
-static void files_close(struct store_past *view)
+static void hint_end(struct store_past *view)
 {
     if (view->is_open) hint_reader_close(&view->reader);
     view->is_open = false;
-    if (view->store != NULL) chunk_end(view->chunk);
+    chunk_end(view->chunk);
     view->chunk = NULL;
+}
+
+static void files_close(struct store_past *view)
+{
+    hint_end(view);
     buf_close(&view->files);
 }
 
@@ -447,7 +452,12 @@ static enum err hint_taken(struct store_past *view, const struct shelf_file *fil
 static enum err resolve_hint(struct store_past *view, uint32_t number, int64_t *budget)
 {
     struct shelf_file *file = shelf_find(&view->store->shelf, number);
-    if (file == NULL || file->hint_size == 0) return ERR_NOT_FOUND;
+    /* It was retired long ago, and is gone by now: if anything of it was needed, is_gone() knows. */
+    if (file == NULL) {
+        hint_end(view);
+        return OK;
+    }
+    if (file->hint_size == 0) return ERR_NOT_FOUND;
     if (view->chunk == NULL) hint_read(view, number, file->hint_size, 0);
     for (;;) {
         struct hint_entry entry;
@@ -468,10 +478,7 @@ static enum err resolve_hint(struct store_past *view, uint32_t number, int64_t *
         --*budget;
         past_offer(&view->past, &entry, (struct place){.file = number, .offset = entry.offset});
     }
-    hint_reader_close(&view->reader);
-    view->is_open = false;
-    chunk_end(view->chunk);
-    view->chunk = NULL;
+    hint_end(view);
     return OK;
 }
 
@@ -493,6 +500,16 @@ static enum err resolve(struct store_past *view, int64_t *budget)
 
 /* ---- steps ------------------------------------------------------------------------------------------------ */
 
+/* A file that had been retired before the view was opened was removed meanwhile: what died since the revision may have
+ * been in it. */
+static bool is_gone(const struct store_past *view)
+{
+    const uint64_t removed = view->store->removed_index;
+    const uint64_t revision = view->past.revision;
+    if (removed > 0 && revision < revision_of(removed, BATCH_EFFECTS_MAX)) return true;
+    return revision < view->store->flush_revision;
+}
+
 static enum err go_on(struct store_past *view, int64_t *budget)
 {
     enum err err = OK;
@@ -501,13 +518,7 @@ static enum err go_on(struct store_past *view, int64_t *budget)
         begin(view);
     }
     if (view->state == STORE_PAST_SCAN || view->state == STORE_PAST_RESOLVE) {
-        /* A file that had been retired before the view was opened is gone by now: what died since the revision may
-         * have been in it. */
-        const uint64_t removed = view->store->removed_index;
-        if (removed > 0 && view->past.revision < revision_of(removed, BATCH_EFFECTS_MAX)) {
-            return ERR_NOT_FOUND;
-        }
-        if (view->past.revision < view->store->flush_revision) return ERR_NOT_FOUND;
+        if (is_gone(view)) return ERR_NOT_FOUND;
     }
     if (view->state == STORE_PAST_SCAN) {
         err = scan(view, budget);
@@ -517,6 +528,7 @@ static enum err go_on(struct store_past *view, int64_t *budget)
     }
     if (view->state == STORE_PAST_RESOLVE) {
         err = resolve(view, budget);
+        if (err == OK && is_gone(view)) err = ERR_NOT_FOUND;
         if (err == OK) view->state = STORE_PAST_READY;
     }
     return err;

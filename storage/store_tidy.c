@@ -32,13 +32,55 @@ void store_file_retire(struct store *store, struct shelf_file *file)
     file->state = SHELF_RETIRED;
     file->retired = ++store->tidy.retired;
     file->retired_index = store->applied_index;
-    store->tidy.chores++;
+    /* Who asks for everything to be compacted wants the space now. */
+    file->is_held = file->was_sealed && !store->compact.is_forced;
+    if (file->is_held) {
+        store->tidy.held++;
+        store->tidy.held_size += file->size;
+        store->tidy.looked_index = 0;
+    } else {
+        store->tidy.chores++;
+    }
     store_pins_limit(store);
+}
+
+/* The held file that was retired first. */
+static struct shelf_file *held_first(const struct store *store)
+{
+    struct shelf_file *first = NULL;
+    for (uint32_t i = 0; i < store->shelf.count; i++) {
+        struct shelf_file *file = store->shelf.files[i];
+        if (file->state != SHELF_RETIRED || !file->is_held) continue;
+        if (first == NULL || file->retired < first->retired) first = file;
+    }
+    return first;
+}
+
+/* Old values stay readable (store_past.h) as long as the log tells of their end, but for no more than the retention, and
+ * not on a full disk. */
+static void release_held(struct store *store)
+{
+    struct store_tidy *tidy = &store->tidy;
+    const bool is_full = log_nospace(&store->log);
+    if (tidy->held == 0 || (tidy->looked_index == store->log.first_index && !is_full)) return;
+    tidy->looked_index = store->log.first_index;
+    while (tidy->held > 0) {
+        struct shelf_file *file = held_first(store);
+        const bool is_over = tidy->held_size > store->config.retention_size;
+        /* Behind a flush nobody can ask for what was before it. */
+        const bool is_void = file->retired_index < store->log.first_index ||
+                             file->file.last_index < revision_index(store->flush_revision);
+        if (!is_void && !is_over && !is_full) return;
+        file->is_held = false;
+        tidy->held--;
+        tidy->held_size -= file->size;
+        tidy->chores++;
+    }
 }
 
 static bool is_removable(const struct store *store, const struct shelf_file *file)
 {
-    if (file->state != SHELF_RETIRED || file->retired == 0) return false;
+    if (file->state != SHELF_RETIRED || file->retired == 0 || file->is_held) return false;
     if (store_file_pinned(store, file)) return false;
     return file->readers == 0 && !store_is_read(store, file->file.number);
 }
@@ -129,6 +171,7 @@ static struct shelf_file *next_file(struct store *store)
 void store_tidy_turn(struct store *store)
 {
     struct store_tidy *tidy = &store->tidy;
+    release_held(store);
     if (tidy->is_busy && !tidy->is_done) return;
     if (tidy->is_busy) result(store);
     struct shelf_file *file = next_file(store);
