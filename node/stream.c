@@ -383,7 +383,6 @@ void stream_end(struct stream *stream)
     buf_close(&stream->to);
     buf_close(&stream->pattern);
     buf_close(&stream->gathered);
-    buf_close(&stream->row);
     mem_free(stream);
 }
 

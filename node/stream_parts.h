@@ -47,7 +47,6 @@ struct stream {
     uint64_t epoch;     /* of the store that they were asked of, as in struct fetches */
     uint64_t next;      /* entry to look at */
     bool is_log_opened; /* What the keydir knows was looked at. */
-    struct buf row;     /* of one entry */
 };
 
 /* What came of a slice. */
