@@ -56,8 +56,8 @@ static struct shelf_file *held_first(const struct store *store)
     return first;
 }
 
-/* Old values stay readable (store_past.h) as long as the log tells of their end, but for no more than the retention, and
- * not on a full disk. */
+/* Old values stay readable (store_past.h) as long as the log tells of their end, but for no more bytes than the
+ * retention, and not on a full disk. */
 static void release_held(struct store *store)
 {
     struct store_tidy *tidy = &store->tidy;

@@ -1,8 +1,8 @@
 /* check_past.h - is what a node tells of a revision what the committed log makes of it?
  *
- * Keeps every committed change in the order of the log. A range that was told at a revision must be, key by key, value by
- * value and revision by revision, what the changes up to there leave; keys whose expiry is not above the stamp of the
- * entry of that revision are gone. */
+ * Keeps every committed change in the order of the log. A range that was told at a revision must be, key by key, value
+ * by value and revision by revision, what the changes up to there leave; keys whose expiry is not above the stamp of
+ * the entry of that revision are gone. */
 #ifndef KV_TESTS_SIM_CHECK_PAST_H
 #define KV_TESTS_SIM_CHECK_PAST_H
 
