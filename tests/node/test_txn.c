@@ -302,6 +302,27 @@ TEST(txn, too_much_change_is_refused_as_a_whole)
     fixture_close(&f);
 }
 
+TEST(txn, one_that_a_full_index_refuses_is_refused_as_a_whole)
+{
+    struct fixture f;
+    fixture_open(&f);
+    EXPECT_TEXT(fixture_say(&f, "SET old 1"), "+OK\r\n");
+    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nDEL old\r\nSET new 1\r\n"),
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    f.config.max_index_memory = 1;
+    EXPECT_TEXT(fixture_say(&f, "EXEC"), "-EXECABORT Transaction discarded because of: OOM command "
+                                         "not allowed when used memory > 'max-index-memory'.\r\n");
+    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET new 1\r\nEXEC\r\n"),
+                "+OK\r\n-OOM command not allowed when used memory > 'max-index-memory'.\r\n"
+                "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    EXPECT_TEXT(fixture_say(&f, "KV.TXN THEN 1 3 SET new 1"),
+                "-OOM command not allowed when used memory > 'max-index-memory'.\r\n");
+    EXPECT_TEXT(fixture_say(&f, "EXISTS old"), ":1\r\n");
+    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nDEL old\r\nGET old\r\nEXEC\r\n"),
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n$-1\r\n");
+    fixture_close(&f);
+}
+
 /* ---- walks -------------------------------------------------------------------------------------------- */
 
 TEST(txn, walks_show_the_same_moment_as_everything_else)
