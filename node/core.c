@@ -193,6 +193,7 @@ void core_destroy(struct core *core)
     while (!list_empty(&core->links)) {
         core_link_free(core, LIST_ITEM(core->links.next, struct core_link, all));
     }
+    stream_tick(core, true);
     if (core->shard.store != NULL) saver_close(&core->saver, core->shard.store);
     pubsub_close(core);
     if (core->shard.core != NULL) shard_close(&core->shard);
@@ -477,6 +478,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
         core_tick_links(core);
         saver_tick(&core->saver, shard->store, now_ms);
         router_tick(core);
+        stream_tick(core, false);
         feeds_tick(core);
     }
     if (core->stage != CORE_RUNNING) advance_stop(core);

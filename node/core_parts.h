@@ -10,6 +10,7 @@
 #include "node/saver.h"
 #include "node/session.h"
 #include "node/shard.h"
+#include "node/stream.h"
 #include "raft/peer.h"
 
 /* How much of the queue to a peer commands and replies on their way may take: the rest is for what nodes tell each
@@ -69,7 +70,9 @@ struct core {
     uint64_t txn_size;   /* bytes that transactions hold which are not carried out yet */
     uint64_t session_count;
     uint64_t proxy_count;
-    uint32_t stream_count; /* commands that are carried out in slices */
+    uint32_t stream_count; /* commands that are carried out in slices, */
+    struct stream
+        *parked[STREAM_PARKED_MAX]; /* and pages of ranges that may be gone on with; NULL */
     uint64_t next_session_id;
     struct session *session_table[CORE_TABLE_SIZE]; /* by id; chains by table_next */
     struct session *proxy_table[CORE_TABLE_SIZE];   /* by origin node and session */

@@ -143,15 +143,85 @@ static enum stream_result wait_for_state(struct stream *stream, struct eval *eva
     return STREAM_AGAIN;
 }
 
+/* Is @parked the page before what @stream asks for? */
+static bool goes_on(const struct stream *stream, const struct stream *parked)
+{
+    const struct past *past = &parked->view->past;
+    const struct buf *from = stream->is_reverse ? &stream->to : &stream->from;
+    const struct buf *end = stream->is_reverse ? &stream->from : &stream->to;
+    const struct slice parked_end = stream->is_reverse ? past->from : past->to;
+    if (parked->view->store == NULL || parked->view->state != STORE_PAST_READY) return false;
+    return stream->has_at && stream->at == parked->revision &&
+           stream->is_reverse == parked->is_reverse && stream->keys_only == parked->keys_only &&
+           !stream->count_only && slice_equal(buf_slice(from), buf_slice(&past->at)) &&
+           slice_equal(buf_slice(end), parked_end);
+}
+
+/* The view of the page before, if it is still there. */
+static struct store_past *take_parked(struct stream *stream)
+{
+    struct core *core = stream->core;
+    for (uint32_t i = 0; i < STREAM_PARKED_MAX; i++) {
+        struct stream *parked = core->parked[i];
+        if (parked == NULL || !goes_on(stream, parked)) continue;
+        struct store_past *view = parked->view;
+        past_narrow(&view->past, buf_slice(&stream->from), buf_slice(&stream->to));
+        parked->view = NULL;
+        core->parked[i] = NULL;
+        stream_end(parked);
+        return view;
+    }
+    return NULL;
+}
+
+/* A page ended at its limit: its view waits for the next one, in the place of the oldest if need be. */
+static bool park(struct stream *stream)
+{
+    struct core *core = stream->core;
+    uint32_t at = 0;
+    const bool is_page = stream->kind == STREAM_RANGE && stream->view != NULL &&
+                         !stream->count_only && stream->limit != UINT64_MAX &&
+                         stream->count == stream->limit && stream->done == stream->count;
+    if (!is_page || (!stream->has_at && !stream->tells_revision)) return false;
+    if (stream->view->state != STORE_PAST_READY) return false;
+    for (uint32_t i = 0; i < STREAM_PARKED_MAX && core->parked[at] != NULL; i++) {
+        if (core->parked[i] == NULL || core->parked[i]->parked_ms < core->parked[at]->parked_ms) {
+            at = i;
+        }
+    }
+    stream_end(core->parked[at]);
+    core->parked[at] = stream;
+    core->stream_count--;
+    stream->is_parked = true;
+    stream->parked_ms = core->now_ms;
+    return true;
+}
+
+void stream_tick(struct core *core, bool is_all)
+{
+    for (uint32_t i = 0; i < STREAM_PARKED_MAX; i++) {
+        struct stream *parked = core->parked[i];
+        if (parked == NULL) continue;
+        const bool is_lost = parked->view->store == NULL;
+        if (!is_all && !is_lost && core->now_ms - parked->parked_ms < STREAM_PARKED_MS) continue;
+        core->parked[i] = NULL;
+        stream_end(parked);
+    }
+}
+
 static enum stream_result open_view(struct stream *stream, struct eval *eval)
 {
     struct store *store = eval->shard->store;
     const uint64_t oldest = store_oldest_revision(store);
     if (stream->revision < oldest) return stream_compacted(stream, eval);
     const bool wants_values = !stream->keys_only && !stream->count_only;
-    stream->view = store_past_open(store, stream->revision, buf_slice(&stream->from),
-                                   buf_slice(&stream->to), stream->is_reverse, wants_values);
+    stream->view = take_parked(stream);
     if (stream->view == NULL) {
+        stream->view = store_past_open(store, stream->revision, buf_slice(&stream->from),
+                                       buf_slice(&stream->to), stream->is_reverse, wants_values);
+    }
+    if (stream->view == NULL) {
+        stream_tick(eval->core, true);
         if (eval->core->now_ms - stream->since_ms < eval->core->config->park_ms) return STREAM_MORE;
         return stream_error(eval, "TRYAGAIN too many ranges are being read on this node");
     }
@@ -374,7 +444,7 @@ void stream_end(struct stream *stream)
 {
     if (stream == NULL) return;
     struct store *store = stream->core->shard.store;
-    stream->core->stream_count--;
+    if (!stream->is_parked) stream->core->stream_count--;
     store_past_close(stream->view);
     /* What was asked of a store that was closed is gone with it. */
     const bool is_same = stream->epoch == stream->core->shard.fetches.epoch;
@@ -443,6 +513,7 @@ bool stream_run(struct core *core, struct session *session, const struct command
         session_add_wait(session, (struct session_wait){0});
     }
     if (result == STREAM_DONE) shard->read_count++;
+    if (result == STREAM_DONE && !session->closing && park(stream)) session->stream = NULL;
     if (result != STREAM_DONE && !is_waiting(stream, session)) core->more = true;
     return result == STREAM_DONE;
 }

@@ -6,6 +6,9 @@
  * made: first a range is counted, then its elements follow as fast as the client takes them. So neither the size of a
  * range nor a slow client costs memory.
  *
+ * Whoever reads a range in pages asks for the next one at the revision of the first, from the key behind the last. The
+ * view of a page is kept for some seconds for that, so that it need not be made from the log again.
+ *
  * What is asked for can go while it is being told (a client so slow that retention and compaction overtake it, a base
  * that is received, FLUSHALL). Once elements have left, there is no way to say so in the protocol: the connection is
  * closed, with a line in the log. */
@@ -26,10 +29,15 @@ struct stream;
 #define STREAM_TURN_UNITS 3000
 #define STREAM_SLICE_MIN 100 /* of it, for one connection at least */
 
+#define STREAM_PARKED_MAX 8u
+#define STREAM_PARKED_MS 5000u
+
 /* Goes on with the head command of @session. True: it is answered. */
 bool stream_run(struct core *core, struct session *session, const struct command *command,
                 const struct slice *args, uint32_t count);
 /* The command is over, or its client gone. NULL is allowed. */
 void stream_end(struct stream *stream);
+/* Lets go of pages that nobody went on with; @is_all: of all. */
+void stream_tick(struct core *core, bool is_all);
 
 #endif

@@ -21,6 +21,8 @@ struct stream {
     enum stream_kind kind;
     enum stream_stage stage;
     struct core *core;
+    bool is_parked;     /* It belongs to no session: struct core has it, */
+    uint64_t parked_ms; /* since then. */
     /* What was asked for. */
     struct buf from; /* Also the key of a point or a history, */
     struct buf to;

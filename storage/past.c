@@ -325,6 +325,14 @@ void past_pass_window(struct past *past)
     past->has_at = past->is_reverse;
 }
 
+void past_narrow(struct past *past, struct slice from, struct slice to)
+{
+    drop_passed(past);
+    past->from = from;
+    past->to = to;
+    past->is_last = false;
+}
+
 void past_rewind(struct past *past)
 {
     set(&past->at, past->is_reverse ? past->to : past->from);

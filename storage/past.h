@@ -88,6 +88,8 @@ enum past_step past_next(const struct past *past, struct past_walk *walk,
 void past_pass(struct past *past, struct slice key);
 /* After an edge: everything in the window was dealt with. */
 void past_pass_window(struct past *past);
+/* The range is [@from, @to) from now on: what was walked so far is no part of it any more. */
+void past_narrow(struct past *past, struct slice from, struct slice to);
 /* Back to the beginning of the range. */
 void past_rewind(struct past *past);
 /* The window does not hold the place where the walk is. */

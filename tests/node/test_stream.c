@@ -80,18 +80,24 @@ static bool is_whole(const struct buf *out)
 }
 
 /* Asks on connection @at and waits until the whole reply is here. */
-static struct slice ask(struct world *world, int at, const char *words)
+static struct slice ask_raw(struct world *world, int at, struct slice request)
 {
-    struct buf request = {0};
     struct fixture *fixture = &world->fixture;
     struct fixture_client *client = fixture_client(fixture, at);
     client->out.size = 0;
-    put_words(&request, words);
     core_client_bytes(fixture->core, client->session, request.data, request.size);
-    buf_close(&request);
     for (int i = 0; i < 100000 && !is_whole(&client->out); i++) fixture_run(fixture, 1);
     CHECK(is_whole(&client->out));
     return buf_slice(&client->out);
+}
+
+static struct slice ask(struct world *world, int at, const char *words)
+{
+    struct buf request = {0};
+    put_words(&request, words);
+    const struct slice reply = ask_raw(world, at, buf_slice(&request));
+    buf_close(&request);
+    return reply;
 }
 
 static void value_text(struct world *world, char **value)
@@ -338,6 +344,59 @@ TEST(stream, a_slow_client_sees_one_moment)
     read_slowly(32, 0, " REVERSE");
     read_slowly(33, 5 * KIB, "");
     read_slowly(34, 5 * KIB, " REVERSE");
+}
+
+/* Pages at the revision of the first one, while keys change: together they are the range at that revision. */
+static void read_pages(uint64_t seed, bool is_reverse, bool is_kept)
+{
+    static struct world world;
+    char line[128];
+    char bound[8] = "-";
+    struct buf pages = {0};
+    struct buf expected = {0};
+    world_open(&world, seed, 64 * MIB);
+    for (uint32_t i = 0; i < 200; i++) write_some(&world);
+    (void)snprintf(line, sizeof line, "KV.RANGE - - KEYS%s", is_reverse ? " REVERSE" : "");
+    const struct slice all = ask(&world, 0, line);
+    const uint8_t *start = (const uint8_t *)memchr(all.data, '\n', all.size) + 1;
+    buf_append(&expected, start, all.size - (uint64_t)(start - all.data));
+    const unsigned long long revision = store_newest_revision(store_of(&world));
+    const uint64_t passes = store_of(&world)->past_passes;
+    for (uint32_t page = 0; page < 30; page++) {
+        struct buf request = {0};
+        struct slice args[9] = {slice_text("KV.RANGE"), slice_text(""),      slice_text(""),
+                                slice_text("KEYS"),     slice_text("LIMIT"), slice_text("4"),
+                                slice_text("AT"),       slice_text(line),    slice_text("REVERSE")};
+        (void)snprintf(line, sizeof line, "%llu", revision);
+        args[7] = slice_text(line);
+        if (bound[0] != '-') args[is_reverse ? 2 : 1] = slice_of(bound, is_reverse ? 3 : 4);
+        put_args(&request, args, is_reverse ? 9 : 8);
+        const struct slice reply = ask_raw(&world, 1, buf_slice(&request));
+        buf_close(&request);
+        const uint8_t *keys = (const uint8_t *)memchr(reply.data, '\n', reply.size) + 1;
+        const uint64_t size = reply.size - (uint64_t)(keys - reply.data);
+        buf_append(&pages, keys, size);
+        if (size < 4 * 9) break;
+        /* The key behind the last one is that and a zero byte. */
+        memcpy(bound, keys + size - 5, 3);
+        bound[3] = 0;
+        if (!is_kept) fixture_run(&world.fixture, STREAM_PARKED_MS + 100);
+        for (uint32_t i = 0; i < 5; i++) write_some(&world);
+    }
+    EXPECT_TRUE(slice_equal(buf_slice(&pages), buf_slice(&expected)));
+    if (is_kept) EXPECT_TRUE(store_of(&world)->past_passes <= passes + 1);
+    if (!is_kept) EXPECT_TRUE(store_of(&world)->past_passes > passes + 1);
+    buf_close(&pages);
+    buf_close(&expected);
+    world_close(&world);
+}
+
+TEST(stream, pages_at_one_revision_make_one_range)
+{
+    read_pages(41, false, true);
+    read_pages(42, true, true);
+    read_pages(43, false, false);
+    read_pages(44, true, false);
 }
 
 static const char *say(struct fixture *fixture, const char *line)
