@@ -78,6 +78,7 @@ void kv_route_greeted(struct kv_conn *conn)
     async->main = conn;
     async->dialed = NULL;
     async->dial_failures = 0;
+    async->why[0] = 0;
     if (old != NULL) kv_conn_leave(old);
     async->main = conn;
     follow_leader(conn, &conn->greeting.batch, KV_GREETING_COUNT, is_leader);

@@ -36,7 +36,8 @@ struct fake_step {
 };
 
 struct fake_connection {
-    int fd; /* -1: free */
+    int fd;       /* -1: free */
+    bool is_mute; /* takes nothing and says nothing any more */
     struct resp_parser parser;
     struct buf in;
 };
@@ -50,6 +51,8 @@ struct fake {
     bool greets;         /* false: takes connections and says nothing, as a stopped process does */
     /* Answers a command by itself instead of the script; false: it does not know the command. */
     bool (*handler)(const struct slice *args, uint32_t count, struct buf *out);
+    /* Chooses a step for each command, instead of the script. */
+    struct fake_step (*chooser)(const struct slice *args, uint32_t count);
 
     struct fake_step steps[FAKE_STEPS_MAX];
     uint32_t step_count;
@@ -130,6 +133,13 @@ static inline void fake_command(struct fake *fake, struct fake_connection *conne
         buf_close(&out);
         return;
     }
+    if (fake->chooser != NULL) {
+        const struct fake_step chosen = fake->chooser(parser->args, parser->arg_count);
+        /* Answers come in order: after one that does not come there is none. */
+        connection->is_mute = chosen.action == FAKE_SILENT;
+        fake_play(connection, &chosen);
+        return;
+    }
     fake_play(connection,
               fake->step_next < fake->step_count ? &fake->steps[fake->step_next++] : &fine);
 }
@@ -145,8 +155,9 @@ static inline void fake_read(struct fake *fake, struct fake_connection *connecti
         fake_drop(connection, false);
         return;
     }
+    if (connection->is_mute) return;
     connection->in.size += (uint64_t)size;
-    while (connection->fd >= 0 && fake->greets) {
+    while (connection->fd >= 0 && fake->greets && !connection->is_mute) {
         const enum resp_status status = resp_parse(&connection->parser, &limits,
                                                    buf_slice(&connection->in));
         if (status == RESP_MORE) return;
@@ -169,6 +180,7 @@ static inline void fake_accept(struct fake *fake)
     for (uint32_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
         if (fake->connections[i].fd >= 0) continue;
         fake->connections[i].fd = fd;
+        fake->connections[i].is_mute = false;
         resp_parser_init(&fake->connections[i].parser);
         return;
     }
