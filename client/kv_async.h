@@ -167,6 +167,8 @@ struct kv_event {
     size_t key_size;
     struct kv_value
         value; /* after a put: data, size, revision. Else data NULL, and the change's revision */
+    int64_t
+        expiry_ms; /* after a put or a change of the expiry: when it expires, Unix time; -1: never */
     struct kv_value
         previous; /* with options.previous: the value before; data NULL: none, or not asked */
 };

@@ -333,10 +333,11 @@ static bool kind_of(const struct kv_reply *reply, enum kv_event_kind *kind)
     return false;
 }
 
-/* [kind, key, value or null, revision, previous or null] */
+/* [kind, key, value or null, revision, previous or null, expiry or -1] */
 static bool read_event(const struct kv_reply *row, struct kv_event *event)
 {
-    *event = (struct kv_event){.value = {.ttl_ms = -1}, .previous = {.ttl_ms = -1}};
+    *event = (struct kv_event){
+        .value = {.ttl_ms = -1}, .previous = {.ttl_ms = -1}, .expiry_ms = -1};
     if (row->type != KV_ARRAY || row->count < 4) return false;
     if (!kind_of(&row->items[0], &event->kind)) return false;
     if (row->items[1].type == KV_STRING) {
@@ -352,6 +353,9 @@ static bool read_event(const struct kv_reply *row, struct kv_event *event)
     if (row->count > 4 && row->items[4].type == KV_STRING) {
         event->previous.data = row->items[4].data;
         event->previous.size = row->items[4].size;
+    }
+    if (row->count > 5 && row->items[5].type == KV_INTEGER) {
+        event->expiry_ms = row->items[5].integer;
     }
     return kv_reply_uint(&row->items[3], &event->value.revision);
 }
@@ -406,7 +410,8 @@ static bool take_closed(struct kv_feed *feed, const struct kv_reply *message)
             feed->oldest = last_number(why);
         }
         end(feed, KV_ERR_COMPACTED, why);
-    } else if (is_text(&items[2], "NOPERM") || is_text(&items[2], "NOAUTH")) {
+    } else if (is_text(&items[2], "NOPERM") || is_text(&items[2], "NOAUTH") ||
+               is_text(&items[2], "TOOBIG")) { /* Another node would say the same. */
         end(feed, KV_ERR_FAILED, why);
     } else {
         retry(feed, why);

@@ -60,10 +60,11 @@ uint64_t feed_oldest(const struct core *core)
     return first <= 1 ? 0 : revision_of(first, 0) - 1;
 }
 
-/* The entry with the first change behind @revision. */
+/* The entry with the first change behind @revision. The first entry of all has number 1. */
 static uint64_t entry_behind(uint64_t revision)
 {
-    return revision_index(revision + 1);
+    const uint64_t index = revision_index(revision + 1);
+    return index > 0 ? index : 1;
 }
 
 uint64_t feed_open(struct core *core, struct push *push, const struct feed_want *want)

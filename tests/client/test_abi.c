@@ -36,7 +36,7 @@ TEST(abi, structs_keep_their_sizes)
     EXPECT_EQ(sizeof(struct kv_node), 104);
     EXPECT_EQ(sizeof(struct kv_words), 24);
     EXPECT_EQ(sizeof(struct kv_condition), 48);
-    EXPECT_EQ(sizeof(struct kv_event), 88);
+    EXPECT_EQ(sizeof(struct kv_event), 96);
     EXPECT_EQ(sizeof(struct kv_allocator), 16);
 }
 

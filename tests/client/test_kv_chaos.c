@@ -1,5 +1,5 @@
-/* The asynchronous client against two nodes that fail in every way, at random from a seed: each operation ends once, and
- * what it says is true. A node applies an increment or not, and answers, refuses, is silent, breaks off. */
+/* The asynchronous client against two nodes that fail in every way, at random from a seed: each operation ends once,
+ * and what it says is true. A node applies an increment or not, and answers, refuses, is silent, breaks off. */
 #include "storage/base/prng.h"
 #include "tests/client/async_tools.h"
 

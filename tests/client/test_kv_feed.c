@@ -35,6 +35,7 @@ static void heard(void *context, const struct kv_feed_news *news)
     append(story, "%s %d", states[news->state], (int)news->revision);
     for (size_t i = 0; i < news->count; i++) {
         const struct kv_event *event = &news->events[i];
+        if (event->expiry_ms >= 0) append(story, " until %d", (int)event->expiry_ms);
         append(story, " [%s %s %s %d %s]", kinds[event->kind],
                event->key != NULL ? event->key : "-",
                event->value.data != NULL ? event->value.data : "-", (int)event->value.revision,
@@ -72,10 +73,11 @@ TEST(kv_feed, changes_are_told_a_transaction_at_a_time)
     fake_step(&fake, FAKE_REPLY,
               WATCHED ">4\r\n+kv.watch\r\n:1\r\n:113\r\n*3\r\n"
                       "*5\r\n+put\r\n$1\r\na\r\n$1\r\n1\r\n:111\r\n$3\r\nold\r\n"
-                      "*5\r\n+delete\r\n$1\r\nb\r\n_\r\n:112\r\n_\r\n"
+                      "*6\r\n+delete\r\n$1\r\nb\r\n_\r\n:112\r\n_\r\n:-1\r\n"
                       "*5\r\n+expired\r\n$1\r\nc\r\n_\r\n:113\r\n$1\r\nx\r\n"
                       ">3\r\n+kv.progress\r\n:1\r\n:115\r\n"
-                      ">4\r\n+kv.watch\r\n:1\r\n:116\r\n*1\r\n*4\r\n+flush\r\n_\r\n_\r\n:116\r\n"
+                      ">4\r\n+kv.watch\r\n:1\r\n:116\r\n*2\r\n*4\r\n+flush\r\n_\r\n_\r\n:115\r\n"
+                      "*6\r\n+expire-change\r\n$1\r\nd\r\n_\r\n:116\r\n_\r\n:77\r\n"
                       ">2\r\n+other\r\n:1\r\n"
                       ">3\r\n+message\r\n:1\r\n:9\r\n");
     world_open(&world, fake.address, 1000);
@@ -84,7 +86,7 @@ TEST(kv_feed, changes_are_told_a_transaction_at_a_time)
     EXPECT_TEXT(story.text, "started 100\n"
                             "events 113 [put a 1 111 old] [deleted b - 112 -] [expired c - 113 x]\n"
                             "progress 115\n"
-                            "events 116 [flushed - - 116 -]\n");
+                            "events 116 [flushed - - 115 -] until 77 [expiry d - 116 -]\n");
     expect_log(&fake, "KV.WATCH PREFIX a PREV PROGRESS 2000\n");
     kv_feed_close(story.feed);
     EXPECT_EQ(story.ended, 0);
@@ -210,6 +212,7 @@ TEST(kv_feed, what_cannot_go_on_ends_with_its_reason)
                KV_ERR_COMPACTED, 77);
     expect_end(WATCHED ">4\r\n+kv.closed\r\n:1\r\n+COMPACTED\r\n+the oldest is 9\r\n",
                KV_ERR_COMPACTED, 9);
+    expect_end(WATCHED ">5\r\n+kv.closed\r\n:1\r\n+TOOBIG\r\n+x\r\n:7\r\n", KV_ERR_FAILED, 0);
     expect_end("-ERR unknown command 'KV.WATCH'\r\n", KV_ERR_FAILED, 0);
     expect_end("+OK\r\n", KV_ERR_FAILED, 0);
     expect_end(WATCHED ">1\r\n+kv.watch\r\n", KV_ERR_FAILED, 0);

@@ -5,6 +5,7 @@ twice, nothing acknowledged is lost, no read goes back."""
 import json
 import os
 import subprocess
+import time
 import unittest
 
 import harness
@@ -13,10 +14,10 @@ from harness import SMALL, Cluster
 LIBRARY = os.path.join("..", "lib")
 
 
-def build():
-    """The load program, linked as a user's would be."""
+def build(source):
+    """A program, linked as a user's would be."""
     library = os.path.normpath(os.path.join(harness.BIN, LIBRARY))
-    program = os.path.join(harness.work_directory(), "async_load")
+    program = os.path.join(harness.work_directory(), os.path.basename(source)[:-2])
     flags = ["-I", harness.TOP, "-L", library, "-lkvclient", "-luv", f"-Wl,-rpath,{library}"]
     with open(os.path.join(harness.BIN, "kvnode"), "rb") as file:
         content = file.read()
@@ -24,14 +25,15 @@ def build():
         if sign in content:
             flags.append(f"-fsanitize={name}")
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-g",
-                    os.path.join(harness.TOP, "tests/cluster/async_load.c"), "-o", program, *flags], check=True)
+                    os.path.join(harness.TOP, source), "-o", program, *flags], check=True)
     return program
 
 
 class AsyncLibrary(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.program = build()
+        cls.program = build("tests/cluster/async_load.c")
+        cls.watch = build("client/examples/watch.c")
 
     def load(self, cluster, seconds, *options):
         nodes = ",".join(f"127.0.0.1:{node.client_port}" for node in cluster.nodes)
@@ -98,6 +100,64 @@ class AsyncLibrary(unittest.TestCase):
                 node.start().wait_serving()
             result = self.finish(process, 500)
             self.assertEqual((0, 0), (result["refused"], result["timeout"]), result)
+
+    def write(self, cluster, number):
+        """One write, by hand: it is repeated while it is not acknowledged, and says whether it may be there twice."""
+        uncertain = False
+        for _ in range(200):
+            node = cluster.alive()[number % len(cluster.alive())]
+            try:
+                node.call("SET", f"feed/{number:05d}", str(number), timeout=3)
+                return uncertain
+            except (harness.Lost, harness.ReplyError) as error:
+                uncertain = uncertain or isinstance(error, harness.Lost) or error.code == "UNCERTAIN"
+            except harness.Unsent:
+                pass
+            time.sleep(0.05)
+        self.fail(f"write {number} does not come through")
+
+    def check_events(self, lines, count, uncertain):
+        events = [line.split() for line in lines if " put " in line]
+        revisions = [int(event[0]) for event in events]
+        self.assertEqual(sorted(set(revisions)), revisions, "in order, none twice")
+        keys = [int(event[2].removeprefix("feed/")) for event in events]
+        once = [key for at, key in enumerate(keys) if at == 0 or key != keys[at - 1] or key not in uncertain]
+        self.assertEqual(list(range(count)), once)
+
+    def test_a_feed_goes_on_while_nodes_die(self):
+        with Cluster() as cluster:
+            nodes = ",".join(f"127.0.0.1:{node.client_port}" for node in cluster.nodes)
+            process = subprocess.Popen([self.watch, nodes, "feed/"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       text=True, env=harness.clean_environment())
+            self.assertTrue(process.stdout.readline().startswith("from revision "))
+            count, uncertain = 0, set()
+            for victim in list(cluster.nodes) * 2:
+                for _ in range(60):
+                    if self.write(cluster, count):
+                        uncertain.add(count)
+                    count += 1
+                victim.kill()
+                for _ in range(30):
+                    if self.write(cluster, count):
+                        uncertain.add(count)
+                    count += 1
+                victim.start().wait_serving()
+            lines = []
+            while not lines or f"feed/{count - 1:05d}" not in lines[-1]:
+                lines.append(process.stdout.readline())
+                self.assertTrue(lines[-1], "the feed ended")
+            process.kill()
+            process.communicate()
+            self.check_events(lines, count, uncertain)
+            # From the start again, as a program that had kept its first place.
+            first = next(line for line in lines if " put " in line)
+            done = subprocess.run([self.watch, nodes, "feed/", str(count - 1), str(int(first.split()[0]))],
+                                  capture_output=True, text=True, check=False, timeout=30,
+                                  env=harness.clean_environment())
+            self.assertEqual(0, done.returncode, done.stderr)
+            again = [line for line in done.stdout.splitlines() if " put " in line]
+            told = [line.rstrip() for line in lines if " put " in line][1:]
+            self.assertEqual(told[:len(again)], again)
 
     def test_exactly_once_through_a_kill(self):
         with Cluster(**SMALL) as cluster:
