@@ -2,6 +2,8 @@
  * their names, which the look-up and a test rely on. */
 #include "node/command.h"
 
+#include "node/cmd_key.h"
+#include "node/cmd_string.h"
 #include "node/cmd_push.h"
 #include "node/cmd_txn.h"
 #include "node/txn.h"
@@ -11,6 +13,7 @@
 #define WRITE (CMD_WRITE | CMD_FAST)
 #define FREES (CMD_WRITE | CMD_FREES | CMD_FAST)
 #define EXPIRY (CMD_WRITE | CMD_EXPIRY | CMD_FAST)
+#define LONG (CMD_READ | CMD_LEADER | CMD_BLOCKS)
 #define WALK (CMD_READ | CMD_APPLIED)
 
 static const struct command table[] = {
@@ -31,6 +34,9 @@ static const struct command table[] = {
      "Describes the commands: COUNT DOCS GETKEYS INFO LIST", "COMMAND [subcommand [argument ...]]"},
     {"config", -2, LOCAL, 0, 0, 0, cmd_config, "server", "2.0.0", "O(n) options",
      "Shows the options of this node that match the patterns", "CONFIG GET pattern [pattern ...]"},
+    {"copy", -3, CMD_WRITE, 1, 2, 1, cmd_copy, "generic", "6.2.0", "O(n) of the value",
+     "Sets a key to the value of another one, its expiry included",
+     "COPY source destination [DB destination-db] [REPLACE]"},
     {"dbsize", 1, WALK | CMD_FAST, 0, 0, 0, cmd_dbsize, "server", "1.0.0", "O(1)",
      "Counts the keys", "DBSIZE"},
     {"decr", 2, WRITE, 1, 1, 1, cmd_decr, "string", "1.0.0", "O(1)",
@@ -39,6 +45,13 @@ static const struct command table[] = {
      "Subtracts a number from an integer value", "DECRBY key decrement"},
     {"del", -2, FREES, 1, -1, 1, cmd_del, "generic", "1.0.0", "O(n) keys", "Deletes keys",
      "DEL key [key ...]"},
+    {"delex", -2, FREES, 1, 1, 1, cmd_delex, "string", "8.4.0", "O(n) of the value",
+     "Deletes a key if its value, or the digest of it, is (or is not) the one given",
+     "DELEX key [IFEQ value | IFNE value | IFDEQ digest | IFDNE digest]"},
+    {"delifeq", 3, FREES, 1, 1, 1, cmd_delifeq, "string", "9.0.0", "O(n) of the value",
+     "Deletes a key if its value is the one given", "DELIFEQ key value"},
+    {"digest", 2, READ, 1, 1, 1, cmd_digest, "string", "8.4.0", "O(n) of the value",
+     "Answers the XXH3 digest of a value, as 16 hexadecimal digits", "DIGEST key"},
     {"discard", 1, LOCAL, 0, 0, 0, cmd_discard, "transactions", "2.0.0", "O(n) commands queued",
      "Forgets the transaction that MULTI began, and the watched keys", "DISCARD"},
     {"echo", 2, LOCAL, 0, 0, 0, cmd_echo, "connection", "1.0.0", "O(1)", "Answers its argument",
@@ -55,6 +68,9 @@ static const struct command table[] = {
     {"expireat", -3, EXPIRY, 1, 1, 1, cmd_expireat, "generic", "1.2.0", "O(1)",
      "Sets the moment at which a key expires, in seconds since the epoch",
      "EXPIREAT key unix-time-seconds [NX | XX | GT | LT]"},
+    {"expiretime", 2, READ, 1, 1, 1, cmd_expiretime, "generic", "7.0.0", "O(1)",
+     "The moment at which a key expires, in seconds since the epoch; -1: never, -2: no such key",
+     "EXPIRETIME key"},
     {"flushall", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
      "Deletes every key", "FLUSHALL [ASYNC | SYNC]"},
     {"flushdb", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
@@ -63,6 +79,12 @@ static const struct command table[] = {
      "GET key"},
     {"getdel", 2, FREES, 1, 1, 1, cmd_getdel, "string", "6.2.0", "O(1)",
      "Answers the value of a key and deletes the key", "GETDEL key"},
+    {"getex", -2, EXPIRY, 1, 1, 1, cmd_getex, "string", "6.2.0", "O(1)",
+     "Answers the value of a key and sets or takes its time to live",
+     "GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
+     "unix-time-milliseconds | PERSIST]"},
+    {"getrange", 4, CMD_READ, 1, 1, 1, cmd_getrange, "string", "2.4.0", "O(n) of the value",
+     "Answers a part of a value; negative places count from its end", "GETRANGE key start end"},
     {"getset", 3, WRITE, 1, 1, 1, cmd_getset, "string", "1.0.0", "O(1)",
      "Sets a value and answers the one before", "GETSET key value"},
     {"hello", -1, LOCAL, 0, 0, 0, cmd_hello, "connection", "6.0.0", "O(1)",
@@ -72,6 +94,8 @@ static const struct command table[] = {
      "INCR key"},
     {"incrby", 3, WRITE, 1, 1, 1, cmd_incrby, "string", "1.0.0", "O(1)",
      "Adds a number to an integer value", "INCRBY key increment"},
+    {"incrbyfloat", 3, WRITE, 1, 1, 1, cmd_incrbyfloat, "string", "2.6.0", "O(1)",
+     "Adds a number with a point to a value", "INCRBYFLOAT key increment"},
     {"info", -1, LOCAL & ~CMD_FAST, 0, 0, 0, cmd_info, "server", "1.0.0", "O(1)",
      "State and figures of this node", "INFO [section [section ...]]"},
     {"keys", 2, WALK | CMD_HERE | CMD_STREAM, 0, 0, 0, cmd_keys, "generic", "1.0.0", "O(n) keys",
@@ -130,12 +154,21 @@ static const struct command table[] = {
      "one message",
      "KV.WATCH (PREFIX prefix | KEY key | RANGE from to) [FROM revision] [PREV] [PROGRESS "
      "milliseconds]"},
+    {"memory", -2, CMD_READ, 2, 2, 1, cmd_memory, "server", "4.0.0", "O(1)",
+     "Memory that a key takes", "MEMORY USAGE key [SAMPLES count]"},
     {"mget", -2, READ, 1, -1, 1, cmd_mget, "string", "1.0.0", "O(n) keys",
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
+    {"move", 3, WRITE, 1, 1, 1, cmd_move, "generic", "1.0.0", "O(1)",
+     "Refused: there is one database", "MOVE key db"},
     {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
      "Sets keys, all at one moment", "MSET key value [key value ...]"},
+    {"msetnx", -3, WRITE, 1, -1, 2, cmd_msetnx, "string", "1.0.1", "O(n) keys",
+     "Sets keys, all at one moment, if none of them exists", "MSETNX key value [key value ...]"},
     {"multi", 1, LOCAL, 0, 0, 0, cmd_multi, "transactions", "1.2.0", "O(1)",
      "Begins a transaction: commands are queued up to EXEC", "MULTI"},
+    {"object", -2, CMD_READ, 2, 2, 1, cmd_object, "generic", "2.2.3", "O(1)",
+     "How Redis would keep a value",
+     "OBJECT ENCODING key | REFCOUNT key | FREQ key | IDLETIME key"},
     {"persist", 2, EXPIRY, 1, 1, 1, cmd_persist, "generic", "2.2.0", "O(1)",
      "Takes the time to live from a key", "PERSIST key"},
     {"pexpire", -3, EXPIRY, 1, 1, 1, cmd_pexpire, "generic", "2.6.0", "O(1)",
@@ -144,6 +177,10 @@ static const struct command table[] = {
     {"pexpireat", -3, EXPIRY, 1, 1, 1, cmd_pexpireat, "generic", "2.6.0", "O(1)",
      "Sets the moment at which a key expires, in milliseconds since the epoch",
      "PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]"},
+    {"pexpiretime", 2, READ, 1, 1, 1, cmd_pexpiretime, "generic", "7.0.0", "O(1)",
+     "The moment at which a key expires, in milliseconds since the epoch; -1: never, -2: no such "
+     "key",
+     "PEXPIRETIME key"},
     {"ping", -1, LOCAL, 0, 0, 0, cmd_ping, "connection", "1.0.0", "O(1)",
      "Answers PONG, or its argument", "PING [message]"},
     {"psetex", 4, WRITE, 1, 1, 1, cmd_psetex, "string", "2.6.0", "O(1)",
@@ -165,10 +202,16 @@ static const struct command table[] = {
      "PUNSUBSCRIBE [pattern [pattern ...]]"},
     {"quit", -1, LOCAL, 0, 0, 0, cmd_quit, "connection", "1.0.0", "O(1)", "Closes the connection",
      "QUIT"},
+    {"randomkey", 1, WALK, 0, 0, 0, cmd_randomkey, "generic", "1.0.0", "O(1)", "Answers any key",
+     "RANDOMKEY"},
     {"readonly", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
      "Taken and without effect: reads are linearizable on every node", "READONLY"},
     {"readwrite", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
      "Taken and without effect: reads are linearizable on every node", "READWRITE"},
+    {"rename", 3, CMD_WRITE, 1, 2, 1, cmd_rename, "generic", "1.0.0", "O(n) of the value",
+     "Gives a key another name; a key of that name is replaced", "RENAME key newkey"},
+    {"renamenx", 3, CMD_WRITE, 1, 2, 1, cmd_renamenx, "generic", "1.0.0", "O(n) of the value",
+     "Gives a key another name that no key has", "RENAMENX key newkey"},
     {"reset", 1, LOCAL, 0, 0, 0, cmd_reset, "connection", "6.2.0", "O(1)",
      "Puts the connection back to its first state", "RESET"},
     {"role", 1, LOCAL, 0, 0, 0, cmd_role, "server", "2.8.12", "O(n) members",
@@ -179,19 +222,28 @@ static const struct command table[] = {
     {"select", 2, LOCAL, 0, 0, 0, cmd_select, "connection", "1.0.0", "O(1)",
      "Chooses the database: there is only 0", "SELECT index"},
     {"set", -3, WRITE, 1, 1, 1, cmd_set, "string", "1.0.0", "O(1)", "Sets the value of a key",
-     "SET key value [NX | XX | IFREV revision] [GET] [EX seconds | PX milliseconds | EXAT seconds "
+     "SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest | IFREV "
+     "revision] [GET] [EX seconds | PX milliseconds | EXAT seconds "
      "| PXAT "
      "milliseconds | KEEPTTL]"},
     {"setex", 4, WRITE, 1, 1, 1, cmd_setex, "string", "2.0.0", "O(1)",
      "Sets a value and its time to live in seconds", "SETEX key seconds value"},
     {"setnx", 3, WRITE, 1, 1, 1, cmd_setnx, "string", "1.0.0", "O(1)",
      "Sets the value of a key that does not exist", "SETNX key value"},
+    {"setrange", 4, CMD_WRITE, 1, 1, 1, cmd_setrange, "string", "2.2.0", "O(n) of the value",
+     "Overwrites a part of a value, which grows with zeros as needed", "SETRANGE key offset value"},
     {"strlen", 2, READ, 1, 1, 1, cmd_strlen, "string", "2.2.0", "O(1)",
      "Answers the length of a value", "STRLEN key"},
     {"subscribe", -2, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_subscribe, "pubsub", "2.0.0",
      "O(n) channels", "Listens to channels", "SUBSCRIBE channel [channel ...]"},
+    {"substr", 4, CMD_READ, 1, 1, 1, cmd_getrange, "string", "1.0.0", "O(n) of the value",
+     "Answers a part of a value: the old name of GETRANGE", "SUBSTR key start end"},
+    {"swapdb", 3, LOCAL, 0, 0, 0, cmd_swapdb, "server", "4.0.0", "O(1)",
+     "Swaps databases: there is only 0", "SWAPDB index1 index2"},
     {"time", 1, LOCAL, 0, 0, 0, cmd_time, "server", "2.6.0", "O(1)",
      "The clock of this node: seconds and microseconds", "TIME"},
+    {"touch", -2, READ, 1, -1, 1, cmd_exists, "generic", "3.2.1", "O(n) keys",
+     "Counts how many of the keys exist", "TOUCH key [key ...]"},
     {"ttl", 2, READ, 1, 1, 1, cmd_ttl, "generic", "1.0.0", "O(1)",
      "Remaining seconds of a key; -1: for ever, -2: no such key", "TTL key"},
     {"type", 2, READ, 1, 1, 1, cmd_type, "generic", "1.0.0", "O(1)",
@@ -203,6 +255,11 @@ static const struct command table[] = {
      "UNSUBSCRIBE [channel [channel ...]]"},
     {"unwatch", 1, LOCAL, 0, 0, 0, cmd_unwatch, "transactions", "2.2.0", "O(n) keys watched",
      "Forgets the watched keys", "UNWATCH"},
+    {"wait", 3, LONG, 0, 0, 0, cmd_wait, "generic", "3.0.0", "O(1)",
+     "Waits until followers have synced what this connection wrote; answers how many have",
+     "WAIT numreplicas timeout"},
+    {"waitaof", 4, LONG, 0, 0, 0, cmd_waitaof, "generic", "7.2.0", "O(1)",
+     "The same, with the node that leads counted apart", "WAITAOF numlocal numreplicas timeout"},
     {"watch", -2, READ | CMD_LEADER | CMD_ALONE, 1, -1, 1, cmd_watch, "transactions", "2.2.0",
      "O(n) keys", "EXEC will carry out nothing if one of the keys changes until then",
      "WATCH key [key ...]"},

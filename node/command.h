@@ -31,6 +31,7 @@ enum command_flag {
     CMD_ALONE = 512,   /* Not as a part of a transaction. */
     CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
     CMD_STREAM = 2048, /* CMD_HERE in slices (stream.h); the function is for who cannot wait. */
+    CMD_BLOCKS = 4096, /* May wait for long; whoever forwarded it is patient. */
 };
 
 struct eval {
@@ -128,9 +129,10 @@ bool eval_revision(struct eval *eval, const struct item *item, uint64_t *revisio
 bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);
 void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
               const struct item *before);
-/* The value is @head, then @tail. False: not in this turn (eval.waits). */
-bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, struct slice tail,
-                     uint64_t expiry_ms, const struct item *before);
+/* The value is made of @parts, one behind the other; one without data is so many zeros. They may borrow from what
+ * eval_value gave. False: not in this turn (eval.waits). */
+bool eval_put_parts(struct eval *eval, struct slice key, const struct slice *parts, uint32_t count,
+                    uint64_t expiry_ms, const struct item *before);
 void eval_delete(struct eval *eval, struct slice key, const struct item *before);
 void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms,
                  const struct item *before);

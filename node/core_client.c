@@ -166,35 +166,6 @@ static enum dispatch send_back(struct session *proxy)
     return DISPATCH_DONE;
 }
 
-/* The argument that becomes the value of the key args[1]; 0: there is none, or there are several. */
-static uint32_t value_arg(const struct command *command)
-{
-    if (command->function == cmd_setex || command->function == cmd_psetex) return 3;
-    const bool is_set = command->function == cmd_set || command->function == cmd_setnx ||
-                        command->function == cmd_getset;
-    return is_set ? 2 : 0;
-}
-
-/* Large values of a write are packed before it is evaluated. False: more of that in the next turn. */
-static bool prepare(struct core *core, struct session *session, const struct command *command,
-                    const struct slice *args, uint32_t count)
-{
-    struct shard *shard = &core->shard;
-    const struct prepare_rules rules = {.pack_above = core->config->compress_above_size,
-                                        .value_arg = value_arg(command)};
-    if ((command->flags & CMD_WRITE) == 0 || command->key_first == 0) return true;
-    if (command->function == cmd_append) return true; /* Its argument is not what is stored. */
-    if (args[1].size > KEY_SIZE_MAX) return true;     /* It is refused anyway. */
-    for (uint32_t i = 1; i < count; i++) {
-        if (args[i].size > core->config->max_value_size) return true;
-        if (args[i].size > PREPARE_ABOVE && rules.value_arg != 0 && i != rules.value_arg)
-            return true;
-    }
-    if (prepare_values(&session->prepare, &rules, args, count, &shard->prepare_left)) return true;
-    core->more = true;
-    return false;
-}
-
 static enum dispatch carry_out(struct core *core, struct session *session,
                                const struct command *command, const struct slice *args,
                                uint32_t count, struct slice request)
@@ -231,7 +202,7 @@ static enum dispatch carry_out(struct core *core, struct session *session,
         return go_remote(core, session, command, args, count, request);
     }
     if (session->forward_count > 0) return DISPATCH_LATER;
-    if (!prepare(core, session, command, args, count)) return DISPATCH_LATER;
+    if (!core_prepare(core, session, command, args, count)) return DISPATCH_LATER;
     if ((command->flags & CMD_WRITE) != 0 && shard_is_full(shard)) return DISPATCH_LATER;
     if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
     session->parked_ms = 0;
@@ -674,10 +645,20 @@ static bool is_overdue(const struct core *core, const struct session *session)
         return true; /* A command was begun and no more of it came. */
     }
     if (push_is_used(session)) return false; /* It waits to be told something. */
-    if (config->idle_timeout_ms == 0 || session->wait_count > 0 || session->forward_count > 0) {
+    if (config->idle_timeout_ms == 0 || session->wait_count > 0 || session->forward_count > 0 ||
+        session->acks.is_begun) {
         return false;
     }
     return now - session->active_ms >= config->idle_timeout_ms;
+}
+
+/* It waits for followers, perhaps for ever, and its client has gone. */
+static bool is_forsaken(struct session *session)
+{
+    if (!session->is_eof) return false;
+    if (session->acks.is_begun) return true;
+    const struct session_forward *forward = session_first_forward(session);
+    return forward != NULL && forward->is_patient;
 }
 
 void core_tick_clients(struct core *core)
@@ -689,7 +670,7 @@ void core_tick_clients(struct core *core)
         regulate(core, session);
         /* What a connection waited for the last leader does not count when the next one is lost. */
         if (is_led) session->parked_ms = 0;
-        if (is_overdue(core, session)) {
+        if (is_overdue(core, session) || is_forsaken(session)) {
             core->stats.idle_closed++;
             core_close_session(core, session);
         }

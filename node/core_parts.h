@@ -112,6 +112,9 @@ void core_serve_clients(struct core *core); /* parses and runs what is ready */
 void core_flush_clients(struct core *core); /* sends what is released */
 void core_tick_clients(struct core *core);  /* timeouts */
 struct session *core_find_session(struct core *core, uint64_t id);
+/* Large values of a write are packed before it is evaluated. False: more of that in the next turn. */
+bool core_prepare(struct core *core, struct session *session, const struct command *command,
+                  const struct slice *args, uint32_t count);
 /* core_peer.c */
 void core_tick_links(struct core *core);
 void core_link_free(struct core *core, struct core_link *link);

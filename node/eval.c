@@ -359,9 +359,27 @@ bool eval_fits_disk(struct eval *eval, uint64_t size)
     return false;
 }
 
+static uint64_t size_of_parts(const struct slice *parts, uint32_t count)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < count; i++) size += parts[i].size;
+    return size;
+}
+
+static void join(struct buf *out, const struct slice *parts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (parts[i].data != NULL) {
+            buf_append(out, parts[i].data, parts[i].size);
+        } else if (parts[i].size > 0) {
+            memset(buf_extend(out, parts[i].size), 0, parts[i].size);
+        }
+    }
+}
+
 /* Joined where it will be logged, and not packed: one copy is work enough for a turn. */
-static bool put_joined_large(struct eval *eval, struct slice key, struct slice head,
-                             struct slice tail, uint64_t expiry_ms, const struct item *before)
+static bool put_parts_large(struct eval *eval, struct slice key, const struct slice *parts,
+                            uint32_t count, uint64_t expiry_ms, const struct item *before)
 {
     struct shard *shard = eval->shard;
     struct buf built = {0};
@@ -372,14 +390,13 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
         eval->waits = true;
         return false;
     }
-    (void)buf_reserve_exact(&built, front + head.size + tail.size + 8);
+    (void)buf_reserve_exact(&built, front + size_of_parts(parts, count) + 8);
     (void)buf_extend(&built, BATCH_BUILT_SIZE);
     buf_append(&built, key.data, key.size);
-    buf_append(&built, head.data, head.size);
-    buf_append(&built, tail.data, tail.size);
+    join(&built, parts, count);
     const struct effect effect = {.kind = EFFECT_PUT,
                                   .expiry_ms = expiry_ms,
-                                  .previous_revision = before->previous,
+                                  .previous_revision = before->revision,
                                   .key = key,
                                   .value = slice_of(built.data + front, built.size - front)};
     shard->value_raw_size += effect.value.size;
@@ -389,19 +406,19 @@ static bool put_joined_large(struct eval *eval, struct slice key, struct slice h
     return true;
 }
 
-bool eval_put_joined(struct eval *eval, struct slice key, struct slice head, struct slice tail,
-                     uint64_t expiry_ms, const struct item *before)
+bool eval_put_parts(struct eval *eval, struct slice key, const struct slice *parts, uint32_t count,
+                    uint64_t expiry_ms, const struct item *before)
 {
     struct buf value = {0};
-    if (eval->root != NULL && head.size + tail.size > COMMAND_SIZE_MAX) {
+    const uint64_t size = size_of_parts(parts, count);
+    if (eval->root != NULL && size > COMMAND_SIZE_MAX) {
         eval->overflows = true;
         return true;
     }
-    if (head.size + tail.size > PREPARE_BUILD_SIZE && eval->root == NULL) {
-        return put_joined_large(eval, key, head, tail, expiry_ms, before);
+    if (size > PREPARE_BUILD_SIZE && eval->root == NULL) {
+        return put_parts_large(eval, key, parts, count, expiry_ms, before);
     }
-    buf_append(&value, head.data, head.size);
-    buf_append(&value, tail.data, tail.size);
+    join(&value, parts, count);
     eval_put(eval, key, buf_slice(&value), expiry_ms, before);
     buf_close(&value);
     return true;

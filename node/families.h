@@ -5,37 +5,6 @@
 
 struct eval;
 
-void cmd_get(struct eval *eval);
-void cmd_set(struct eval *eval);
-void cmd_setex(struct eval *eval);
-void cmd_psetex(struct eval *eval);
-void cmd_setnx(struct eval *eval);
-void cmd_getset(struct eval *eval);
-void cmd_getdel(struct eval *eval);
-void cmd_mget(struct eval *eval);
-void cmd_mset(struct eval *eval);
-void cmd_append(struct eval *eval);
-void cmd_strlen(struct eval *eval);
-void cmd_incr(struct eval *eval);
-void cmd_decr(struct eval *eval);
-void cmd_incrby(struct eval *eval);
-void cmd_decrby(struct eval *eval);
-
-void cmd_del(struct eval *eval);
-void cmd_exists(struct eval *eval);
-void cmd_type(struct eval *eval);
-void cmd_expire(struct eval *eval);
-void cmd_pexpire(struct eval *eval);
-void cmd_expireat(struct eval *eval);
-void cmd_pexpireat(struct eval *eval);
-void cmd_ttl(struct eval *eval);
-void cmd_pttl(struct eval *eval);
-void cmd_persist(struct eval *eval);
-void cmd_dbsize(struct eval *eval);
-void cmd_scan(struct eval *eval);
-void cmd_keys(struct eval *eval);
-void cmd_flushall(struct eval *eval);
-
 void cmd_ping(struct eval *eval);
 void cmd_echo(struct eval *eval);
 void cmd_auth(struct eval *eval);

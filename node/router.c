@@ -100,8 +100,9 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
         list_append(&core->forwarding, &session->waiting);
     }
     const bool is_write = (command->flags & CMD_WRITE) != 0;
-    session_add_forward(session, request, is_write, SESSION_ASK)->is_watch = command->function ==
-                                                                             cmd_watch;
+    struct session_forward *forward = session_add_forward(session, request, is_write, SESSION_ASK);
+    forward->is_watch = command->function == cmd_watch;
+    forward->is_patient = (command->flags & CMD_BLOCKS) != 0;
     core->stats.forwarded_total++;
     return true;
 }
@@ -382,12 +383,13 @@ static void give_up(struct core *core, struct session *session)
 
 /* The leader speaks to us and yet does not answer: what we send does not reach it, although the connection looks whole
  * (a proxy or a firewall between us may do that). A client that does not read its replies holds up only itself. */
-static bool is_unheard(const struct core *core, const struct session *session)
+static bool is_unheard(const struct core *core, struct session *session)
 {
     const uint64_t size = session->forwarded.size - session->forwarded_start;
     const uint64_t patience_ms = (uint64_t)PATIENCE_ELECTIONS * core->config->election_timeout_ms +
                                  size / MIB * PATIENCE_MS_PER_MIB;
     if (session->forward_count == session->forward_unsent) return false;
+    if (session_first_forward(session)->is_patient) return false;
     if (session_end(session) != session->sent) return false;
     /* One that answers others of our clients hears us: it has much to do. */
     return core->now_ms - session->forward_moved_ms >= patience_ms &&

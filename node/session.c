@@ -232,6 +232,7 @@ void session_consume(struct session *session, uint64_t size)
     session->stream = NULL;
     session->wants_alone = false;
     session->reads = (struct readindex_wait){0};
+    session->acks = (struct session_acks){0};
     session->prepare = NULL;
     session->in_start += size;
     CHECK(session->in_start <= session->in.size);

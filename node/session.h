@@ -40,8 +40,17 @@ enum session_answer {
 struct session_forward {
     uint64_t size; /* Of its bytes in forwarded. */
     bool is_write;
-    bool is_watch;  /* A WATCH: what the leader replies is for this node (node/txn.h). */
-    uint8_t answer; /* enum session_answer: what it gets in its turn instead of being sent. */
+    bool is_watch;   /* A WATCH: what the leader replies is for this node (node/txn.h). */
+    bool is_patient; /* A command that may wait for long (CMD_BLOCKS). */
+    uint8_t answer;  /* enum session_answer: what it gets in its turn instead of being sent. */
+};
+
+/* WAIT at the head of a connection. */
+struct session_acks {
+    bool is_begun;
+    uint64_t batch;    /* Everything that it wrote before is applied once this is. */
+    uint64_t index;    /* What followers must have; 0: not known yet. */
+    uint64_t until_ms; /* Answered then at the latest. */
 };
 
 struct session {
@@ -88,9 +97,10 @@ struct session {
     uint32_t wait_count;
     uint64_t
         applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
-    struct fetch *fetch;     /* Values that the head command needs (node/fetch.h); NULL: none. */
-    bool wants_alone;        /* The head command wants to find the open batch empty. */
-    struct prepare *prepare; /* Its own values, being packed (node/prepare.h); NULL: none. */
+    struct fetch *fetch;      /* Values that the head command needs (node/fetch.h); NULL: none. */
+    bool wants_alone;         /* The head command wants to find the open batch empty. */
+    struct prepare *prepare;  /* Its own values, being packed (node/prepare.h); NULL: none. */
+    struct session_acks acks; /* The head command waits for followers. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
     struct stream *stream; /* The head command is carried out in slices (node/stream.h); NULL. */
     uint64_t parked_ms;    /* Since when the head command waits for a leader; 0: not. */

@@ -18,7 +18,7 @@
 #define FULL_RETRY_MS 5000u /* between attempts to hand over because of a full disk */
 #define BATCH_EFFECTS_SOFT 16384u
 
-static uint64_t next_random(struct shard *shard)
+uint64_t shard_random(struct shard *shard)
 {
     return shard->random = hash64_seeded("random", 6, shard->random);
 }
@@ -32,7 +32,7 @@ static enum err replica_start(struct shard *shard, uint64_t now_ms, char *messag
         .election_timeout_ms = config->election_timeout_ms,
         .heartbeat_ms = config->heartbeat_ms,
         .ship_rate = config->ship_rate,
-        .random_seed = (uint32_t)next_random(shard),
+        .random_seed = (uint32_t)shard_random(shard),
         .guards = GUARD_ALL,
         .has_lost = recovery_quarantined(&shard->recovery),
         .is_pair = shard->member_count == 2,
@@ -60,7 +60,7 @@ enum err shard_open_store(struct shard *shard, struct damage_fault *fault, char 
         .cluster_id = shard->storage_id,
         .node_id = shard->peers->self.node_id,
         .hash_seed = shard->storage_id,
-        .random_seed = next_random(shard),
+        .random_seed = shard_random(shard),
         .segment_size = config->segment_size,
         .retention_size = config->retention_size,
         .compaction_rate = config->compaction_rate,

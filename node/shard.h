@@ -74,6 +74,8 @@ struct shard {
     uint64_t expired_count, write_count, read_count, uncertain_count, batch_count, effect_count;
 };
 
+/* Any number. */
+uint64_t shard_random(struct shard *shard);
 /* Opens the store, bootstraps it when blank, and starts the replica. @is_begun: it must not be blank; what it has
  * promised would be forgotten (ERR_CORRUPT). ERR_AGAIN: there is no store yet, the log is being repaired (regain.h). */
 enum err shard_open(struct shard *shard, const struct replica_member *members, uint32_t count,

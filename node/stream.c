@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/cmd_key.h"
 #include "node/glob.h"
 #include "node/stream_parts.h"
 #include "storage/base/check.h"

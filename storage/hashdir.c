@@ -332,6 +332,7 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
 {
     uint64_t position = cursor >> SCAN_SHIFT;
     uint64_t visited = 0;
+    uint64_t passed = 0;
     if (cursor >> HASHDIR_CURSOR_BITS != 0) return 0; /* Not one of ours: behind every position. */
     /* Always whole buckets, so that a cursor given out is where a bucket of now begins or where
      * the moved part ends. In another table it may lie within a bucket: what is before it was
@@ -339,6 +340,8 @@ uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count
     const uint64_t boundary = dir->old.segments != NULL ? bucket_start(&dir->old, dir->old_moved)
                                                         : 0;
     while (position < POSITIONS && (visited < count || visited == 0)) {
+        if (passed >= HASHDIR_SCAN_BUCKETS && passed - HASHDIR_SCAN_BUCKETS >= count) break;
+        passed++;
         const bool moved = dir->old.segments == NULL || position < boundary;
         const struct hashdir_table *table = moved ? &dir->table : &dir->old;
         const uint64_t index = bucket_of(table, position);

@@ -84,7 +84,8 @@ void hashdir_insert(struct hashdir *dir, uint64_t hash, uint32_t ref);
 /* @slot comes from hashdir_find with the same @hash. */
 void hashdir_remove(struct hashdir *dir, uint64_t hash, const uint32_t *slot);
 
-/* As keydir_scan. */
+/* As keydir_scan; ends early when it has passed so many buckets, most of which must be empty then. */
+#define HASHDIR_SCAN_BUCKETS 2048u
 uint64_t hashdir_scan(const struct hashdir *dir, uint64_t cursor, uint64_t count,
                       void (*visit)(void *context, const struct keydir_entry *entry),
                       void *context);

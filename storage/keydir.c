@@ -88,6 +88,20 @@ bool keydir_full(const struct keydir *keydir, uint64_t max)
     return keydir_used(keydir) >= max || keydir_memory(keydir) >= max + max / 2 + MEMORY_STEP;
 }
 
+uint64_t keydir_cost(const struct keydir *keydir, uint64_t key_size, uint64_t value_size,
+                     bool has_expiry)
+{
+    const uint64_t count = keydir_count(keydir);
+    const uint64_t tables = keydir->dir.memory + keydir->by_key.memory;
+    const uint64_t expiring = keydir->by_expiry.count;
+    const uint64_t inline_size = value_size <= VALUE_INLINE_MAX ? value_size : 0;
+    uint64_t cost = align_up(keydir_entry_size(key_size, inline_size, has_expiry),
+                             KEYDIR_ENTRY_UNIT);
+    if (count > 0) cost += tables / count;
+    if (has_expiry && expiring > 0) cost += keydir->by_expiry.memory / expiring;
+    return cost;
+}
+
 uint64_t keydir_expiring(const struct keydir *keydir)
 {
     return keydir->by_expiry.count;

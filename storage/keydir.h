@@ -60,6 +60,9 @@ uint64_t keydir_used(const struct keydir *keydir);
 /* No key should be added: it takes @max bytes (0: any number), or half as much again with what removed entries
  * left behind, or it is near the most that it can ever take (slab.h). */
 bool keydir_full(const struct keydir *keydir, uint64_t max);
+/* Bytes of memory that a key and a value of these sizes take. */
+uint64_t keydir_cost(const struct keydir *keydir, uint64_t key_size, uint64_t value_size,
+                     bool has_expiry);
 uint64_t keydir_expiring(const struct keydir *keydir); /* keys that have an expiry */
 
 const struct keydir_entry *keydir_find(const struct keydir *keydir, struct slice key);
@@ -115,9 +118,9 @@ const struct keydir_entry *keydir_seek_last(const struct keydir *keydir, struct 
 const struct keydir_entry *keydir_previous(struct keydir_cursor *cursor);
 
 /* In hash order, for SCAN: calls @visit for every entry whose hash position is at or above @cursor until
- * at least @count were visited or the end is reached. Returns the cursor to go on with; 0 at the end.
- * The cursor is a position in the space of hashes (at most 48 bits), not in memory: it stays valid
- * through any changes, growth, restarts, and on every node with the same seed. A key that is there
+ * at least @count were visited, a long empty part was passed, or the end is reached. Returns the cursor to go on
+ * with; 0 at the end. The cursor is a position in the space of hashes (at most 48 bits), not in memory: it stays
+ * valid through any changes, growth, restarts, and on every node with the same seed. A key that is there
  * during a whole iteration is visited exactly once. */
 uint64_t keydir_scan(const struct keydir *keydir, uint64_t cursor, uint64_t count,
                      void (*visit)(void *context, const struct keydir_entry *entry), void *context);
