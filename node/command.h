@@ -130,7 +130,7 @@ bool eval_room(struct eval *eval, uint64_t effects, uint64_t bytes);
 void eval_put(struct eval *eval, struct slice key, struct slice value, uint64_t expiry_ms,
               const struct item *before);
 /* The value is made of @parts, one behind the other; one without data is so many zeros. They may borrow from what
- * eval_value gave. False: not in this turn (eval.waits). */
+ * eval_value gave. False: not in this turn (eval.waits), or there is no space (an error was replied). */
 bool eval_put_parts(struct eval *eval, struct slice key, const struct slice *parts, uint32_t count,
                     uint64_t expiry_ms, const struct item *before);
 void eval_delete(struct eval *eval, struct slice key, const struct item *before);

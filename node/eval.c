@@ -384,7 +384,7 @@ static bool put_parts_large(struct eval *eval, struct slice key, const struct sl
     struct shard *shard = eval->shard;
     struct buf built = {0};
     const uint64_t front = BATCH_BUILT_SIZE + key.size;
-    if (!eval_fits_disk(eval, front + head.size + tail.size)) return false;
+    if (!eval_fits_disk(eval, front + size_of_parts(parts, count))) return false;
     if (!batches_open_empty(&shard->batches)) {
         eval->session->wants_alone = true;
         eval->waits = true;

@@ -235,7 +235,7 @@ def make(rng):
     if change < 0.04:
         words = words[:rng.randrange(1, len(words) + 1)]
     elif change < 0.08:
-        words = words + [rng.choice(JUNK)]
+        words = words + [rng.choice(JUNK) or b"foo"]
     elif change < 0.11 and len(words) > 2:
         # Never the key: an empty one is refused here, which docs/differences.md says.
         words[rng.randrange(2, len(words))] = rng.choice(JUNK) or b"foo"
