@@ -12,6 +12,11 @@
 #define ANSWERS_SIZE_MAX (32u * MIB) /* and of the whole request */
 #define RECENT_COUNT 64u             /* watched keys among which a new one is looked for */
 
+STATIC_CHECK(3 + 2 * TXN_WATCHES_MAX + TXN_ARGS_MAX <= COMMAND_ARGS_MAX,
+             "what EXEC becomes is a command like any other");
+STATIC_CHECK(TXN_SIZE_MAX + ANSWERS_SIZE_MAX + MIB <= FORWARD_SIZE_MAX, "it can travel");
+STATIC_CHECK(ANSWER_SIZE_MAX <= KEY_SIZE_MAX, "every node takes such an argument");
+
 /* A queued command: its arguments as bulk strings. */
 struct queued {
     uint64_t offset;
