@@ -71,6 +71,27 @@ MUTANTS = [
         "    if (gap->has_proof) return true;\n",
         ["sim", "test_repair"],
     ),
+    (
+        "EXEC takes the count of changes of another leader for its own",
+        "node/cmd_txn.c",
+        "    if (token->term == shard->term &&\n        !batches_touched",
+        "    if (token->term <= shard->term &&\n        !batches_touched",
+        ["sim", "test_txn"],
+    ),
+    (
+        "a watched key that does not exist again counts as unchanged",
+        "node/cmd_txn.c",
+        "    if (token->revision <= REVISION_UNKNOWN) return false;\n",
+        "    if (token->revision <= REVISION_UNKNOWN) return item.exists == existed;\n",
+        ["sim", "test_txn"],
+    ),
+    (
+        "half a transaction stays when it has to wait for a value",
+        "node/batch.c",
+        "    batch->record.size = mark->size;\n    batch->effect_count = mark->effect_count;\n",
+        "    batch->record.size = batch->record.size > mark->size ? batch->record.size : mark->size;\n",
+        ["test_batch", "test_nested"],
+    ),
 ]
 
 
