@@ -39,6 +39,11 @@ static const struct ctl_command commands[] = {
      "then, "
      "else; see docs/operations.md",
      0, 0, 0, ctl_txn, false},
+    {"watch", NULL, "[PREFIX] [--from REV] [--prev] [--limit N]",
+     "every change of the keys that begin so, as it happens or from a revision on; --prev: with "
+     "the "
+     "value before",
+     0, 1, BIT(CTL_FROM) | BIT(CTL_PREV) | BIT(CTL_LIMIT), ctl_watch, false},
     {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader,
      false},
     {"leader", "transfer", "NAME", "hand the leadership over to a member", 1, 1, 0,
@@ -92,6 +97,7 @@ static const struct {
     [CTL_VALUES] = {"--values", false},
     [CTL_REV] = {"--rev", true},
     [CTL_COUNT] = {"--count", true},
+    [CTL_PREV] = {"--prev", false},
 };
 
 const struct ctl_command *ctl_command_at(size_t at)

@@ -85,6 +85,7 @@ uint64_t feed_open(struct core *core, struct push *push, const struct feed_want 
     feed->spoke_ms = core->now_ms;
     feed->told = want->revision;
     feed->next = entry_behind(want->revision);
+    if (feed->next == 0) feed->next = 1; /* There is no entry 0. */
     list_append(&core->feeds.all, &feed->all);
     list_append(&core->feeds.busy, &feed->busy);
     list_append(&push->watches, &feed->own);

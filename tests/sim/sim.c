@@ -498,6 +498,7 @@ struct sim *sim_create(const struct sim_options *options)
     sim_net_init(sim);
     sim_client_init(sim);
     sim_bank_init(sim);
+    sim_feed_init(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sim = sim;
@@ -529,6 +530,7 @@ void sim_destroy(struct sim *sim)
     sim_net_close(sim);
     sim_client_close(sim);
     sim_bank_close(sim);
+    sim_feed_close(sim);
     check_log_close(&sim->log);
     check_past_close(&sim->past);
     mem_free(sim->heap);

@@ -17,6 +17,7 @@
 #include "tests/sim/check_log.h"
 #include "tests/sim/check_past.h"
 #include "tests/sim/sim_bank.h"
+#include "tests/sim/sim_feed.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_net.h"
@@ -97,6 +98,7 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t transfers, transfers_not, bank_reads;
+    uint64_t feed_messages, feed_changes, feed_resumes, feeds_gone;
     uint64_t ranges, ranges_gone;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */
@@ -118,6 +120,7 @@ struct sim {
     struct sim_net net;
     struct sim_clients clients;
     struct sim_bank bank;
+    struct sim_feeds feeds;
     struct check_log log;
     struct check_past past;
     bool has_faults; /* the storm is on */

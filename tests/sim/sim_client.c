@@ -530,7 +530,11 @@ static void give_up(struct sim *sim, struct sim_client *client)
 void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        sim_bank_bytes(sim, number, bytes);
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+            sim_feed_bytes(sim, number, bytes);
+        } else {
+            sim_bank_bytes(sim, number, bytes);
+        }
         return;
     }
     struct sim_client *client = &sim->clients.list[number];
@@ -563,7 +567,11 @@ void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 void sim_client_lost(struct sim *sim, uint32_t number)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        sim_bank_lost(sim, number);
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+            sim_feed_lost(sim, number);
+        } else {
+            sim_bank_lost(sim, number);
+        }
         return;
     }
     struct sim_client *client = &sim->clients.list[number];
@@ -574,7 +582,11 @@ void sim_client_lost(struct sim *sim, uint32_t number)
 void sim_client_step(struct sim *sim, uint32_t number, uint64_t step)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        sim_bank_step(sim, number, step);
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+            sim_feed_step(sim, number, step);
+        } else {
+            sim_bank_step(sim, number, step);
+        }
         return;
     }
     struct sim_client *client = &sim->clients.list[number];

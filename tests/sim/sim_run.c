@@ -180,6 +180,11 @@ void sim_run_settle(struct sim *sim)
     if (given_up(sim) - in_vain > INSTALLS_MAX * sim->node_count) {
         fail_with_states(sim, "installs come to nothing again and again");
     }
+    sim_feed_finish(sim);
+    if (!sim->has_failed && !sim_run_until_true(sim, HEAL_MS, sim_feed_finished) &&
+        !sim->has_failed) {
+        fail_with_states(sim, "feeds do not catch up after the heal");
+    }
     check_space(sim);
     if (!sim->has_failed) sim_client_check(sim);
     if (!sim->has_failed) sim_bank_check(sim);
@@ -213,6 +218,10 @@ static void count(struct sim *sim)
         counts->transfers_not = sim->bank.aborted;
         counts->bank_reads = sim->bank.reads;
     }
+    counts->feed_messages = sim->feeds.messages;
+    counts->feed_changes = sim->feeds.changes;
+    counts->feed_resumes = sim->feeds.resumes;
+    counts->feeds_gone = sim->feeds.gone;
     counts->ops_failed = sim->clients.failed_count;
     counts->ops_unknown = sim->clients.unknown_count;
     counts->resets = sim->net.resets;
@@ -249,6 +258,7 @@ bool sim_run(struct sim *sim)
     }
     sim_client_start(sim);
     sim_bank_start(sim);
+    sim_feed_start(sim);
     sim_fault_start(sim);
     while (sim->now < end && !sim->has_failed) {
         sim_run_for(sim, 250);

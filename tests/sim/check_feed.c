@@ -1,0 +1,153 @@
+/* check_feed.c - holds what feeds tell against the committed log. See sim_feed.h. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "storage/base/hash.h"
+#include "storage/effect.h"
+#include "tests/sim/sim.h"
+
+struct change {
+    uint64_t revision;
+    uint64_t value; /* hash */
+    struct effect effect;
+    uint64_t size; /* in check_past.changes */
+};
+
+/* The change at @offset. False: nothing more is known to be committed. */
+static bool change_at(const struct sim *sim, uint64_t offset, struct change *change)
+{
+    const struct buf *changes = &sim->past.changes;
+    uint64_t size = 0;
+    if (offset >= changes->size) return false;
+    const uint8_t *at = changes->data + offset;
+    change->revision = get_u64(at);
+    change->value = get_u64(at + 8);
+    if (effect_decode(slice_of(at + 16, changes->size - offset - 16), &change->effect, &size) !=
+        OK) {
+        return false;
+    }
+    change->size = 16 + size;
+    return true;
+}
+
+static bool is_in_range(const struct sim_feed_client *client, const struct effect *effect)
+{
+    if (effect->kind == EFFECT_FLUSH) return true;
+    if (slice_compare(effect->key, slice_text(client->from)) < 0) return false;
+    return client->to[0] == 0 || slice_compare(effect->key, slice_text(client->to)) < 0;
+}
+
+/* The next change of the range behind the position; @client->offset is there then. */
+static bool seek(const struct sim *sim, struct sim_feed_client *client, struct change *change)
+{
+    while (change_at(sim, client->offset, change)) {
+        if (change->revision > client->position && is_in_range(client, &change->effect)) {
+            return true;
+        }
+        client->offset += change->size;
+    }
+    return false;
+}
+
+/* What is known of the log ends before: nothing can be said. */
+static bool is_unknown(const struct sim *sim, uint64_t revision)
+{
+    return sim->past.has_gap && revision_index(revision) > sim->past.last;
+}
+
+static const char *kind_of(const struct effect *effect)
+{
+    if (effect->kind == EFFECT_PUT) return "put";
+    if (effect->kind == EFFECT_EXPIRE_AT) return "expire-change";
+    if (effect->kind == EFFECT_FLUSH) return "flush";
+    return (effect->flags & EFFECT_FLAG_EXPIRED) != 0 ? "expired" : "delete";
+}
+
+/* [kind, key, value, revision, previous, expiry] */
+static bool fits(const struct resp_node *row, const struct change *change)
+{
+    const struct effect *effect = &change->effect;
+    const bool has_key = effect->kind != EFFECT_FLUSH;
+    const bool is_put = effect->kind == EFFECT_PUT;
+    const int64_t expiry = effect->expiry_ms == 0 || effect->kind == EFFECT_DELETE
+                               ? -1
+                               : (int64_t)effect->expiry_ms;
+    if (row->kind != RESP_ARRAY || row->count != 6) return false;
+    if (!slice_equal(row[1].text, slice_text(kind_of(effect)))) return false;
+    if (has_key ? !slice_equal(row[2].text, effect->key) : row[2].kind != RESP_NULL) return false;
+    if (is_put && hash64(row[3].text.data, row[3].text.size) != change->value) return false;
+    if (!is_put && row[3].kind != RESP_NULL) return false;
+    return row[4].integer == (int64_t)change->revision && row[6].integer == expiry;
+}
+
+static void fail(struct sim *sim, const struct sim_feed_client *client, uint64_t revision,
+                 const char *what, uint64_t expected)
+{
+    sim_fail(sim,
+             "a feed of n%u at %" PRIu64 ".%" PRIu64 ", message %" PRIu64 ".%" PRIu64
+             ": %s (the log: %" PRIu64 ".%" PRIu64 ")",
+             client->node + 1, client->position >> 16, client->position & 0xffff, revision >> 16,
+             revision & 0xffff, what, expected >> 16, expected & 0xffff);
+}
+
+void check_feed_events(struct sim *sim, struct sim_feed_client *client, uint64_t revision,
+                       const struct resp_node *rows)
+{
+    struct change change;
+    const struct resp_node *row = rows + 1;
+    if (revision <= client->position) {
+        fail(sim, client, revision, "it was told before", 0);
+        return;
+    }
+    if (is_unknown(sim, revision)) {
+        client->position = revision;
+        return;
+    }
+    for (uint64_t i = 0; i < rows->count; i++) {
+        const bool is_there = seek(sim, client, &change);
+        if (!is_there || !fits(row, &change)) {
+            fail(sim, client, revision, "another change comes next",
+                 is_there ? change.revision : 0);
+            return;
+        }
+        client->position = change.revision;
+        client->offset += change.size;
+        row += row->span;
+        /* The rest of what the command did, if it is of interest, must be in this message. */
+        struct change next;
+        uint64_t offset = client->offset;
+        bool is_more = false;
+        while (change_at(sim, offset, &next) && (next.effect.flags & EFFECT_FLAG_JOINED) != 0 &&
+               !is_more) {
+            is_more = is_in_range(client, &next.effect);
+            offset += next.size;
+        }
+        if (is_more != (i + 1 < rows->count)) {
+            fail(sim, client, revision, "it is not what one command did", change.revision);
+            return;
+        }
+    }
+    if (rows->count == 0 || client->position != revision) {
+        fail(sim, client, revision, "its revision is not that of its last change",
+             client->position);
+    }
+}
+
+void check_feed_mark(struct sim *sim, struct sim_feed_client *client, uint64_t revision)
+{
+    struct change change;
+    if (revision < client->position) {
+        fail(sim, client, revision, "a mark goes back", 0);
+        return;
+    }
+    if (!is_unknown(sim, revision)) {
+        if (revision_index(revision) > sim->past.last) {
+            fail(sim, client, revision, "a mark is ahead of what is committed", 0);
+        }
+        if (seek(sim, client, &change) && change.revision <= revision) {
+            fail(sim, client, revision, "a mark passes a change that was not told",
+                 change.revision);
+        }
+    }
+    client->position = revision;
+}
