@@ -1,0 +1,220 @@
+/* Channels, patterns, messages across nodes, keyspace notifications, with Redis' shapes and words. */
+#include "node/pubsub.h"
+#include "tests/node/trio.h"
+
+/* Everything that client @at got since the last time, line ends as spaces. */
+static const char *got(struct fixture *fixture, int at)
+{
+    struct buf *out = &fixture_client(fixture, at)->out;
+    uint64_t size = 0;
+    for (uint64_t i = 0; i < out->size; i++) {
+        if (out->data[i] == '\n') continue;
+        out->data[size++] = out->data[i] == '\r' ? ' ' : out->data[i];
+    }
+    out->size = size;
+    buf_u8(out, 0);
+    out->size = 0;
+    return (const char *)out->data;
+}
+
+static const char *ask(struct fixture *fixture, int at, const char *line)
+{
+    char text[512];
+    (void)got(fixture, at);
+    const int size = snprintf(text, sizeof text, "%s\r\n", line);
+    (void)fixture_ask(fixture, at, text, (uint64_t)size);
+    return got(fixture, at);
+}
+
+TEST(pubsub, resp2_shapes_and_words_are_those_of_redis)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"), "*3 $11 unsubscribe $-1 :0 ");
+    EXPECT_TEXT(ask(&fixture, 1, "PUNSUBSCRIBE x"), "*3 $12 punsubscribe $1 x :0 ");
+    EXPECT_TEXT(ask(&fixture, 1, "SUBSCRIBE a b a"),
+                "*3 $9 subscribe $1 a :1 *3 $9 subscribe $1 b :2 *3 $9 subscribe $1 a :2 ");
+    EXPECT_TEXT(ask(&fixture, 1, "PSUBSCRIBE ?"), "*3 $10 psubscribe $1 ? :3 ");
+    EXPECT_TEXT(ask(&fixture, 1, "SET k v"),
+                "-ERR Can't execute 'set': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+                "RESET are allowed in this context ");
+    EXPECT_TEXT(ask(&fixture, 1, "PING"), "*2 $4 pong $0  ");
+    EXPECT_TEXT(ask(&fixture, 1, "PING x"), "*2 $4 pong $1 x ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBLISH a hello"), ":2 ");
+    EXPECT_TEXT(got(&fixture, 1), "*3 $7 message $1 a $5 hello *4 $8 pmessage $1 ? $1 a $5 hello ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBLISH other x"), ":0 ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB NUMSUB a b c"), "*6 $1 a :1 $1 b :1 $1 c :0 ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB NUMPAT"), ":1 ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB CHANNELS b*"), "*1 $1 b ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB SHARDCHANNELS"), "*0 ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB WHAT"),
+                "-ERR unknown subcommand 'WHAT'. Try PUBSUB HELP. ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB CHANNELS a b"),
+                "-ERR wrong number of arguments for 'pubsub|channels' command ");
+    EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"),
+                "*3 $11 unsubscribe $1 a :2 *3 $11 unsubscribe $1 b :1 ");
+    EXPECT_TEXT(ask(&fixture, 1, "RESET"), "+RESET ");
+    EXPECT_TEXT(ask(&fixture, 1, "GET k"), "$-1 ");
+    EXPECT_TEXT(ask(&fixture, 0, "PUBSUB NUMPAT"), ":0 ");
+    EXPECT_EQ(fixture.core->pubsub.subscription_count, 0);
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, resp3_connections_go_on_with_other_commands)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    (void)ask(&fixture, 1, "HELLO 3");
+    EXPECT_TEXT(ask(&fixture, 1, "SUBSCRIBE a"), ">3 $9 subscribe $1 a :1 ");
+    EXPECT_TEXT(ask(&fixture, 1, "SET k v"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 1, "PING"), "+PONG ");
+    EXPECT_TEXT(ask(&fixture, 1, "PUBLISH a \"\""), ">3 $7 message $1 a $0  :1 ");
+    EXPECT_TEXT(ask(&fixture, 1, "MULTI"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 1, "PUBLISH a x"),
+                "-ERR 'publish' is not allowed inside a transaction ");
+    EXPECT_TEXT(ask(&fixture, 1, "DISCARD"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 1, "SUBSCRIBE \"\""), ">3 $9 subscribe $0  :2 ");
+    EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"),
+                ">3 $11 unsubscribe $1 a :1 >3 $11 unsubscribe $0  :0 ");
+    EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"), ">3 $11 unsubscribe _ :0 ");
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, what_is_too_much_is_refused)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    buf_printf(&line, "*%u\r\n$9\r\nSUBSCRIBE\r\n", PUBSUB_SESSION_MAX + 2);
+    for (uint32_t i = 0; i <= PUBSUB_SESSION_MAX; i++) buf_printf(&line, "$6\r\n%06u\r\n", i);
+    (void)got(&fixture, 1);
+    (void)fixture_ask(&fixture, 1, line.data, line.size);
+    const char *text = got(&fixture, 1);
+    if (strstr(text, "-TOOBIG a connection has at most 10000 subscriptions ") == NULL) {
+        EXPECT_TEXT(text + strlen(text) - 100, "-TOOBIG");
+    }
+    EXPECT_EQ(fixture.core->pubsub.subscription_count, PUBSUB_SESSION_MAX);
+    core_client_closed(fixture.core, fixture.clients[1].session);
+    fixture.clients[1].session = NULL;
+    EXPECT_EQ(fixture.core->pubsub.subscription_count, 0);
+    EXPECT_EQ(fixture.core->pubsub.channel_count, 0);
+    line.size = 0;
+    buf_printf(&line, "*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$%u\r\n", PUBLISH_SIZE_MAX);
+    memset(buf_extend(&line, PUBLISH_SIZE_MAX), 'x', PUBLISH_SIZE_MAX);
+    buf_text(&line, "\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    EXPECT_TEXT(got(&fixture, 0), "-TOOBIG the name of a channel has at most 4096 bytes, and a "
+                                  "message with it 262144 ");
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, who_does_not_read_is_closed_at_the_output_limit)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    fixture.config.output_limit_size = MIB;
+    fixture.config.max_value_size = MIB;
+    (void)ask(&fixture, 1, "SUBSCRIBE a");
+    fixture.clients[1].take_max = 0;
+    buf_text(&line, "*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$100000\r\n");
+    memset(buf_extend(&line, 100000), 'x', 100000);
+    buf_text(&line, "\r\n");
+    for (int i = 0; i < 40 && !fixture.clients[1].is_closed; i++) {
+        (void)fixture_ask(&fixture, 0, line.data, line.size);
+    }
+    EXPECT_TRUE(fixture.clients[1].is_closed);
+    EXPECT_EQ(fixture.core->pubsub.subscription_count, 0);
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    EXPECT_TEXT(got(&fixture, 0), ":0 ");
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, notifications_tell_what_effects_did)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    (void)ask(&fixture, 1, "PSUBSCRIBE __key*");
+    (void)ask(&fixture, 0, "SET quiet 1");
+    EXPECT_TEXT(got(&fixture, 1), "");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events KEQ"),
+                "-ERR CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - "
+                "Invalid event class character. Use 'Ag$lshzxeKEtmdn'. ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET nosuch 1"),
+                "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch' ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events KEA"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG GET notify-keyspace-events"),
+                "*2 $22 notify-keyspace-events $3 AKE ");
+    (void)ask(&fixture, 0, "SET k v");
+    EXPECT_TEXT(got(&fixture, 1), "*4 $8 pmessage $6 __key* $16 __keyspace@0__:k $3 set "
+                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:set $1 k ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events Egxn"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG GET notify-keyspace-events"),
+                "*2 $22 notify-keyspace-events $4 gxnE ");
+    (void)ask(&fixture, 0, "SET k v\r\nPEXPIRE k 100000\r\nPERSIST k\r\nDEL k\r\nSET l 1 PX 5");
+    fixture_run(&fixture, 300);
+    EXPECT_TEXT(got(&fixture, 1), "*4 $8 pmessage $6 __key* $21 __keyevent@0__:expire $1 k "
+                                  "*4 $8 pmessage $6 __key* $22 __keyevent@0__:persist $1 k "
+                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:del $1 k "
+                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:new $1 l "
+                                  "*4 $8 pmessage $6 __key* $22 __keyevent@0__:expired $1 l ");
+    EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events \"\""), "+OK ");
+    (void)ask(&fixture, 0, "SET k v");
+    EXPECT_TEXT(got(&fixture, 1), "");
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, messages_reach_clients_of_all_nodes_and_changes_those_of_each)
+{
+    struct trio trio;
+    trio_open(&trio);
+    for (int at = 0; at < NODES; at++)
+        say(&trio, at, "HELLO 3\r\nSUBSCRIBE news\r\nKV.WATCH KEY k\r\n");
+    trio_run(&trio, 200);
+    for (int at = 0; at < NODES; at++) (void)heard(&trio, at);
+    say(&trio, 2, "PUBLISH news hello\r\n");
+    trio_run(&trio, 50);
+    EXPECT_TEXT(heard(&trio, 0), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
+    EXPECT_TEXT(heard(&trio, 1), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
+    EXPECT_TEXT(heard(&trio, 2), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n:1\r\n");
+    say(&trio, 1, "SET k v\r\n");
+    trio_run(&trio, 200);
+    for (int at = 0; at < NODES; at++) {
+        const char *text = heard(&trio, at);
+        EXPECT_TRUE(strstr(text, "$3\r\nput\r\n$1\r\nk\r\n$1\r\nv\r\n") != NULL);
+    }
+    /* To a node that cannot be reached a message is lost, and nothing else. */
+    trio.members[2].to[0].is_held = true;
+    cut_near(&trio, 2, 0);
+    say(&trio, 2, "PUBLISH news lost\r\n");
+    trio_run(&trio, 50);
+    EXPECT_TEXT(heard(&trio, 0), "");
+    EXPECT_TRUE(strstr(heard(&trio, 1), "lost") != NULL);
+    EXPECT_EQ(trio.members[2].core->pubsub.dropped, 1);
+    trio_close(&trio);
+}
+
+static enum err receive(struct fixture *fixture, const void *body, uint64_t size)
+{
+    const struct wire_frame frame = {.type = WIRE_PUBLISH, .body = slice_of(body, size)};
+    return pubsub_receive(fixture->core, &frame);
+}
+
+TEST(pubsub, malformed_messages_of_nodes_are_refused)
+{
+    struct fixture fixture;
+    uint8_t body[16] = {2, 0, 0, 0, 3, 0, 0, 0, 'c', 'h', 'm', 's', 'g', 0, 0, 0};
+    fixture_open(&fixture);
+    (void)ask(&fixture, 1, "SUBSCRIBE ch");
+    EXPECT_EQ(receive(&fixture, body, 13), OK);
+    fixture_run(&fixture, 5);
+    EXPECT_TEXT(got(&fixture, 1), "*3 $7 message $2 ch $3 msg ");
+    for (uint64_t size = 0; size < 13; size++)
+        EXPECT_EQ(receive(&fixture, body, size), ERR_CORRUPT);
+    EXPECT_EQ(receive(&fixture, body, 14), ERR_CORRUPT);
+    memset(body, 0xff, 8);
+    EXPECT_EQ(receive(&fixture, body, 13), ERR_CORRUPT);
+    fixture_close(&fixture);
+}
