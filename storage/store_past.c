@@ -36,7 +36,10 @@ uint64_t store_oldest_revision(const struct store *store)
     if (compacted > 0 && revision_of(compacted, BATCH_EFFECTS_MAX) > oldest) {
         oldest = revision_of(compacted, BATCH_EFFECTS_MAX);
     }
-    return store->flush_revision > oldest ? store->flush_revision : oldest;
+    if (store->flush_revision > oldest) oldest = store->flush_revision;
+    /* With a log of no entries there is still the present. */
+    const uint64_t newest = store_newest_revision(store);
+    return oldest < newest ? oldest : newest;
 }
 
 uint64_t store_newest_revision(const struct store *store)

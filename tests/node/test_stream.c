@@ -306,6 +306,37 @@ TEST(stream, a_small_memory_of_changes_takes_several_passes)
     for (uint64_t seed = 21; seed <= 22; seed++) run(seed, 64 * MIB, 2 * KIB, 120);
 }
 
+/* What the log has is told after a start as before it; what compaction left out before is not. */
+static void start_again(uint64_t seed, uint64_t retention, uint32_t writes)
+{
+    static struct world world;
+    world_open(&world, seed, retention);
+    for (uint32_t i = 0; i < writes; i++) {
+        write_some(&world);
+        if (below(&world, 8) == 0) shoot(&world);
+    }
+    shoot(&world);
+    fixture_stop(&world.fixture);
+    for (int i = 0; i < 8; i++) world.fixture.clients[i].session = NULL;
+    fixture_start(&world.fixture);
+    const struct shot *last = &world.shots[world.shot_count - 1];
+    EXPECT_TRUE(slice_equal(ask(&world, 0, "KV.RANGE - -"), buf_slice(&last->all)));
+    world.told = 0;
+    for (uint32_t i = 0; i < world.shot_count; i++) {
+        look_back(&world, &world.shots[i]);
+        look_at_one(&world, &world.shots[i]);
+    }
+    if (retention > MIB) EXPECT_EQ(world.told, world.shot_count);
+    if (retention < MIB) EXPECT_TRUE(world.told < world.shot_count);
+    world_close(&world);
+}
+
+TEST(stream, a_start_knows_what_the_log_tells)
+{
+    start_again(51, 64 * MIB, 120);
+    start_again(52, 128 * KIB, 400);
+}
+
 /* The range is told as it was when it was asked for, however slowly it is read and whatever changes meanwhile. */
 static void read_slowly(uint64_t seed, uint64_t undo_size, const char *form)
 {

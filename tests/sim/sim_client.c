@@ -425,7 +425,8 @@ static void take_error(struct sim *sim, const struct sim_client *client,
         const uint64_t size = strlen(refusals[i]);
         if (text.size > size && memcmp(text.data + 1, refusals[i], size) == 0) is_refusal = true;
     }
-    if (pending->shape == 'r' && text.size > 10 && memcmp(text.data + 1, "COMPACTED", 9) == 0) {
+    if (pending->shape == 'r' && pending->revision != 0 && text.size > 10 &&
+        memcmp(text.data + 1, "COMPACTED", 9) == 0) {
         sim->counts.ranges_gone++;
         return;
     }
