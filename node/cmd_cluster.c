@@ -4,10 +4,9 @@
 #include <stdio.h>
 
 #include "client/slot.h"
+#include "node/cmd_face.h"
 #include "node/command.h"
 #include "node/core_parts.h"
-
-#define ID_SIZE 41u
 
 struct seen_node {
     const struct peer_identity *identity;
@@ -16,8 +15,7 @@ struct seen_node {
     bool is_connected;
     char host[ADDRESS_SIZE_MAX + 1];
     uint16_t port;
-    char id
-        [ID_SIZE]; /* 40 hexadecimal digits, the same on every node and for the member's whole life */
+    char id[CORE_NODE_ID_SIZE];
 };
 
 struct topology {
@@ -38,8 +36,7 @@ static void add_node(struct core *core, struct topology *topology,
                                .is_connected = is_connected,
                                .port = address.port};
     (void)snprintf(node->host, sizeof node->host, "%s", address.host);
-    (void)snprintf(node->id, sizeof node->id, "%016" PRIx64 "%016" PRIx64 "%08x",
-                   core->identity.cluster_id, id, 0u);
+    core_node_id(core, id, node->id);
 }
 
 /* The members that have a listener for cluster clients and that we can see. */
@@ -111,27 +108,60 @@ static void cluster_shards(struct eval *eval, const struct topology *topology)
     }
 }
 
+static void describe_node(struct eval *eval, const struct topology *topology, uint32_t at,
+                          struct buf *text)
+{
+    const struct seen_node *node = &topology->nodes[at];
+    buf_printf(text, "%s %s:%u@%u %s%s %s 0 0 %" PRIu64 " %s%s", node->id, node->host, node->port,
+               node->port, node->is_self ? "myself," : "", node->leads ? "master" : "slave",
+               node->leads ? "-" : topology->nodes[0].id, replica_term(eval->shard->replica),
+               node->is_connected ? "connected" : "disconnected", node->leads ? " 0-16383" : "");
+}
+
 static void cluster_nodes(struct eval *eval, const struct topology *topology)
 {
     struct buf text = {0};
-    const uint64_t term = replica_term(eval->shard->replica);
     for (uint32_t i = 0; i < topology->count; i++) {
-        const struct seen_node *node = &topology->nodes[i];
-        buf_printf(&text, "%s %s:%u@%u %s%s %s 0 0 %" PRIu64 " %s%s\n", node->id, node->host,
-                   node->port, node->port, node->is_self ? "myself," : "",
-                   node->leads ? "master" : "slave", node->leads ? "-" : topology->nodes[0].id,
-                   term, node->is_connected ? "connected" : "disconnected",
-                   node->leads ? " 0-16383" : "");
+        describe_node(eval, topology, i, &text);
+        buf_text(&text, "\n");
     }
     resp_put_verbatim(eval->out, buf_slice(&text), eval->protocol);
     buf_close(&text);
+}
+
+static void cluster_replicas(struct eval *eval, const struct topology *topology)
+{
+    const struct slice id = eval->args[2];
+    uint32_t found = topology->count;
+    for (uint32_t i = 0; i < topology->count; i++) {
+        if (slice_equal(id, slice_text(topology->nodes[i].id))) found = i;
+    }
+    if (found == topology->count) {
+        char text[96];
+        (void)snprintf(text, sizeof text, "ERR Unknown node %.*s", id.size < 40 ? (int)id.size : 40,
+                       (const char *)id.data);
+        eval_error(eval, text);
+        return;
+    }
+    if (!topology->nodes[found].leads) {
+        eval_error(eval, "ERR The specified node is not a master");
+        return;
+    }
+    resp_put_array(eval->out, topology->count - 1);
+    for (uint32_t i = 0; i < topology->count; i++) {
+        struct buf text = {0};
+        if (i == found) continue;
+        describe_node(eval, topology, i, &text);
+        resp_put_bulk(eval->out, buf_slice(&text));
+        buf_close(&text);
+    }
 }
 
 static void cluster_info(struct eval *eval, const struct topology *topology)
 {
     struct buf text = {0};
     const uint64_t term = replica_term(eval->shard->replica);
-    const bool ok = core_leader_id(eval->core) != 0;
+    const bool ok = core_has_leader(eval->core);
     buf_printf(&text,
                "cluster_enabled:1\r\ncluster_state:%s\r\ncluster_slots_assigned:16384\r\n"
                "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0\r\n"
@@ -147,7 +177,7 @@ static void cluster_id(struct eval *eval, const struct topology *topology, bool 
     for (uint32_t i = 0; i < topology->count; i++) {
         const struct seen_node *node = &topology->nodes[i];
         if (of_shard && i == 0) {
-            char id[ID_SIZE];
+            char id[CORE_NODE_ID_SIZE];
             (void)snprintf(id, sizeof id, "%016" PRIx64 "%024x", eval->core->identity.cluster_id,
                            0u);
             resp_put_text(eval->out, id);
@@ -157,40 +187,155 @@ static void cluster_id(struct eval *eval, const struct topology *topology, bool 
     }
 }
 
+static void cluster_keyslot(struct eval *eval, const struct topology *topology)
+{
+    (void)topology;
+    resp_put_int(eval->out, slot_of_key(eval->args[2]));
+}
+
+static void cluster_myid(struct eval *eval, const struct topology *topology)
+{
+    cluster_id(eval, topology, false);
+}
+
+static void cluster_myshardid(struct eval *eval, const struct topology *topology)
+{
+    cluster_id(eval, topology, true);
+}
+
+static void cluster_links(struct eval *eval, const struct topology *topology)
+{
+    (void)topology;
+    resp_put_array(eval->out, 0); /* Nodes talk over connections of another kind: KV.MEMBERS. */
+}
+
+static void cluster_no_failures(struct eval *eval, const struct topology *topology)
+{
+    (void)topology;
+    resp_put_int(eval->out, 0);
+}
+
+/* Carried out by stream.c, but for who cannot wait: a transaction. */
+static void cluster_walk(struct eval *eval, const struct topology *topology)
+{
+    (void)topology;
+    eval_error(eval, "ERR commands that look at all keys of a slot are not for transactions");
+}
+
+static void cluster_refused(struct eval *eval, const struct topology *topology)
+{
+    char text[160];
+    (void)topology;
+    (void)snprintf(text, sizeof text,
+                   "ERR CLUSTER %.*s is not supported: use kvctl member and kvctl leader",
+                   (int)eval->args[1].size, (const char *)eval->args[1].data);
+    eval_error(eval, text);
+}
+
+static void cluster_help(struct eval *eval, const struct topology *topology);
+
+static const struct {
+    const char *name;
+    int arity; /* as in the command table: CLUSTER and the name included */
+    void (*function)(struct eval *eval, const struct topology *topology);
+} subcommands[] = {
+    {"addslots", -3, cluster_refused},
+    {"addslotsrange", -4, cluster_refused},
+    {"bumpepoch", 2, cluster_refused},
+    {"count-failure-reports", 3, cluster_no_failures},
+    {"countkeysinslot", 3, cluster_walk},
+    {"delslots", -3, cluster_refused},
+    {"delslotsrange", -4, cluster_refused},
+    {"failover", -2, cluster_refused},
+    {"flushslots", 2, cluster_refused},
+    {"forget", 3, cluster_refused},
+    {"getkeysinslot", 4, cluster_walk},
+    {"help", 2, cluster_help},
+    {"info", 2, cluster_info},
+    {"keyslot", 3, cluster_keyslot},
+    {"links", 2, cluster_links},
+    {"meet", -4, cluster_refused},
+    {"myid", 2, cluster_myid},
+    {"myshardid", 2, cluster_myshardid},
+    {"nodes", 2, cluster_nodes},
+    {"replicas", 3, cluster_replicas},
+    {"replicate", 3, cluster_refused},
+    {"reset", -2, cluster_refused},
+    {"saveconfig", 2, cluster_refused},
+    {"set-config-epoch", 3, cluster_refused},
+    {"setslot", -4, cluster_refused},
+    {"shards", 2, cluster_shards},
+    {"slaves", 3, cluster_replicas},
+    {"slots", 2, cluster_slots},
+};
+#define SUBCOMMAND_COUNT ((uint32_t)(sizeof subcommands / sizeof subcommands[0]))
+
+static void cluster_help(struct eval *eval, const struct topology *topology)
+{
+    uint32_t count = 0;
+    (void)topology;
+    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
+        count += subcommands[i].function != cluster_refused;
+    }
+    resp_put_array(eval->out, count + 1);
+    resp_put_simple(eval->out,
+                    "CLUSTER <subcommand> [<argument> ...], where subcommand is one of:");
+    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
+        if (subcommands[i].function != cluster_refused)
+            resp_put_simple(eval->out, subcommands[i].name);
+    }
+}
+
+bool cmd_cluster_walks(const struct session *session, const struct command *command,
+                       const struct slice *args, uint32_t count)
+{
+    if (command->function != cmd_cluster || count < 3) return false;
+    if (session->face != CORE_FACE_CLUSTER || session_is_proxy(session)) return false;
+    return (count == 3 && slice_equal_fold(args[1], "countkeysinslot")) ||
+           (count == 4 && slice_equal_fold(args[1], "getkeysinslot"));
+}
+
 void cmd_cluster(struct eval *eval)
 {
     const struct slice sub = eval->args[1];
+    char text[160];
     if (eval->session->face != CORE_FACE_CLUSTER) {
         eval_error(eval, "ERR This instance has cluster support disabled");
         return;
     }
     const struct topology topology = look(eval->core);
-    if (slice_equal_fold(sub, "slots")) {
-        cluster_slots(eval, &topology);
-    } else if (slice_equal_fold(sub, "shards")) {
-        cluster_shards(eval, &topology);
-    } else if (slice_equal_fold(sub, "nodes")) {
-        cluster_nodes(eval, &topology);
-    } else if (slice_equal_fold(sub, "info")) {
-        cluster_info(eval, &topology);
-    } else if (slice_equal_fold(sub, "myid")) {
-        cluster_id(eval, &topology, false);
-    } else if (slice_equal_fold(sub, "myshardid")) {
-        cluster_id(eval, &topology, true);
-    } else if (slice_equal_fold(sub, "keyslot") && eval->count == 3) {
-        resp_put_int(eval->out, slot_of_key(eval->args[2]));
-    } else {
-        char text[160];
-        (void)snprintf(
-            text, sizeof text,
-            "ERR unknown subcommand '%.*s': members are managed with kvctl, not with CLUSTER",
-            sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
+    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
+        const int arity = subcommands[i].arity;
+        if (!slice_equal_fold(sub, subcommands[i].name)) continue;
+        if (arity > 0 ? (int)eval->count == arity : (int)eval->count >= -arity) {
+            subcommands[i].function(eval, &topology);
+            return;
+        }
+        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'cluster|%s' command",
+                       subcommands[i].name);
         eval_error(eval, text);
+        return;
     }
+    (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try CLUSTER HELP.",
+                   sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
+    eval_error(eval, text);
 }
 
-/* READONLY, READWRITE, ASKING: every read is linearizable wherever it is asked, so there is nothing to switch. */
+/* Without READONLY a node that does not lead sends cluster clients to the leader, reads too. */
 void cmd_readonly(struct eval *eval)
+{
+    eval->session->is_readonly = true;
+    eval_ok(eval);
+}
+
+void cmd_readwrite(struct eval *eval)
+{
+    eval->session->is_readonly = false;
+    eval_ok(eval);
+}
+
+/* Slots do not move here. */
+void cmd_asking(struct eval *eval)
 {
     eval_ok(eval);
 }

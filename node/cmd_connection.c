@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/cmd_face.h"
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/push.h"
@@ -49,29 +50,6 @@ void cmd_auth(struct eval *eval)
     } else if (user_is_default(eval, eval->args[1])) {
         eval_ok(eval);
     }
-}
-
-static bool is_printable(struct slice text)
-{
-    for (uint64_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '!' || text.data[i] > '~') return false;
-    }
-    return true;
-}
-
-static bool set_text(struct eval *eval, struct slice value, char *text, uint64_t size,
-                     const char *what)
-{
-    char error[128];
-    if (!is_printable(value)) {
-        (void)snprintf(error, sizeof error,
-                       "ERR %s cannot contain spaces, newlines or special characters.", what);
-        eval_error(eval, error);
-        return false;
-    }
-    (void)snprintf(text, size, "%.*s", value.size < size ? (int)value.size : (int)size - 1,
-                   (const char *)value.data);
-    return true;
 }
 
 static void reply_hello(struct eval *eval)
@@ -125,7 +103,8 @@ void cmd_hello(struct eval *eval)
             if (!user_is_default(eval, eval->args[i + 1])) return;
             i += 2;
         } else if (slice_equal_fold(eval->args[i], "setname") && more >= 1) {
-            if (!set_text(eval, eval->args[i + 1], name, sizeof name, "Client names")) return;
+            if (!cmd_client_text(eval, eval->args[i + 1], name, sizeof name, "Client names"))
+                return;
             has_name = true;
             i += 1;
         } else {
@@ -167,104 +146,10 @@ void cmd_reset(struct eval *eval)
     push_drop(eval->core, eval->session);
     eval->session->protocol = 2;
     eval->session->name[0] = 0;
+    eval->session->is_readonly = false;
+    eval->session->redirects = false;
+    eval->session->mute = SESSION_REPLIES;
     resp_put_simple(eval->out, "RESET");
-}
-
-/* ---- CLIENT ------------------------------------------------------------------------------------------------- */
-
-static void describe(const struct core *core, const struct session *session, struct buf *out)
-{
-    const struct push *push = session->push;
-    buf_printf(out,
-               "id=%" PRIu64 " addr=%s laddr=%s fd=0 name=%s age=%" PRIu64 " idle=%" PRIu64
-               " flags=%s db=0 sub=%u psub=%u ssub=0 multi=%d qbuf=%" PRIu64
-               " qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 "
-               "omem=%" PRIu64 " tot-mem=%" PRIu64
-               " events=r cmd=NULL user=default redir=-1 resp=%u lib-name=%s "
-               "lib-ver=%s\n",
-               session->id, session->address, core->config->advertise_client, session->name,
-               (core->now_ms - session->opened_ms) / 1000,
-               (core->now_ms - session->active_ms) / 1000, push_is_used(session) ? "P" : "N",
-               push == NULL ? 0 : push->channel_count, push == NULL ? 0 : push->pattern_count,
-               txn_is_open(session) ? (int)txn_count(session) : -1, session_input(session),
-               session_end(session) - session->sent, session->in.capacity + session->out.capacity,
-               session->protocol, session->library, session->library_version);
-}
-
-static void client_setinfo(struct eval *eval)
-{
-    struct session *session = eval->session;
-    if (eval->count != 4) {
-        eval_error(eval, "ERR wrong number of arguments for 'client|setinfo' command");
-        return;
-    }
-    if (slice_equal_fold(eval->args[2], "lib-name")) {
-        if (!set_text(eval, eval->args[3], session->library, sizeof session->library, "lib-name")) {
-            return;
-        }
-    } else if (slice_equal_fold(eval->args[2], "lib-ver")) {
-        if (!set_text(eval, eval->args[3], session->library_version,
-                      sizeof session->library_version, "lib-ver")) {
-            return;
-        }
-    }
-    eval_ok(
-        eval); /* Attributes that we do not know are taken too: clients send new ones from time to time. */
-}
-
-static void client_list(struct eval *eval, bool only_self)
-{
-    struct buf text = {0};
-    if (only_self) {
-        describe(eval->core, eval->session, &text);
-    } else {
-        const struct list *all = &eval->core->sessions;
-        for (const struct list *at = all->next; at != all; at = at->next) {
-            describe(eval->core, LIST_ITEM(at, const struct session, all), &text);
-        }
-    }
-    resp_put_verbatim(eval->out, buf_slice(&text), eval->protocol);
-    buf_close(&text);
-}
-
-static void client_name(struct eval *eval, bool set)
-{
-    struct session *session = eval->session;
-    if (set && eval->count == 3) {
-        if (set_text(eval, eval->args[2], session->name, sizeof session->name, "Client names"))
-            eval_ok(eval);
-    } else if (!set && session->name[0] != 0) {
-        resp_put_text(eval->out, session->name);
-    } else if (!set) {
-        resp_put_null(eval->out, eval->protocol);
-    } else {
-        eval_error(eval, "ERR wrong number of arguments for 'client|setname' command");
-    }
-}
-
-void cmd_client(struct eval *eval)
-{
-    const struct slice sub = eval->args[1];
-    if (slice_equal_fold(sub, "setinfo")) {
-        client_setinfo(eval);
-    } else if (slice_equal_fold(sub, "setname")) {
-        client_name(eval, true);
-    } else if (slice_equal_fold(sub, "getname")) {
-        client_name(eval, false);
-    } else if (slice_equal_fold(sub, "id")) {
-        resp_put_int(eval->out, (int64_t)eval->session->id);
-    } else if (slice_equal_fold(sub, "info")) {
-        client_list(eval, true);
-    } else if (slice_equal_fold(sub, "list")) {
-        client_list(eval, false);
-    } else if (slice_equal_fold(sub, "no-evict") || slice_equal_fold(sub, "no-touch")) {
-        eval_ok(eval); /* Nothing is ever evicted here, and reads leave no trace. */
-    } else {
-        char text[128];
-        (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try CLIENT HELP.",
-                       sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-        eval_error(eval, text);
-    }
 }
 
 /* ---- COMMAND -------------------------------------------------------------------------------------------------- */

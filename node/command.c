@@ -2,6 +2,7 @@
  * their names, which the look-up and a test rely on. */
 #include "node/command.h"
 
+#include "node/cmd_face.h"
 #include "node/cmd_key.h"
 #include "node/cmd_string.h"
 #include "node/cmd_push.h"
@@ -19,16 +20,20 @@
 static const struct command table[] = {
     {"append", 3, WRITE, 1, 1, 1, cmd_append, "string", "2.0.0", "O(n) of the value",
      "Appends to a value; sets the key when it is not there", "APPEND key value"},
-    {"asking", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
+    {"asking", 1, LOCAL, 0, 0, 0, cmd_asking, "cluster", "3.0.0", "O(1)",
      "Taken and without effect: slots do not move here", "ASKING"},
     {"auth", -2, LOCAL, 0, 0, 0, cmd_auth, "connection", "1.0.0", "O(1)",
      "Names a user; this version only has the user default without a password",
      "AUTH [username] password"},
-    {"client", -2, LOCAL, 0, 0, 0, cmd_client, "connection", "2.4.0", "O(1), LIST O(n) connections",
-     "About connections: SETINFO SETNAME GETNAME ID INFO LIST NO-EVICT NO-TOUCH",
+    {"client", -2, LOCAL, 0, 0, 0, cmd_client, "connection", "2.4.0", "O(1), LIST and KILL O(n)",
+     "About connections: CAPA GETNAME GETREDIR HELP ID INFO KILL LIST NO-EVICT NO-TOUCH REPLY "
+     "SETINFO SETNAME TRACKING TRACKINGINFO",
      "CLIENT subcommand [argument ...]"},
-    {"cluster", -2, LOCAL | CMD_TOPOLOGY, 0, 0, 0, cmd_cluster, "cluster", "3.0.0", "O(n) members",
-     "The topology for Redis Cluster clients: INFO KEYSLOT MYID MYSHARDID NODES SHARDS SLOTS",
+    {"cluster", -2, (LOCAL | CMD_TOPOLOGY) & ~CMD_FAST, 0, 0, 0, cmd_cluster, "cluster", "3.0.0",
+     "O(n) members; keys of a slot: O(n) keys",
+     "The topology for Redis Cluster clients: COUNTKEYSINSLOT GETKEYSINSLOT HELP INFO KEYSLOT "
+     "LINKS "
+     "MYID MYSHARDID NODES REPLICAS SHARDS SLOTS",
      "CLUSTER subcommand [argument ...]"},
     {"command", -1, LOCAL, 0, 0, 0, cmd_command, "server", "2.8.13", "O(n) commands",
      "Describes the commands: COUNT DOCS GETKEYS INFO LIST", "COMMAND [subcommand [argument ...]]"},
@@ -205,9 +210,11 @@ static const struct command table[] = {
     {"randomkey", 1, WALK, 0, 0, 0, cmd_randomkey, "generic", "1.0.0", "O(1)", "Answers any key",
      "RANDOMKEY"},
     {"readonly", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
-     "Taken and without effect: reads are linearizable on every node", "READONLY"},
-    {"readwrite", 1, LOCAL, 0, 0, 0, cmd_readonly, "cluster", "3.0.0", "O(1)",
-     "Taken and without effect: reads are linearizable on every node", "READWRITE"},
+     "Lets a node that does not lead answer reads of this connection, linearizable ones all the "
+     "same",
+     "READONLY"},
+    {"readwrite", 1, LOCAL, 0, 0, 0, cmd_readwrite, "cluster", "3.0.0", "O(1)",
+     "The opposite of READONLY", "READWRITE"},
     {"rename", 3, CMD_WRITE, 1, 2, 1, cmd_rename, "generic", "1.0.0", "O(n) of the value",
      "Gives a key another name; a key of that name is replaced", "RENAME key newkey"},
     {"renamenx", 3, CMD_WRITE, 1, 2, 1, cmd_renamenx, "generic", "1.0.0", "O(n) of the value",
@@ -221,6 +228,11 @@ static const struct command table[] = {
      "SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"},
     {"select", 2, LOCAL, 0, 0, 0, cmd_select, "connection", "1.0.0", "O(1)",
      "Chooses the database: there is only 0", "SELECT index"},
+    {"sentinel", -2, (LOCAL | CMD_TOPOLOGY) & ~CMD_FAST, 0, 0, 0, cmd_sentinel, "sentinel", "2.8.4",
+     "O(n) members",
+     "Where the leader is, for Sentinel clients: CKQUORUM GET-MASTER-ADDR-BY-NAME HELP MASTER "
+     "MASTERS MYID REPLICAS SENTINELS",
+     "SENTINEL subcommand [argument ...]"},
     {"set", -3, WRITE, 1, 1, 1, cmd_set, "string", "1.0.0", "O(1)", "Sets the value of a key",
      "SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest | IFREV "
      "revision] [GET] [EX seconds | PX milliseconds | EXAT seconds "

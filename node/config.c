@@ -68,6 +68,8 @@ static const struct row rows[] = {
         "not in this version: the first members are named by cluster", "host:port,...", 0, 0),
     ROW(cluster_token, KIND_NAME, "cluster-token", "flashkv",
         "clusters with different tokens refuse each other's connections", NAME_VALUES, 0, 0),
+    ROW(sentinel_master, KIND_NAME, "sentinel-master", "mymaster",
+        "name by which Sentinel clients ask for the leader", NAME_VALUES, 0, 0),
     ROW(reads, KIND_READS, "reads", "quorum",
         "quorum: linearizable; local: this node's state, may be old", "quorum or local", 0, 0),
     ROW(park_ms, KIND_MS, "park", "2000",

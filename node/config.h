@@ -55,6 +55,7 @@ struct config {
     uint32_t member_count;                       /* 0: this node alone */
     char join[CONFIG_PATH_MAX]; /* host:port,...; empty: none. Refused by config_finish so far. */
     char cluster_token[NAME_SIZE_MAX + 1];
+    char sentinel_master[NAME_SIZE_MAX + 1];
     enum config_reads reads;
     uint32_t notify_events; /* enum config_event, and those that never happen here */
     uint64_t park_ms;

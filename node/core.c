@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "node/cmd_face.h"
 #include "node/core_parts.h"
 #include "node/push.h"
 #include "node/router.h"
@@ -468,6 +469,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
     }
     release_replies(core);
     push_turn(core);
+    cmd_sentinel_turn(core);
     feeds_turn(core);
     pubsub_turn(core);
     core_flush_clients(core);

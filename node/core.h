@@ -36,7 +36,8 @@ enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *
                     int *exit_code);
 void core_destroy(struct core *core);
 
-/* Begins the graceful stop: hand leadership over, finish what was accepted, refuse new connections. */
+/* Begins the graceful stop: hand leadership over, go on forwarding and sending away for `drain`, finish
+ * what was accepted. Clients that connect meanwhile are served too: one that was refused might not look elsewhere. */
 void core_stop(struct core *core, uint64_t now_ms);
 bool core_stopped(
     const struct core *core); /* all done (or `drain` is over): destroy it and exit 0 */

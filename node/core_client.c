@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "client/slot.h"
+#include "node/cmd_face.h"
 #include "node/core_parts.h"
 #include "node/cmd_txn.h"
 #include "node/push.h"
@@ -27,45 +27,6 @@ enum dispatch {
 
 /* ---- where a command runs ---------------------------------------------------------------------------- */
 
-static void reply_error(struct session *session, const char *text)
-{
-    resp_put_error(&session->out, text);
-    session_add_wait(session, (struct session_wait){0});
-}
-
-static void unknown_command(struct core *core, struct session *session, const struct slice *args,
-                            uint32_t count)
-{
-    struct buf text = {0};
-    const struct slice name = args[0];
-    const int name_size = name.size < 128 ? (int)name.size : 128;
-    core->stats.errors_total++;
-    buf_printf(&text, "ERR unknown command '%.*s', with args beginning with: ", name_size,
-               (const char *)name.data);
-    for (uint32_t i = 1; i < count && text.size < 256; i++) {
-        const int size = args[i].size < 128 ? (int)args[i].size : 128;
-        buf_printf(&text, "'%.*s' ", size, (const char *)args[i].data);
-    }
-    buf_u8(&text, 0);
-    reply_error(session, (const char *)text.data);
-    buf_close(&text);
-}
-
-/* The slot that a MOVED names: that of the command's first key, 0 without keys. */
-static void reply_moved(struct session *session, const struct command *command,
-                        const struct slice *args, uint32_t count, const struct peer *leader)
-{
-    char text[ADDRESS_SIZE_MAX + 64];
-    uint32_t slot = 0;
-    if (command->key_first > 0 && (uint32_t)command->key_first < count) {
-        slot = slot_of_key(args[command->key_first]);
-    } else if (command->function == cmd_exec_parts && count > 1 && args[1].size > 0) {
-        slot = slot_of_key(args[1]);
-    }
-    (void)snprintf(text, sizeof text, "MOVED %u %s", slot, leader->identity.cluster_client_address);
-    reply_error(session, text);
-}
-
 /* There is no leader to ask: the command waits, up to the option park. */
 static enum dispatch park(struct core *core, struct session *session)
 {
@@ -76,8 +37,9 @@ static enum dispatch park(struct core *core, struct session *session)
     if (core->now_ms - session->parked_ms < core->config->park_ms) return DISPATCH_LATER;
     if (session->forward_count > 0) return DISPATCH_LATER; /* Those before it are answered first. */
     core->stats.errors_total++;
-    reply_error(session,
-                "CLUSTERDOWN no leader is known: the command was not carried out, try again later");
+    core_reply_error(
+        session,
+        "CLUSTERDOWN no leader is known: the command was not carried out, try again later");
     return DISPATCH_DONE;
 }
 
@@ -89,15 +51,15 @@ static enum dispatch go_remote(struct core *core, struct session *session,
     if (leader == NULL) return park(core, session);
     if (session->wait_count > 0) return DISPATCH_LATER; /* First what was begun here. */
     session->parked_ms = 0;
-    if (session->face == CORE_FACE_CLUSTER && leader->identity.cluster_client_address[0] != 0) {
+    if (core_sends_away(session, leader)) {
         if (session->forward_count > 0) return DISPATCH_LATER;
-        reply_moved(session, command, args, count, leader);
+        core_reply_elsewhere(session, command, args, count, leader);
         return DISPATCH_DONE;
     }
     if (session->forward_count >= FORWARD_COUNT_MAX) return DISPATCH_LATER;
     if (request.size > FORWARD_SIZE_MAX) {
         if (session->forward_count > 0) return DISPATCH_LATER;
-        reply_error(
+        core_reply_error(
             session,
             "TOOBIG the command is too long to travel to the leader: it was not carried out");
         return DISPATCH_DONE;
@@ -145,12 +107,13 @@ static enum dispatch go_here(struct core *core, struct session *session,
     if (session->forward_count > 0 || session->wait_count > 0) return DISPATCH_LATER;
     /* One that comes back with its values has waited for this already. */
     if (session->fetch == NULL) {
-        const enum readindex_state state = readindex_ready(core, &session->reads);
+        const enum readindex_state state = core_read_state(core, session);
         if (state == READINDEX_WAITS) return DISPATCH_LATER;
         if (state == READINDEX_FAILED) {
             core->stats.errors_total++;
-            reply_error(session, "CLUSTERDOWN no leader is known, or this node lags: the command "
-                                 "was not carried out, try again later");
+            core_reply_error(session,
+                             "CLUSTERDOWN no leader is known, or this node lags: the command "
+                             "was not carried out, try again later");
             return DISPATCH_DONE;
         }
     }
@@ -171,9 +134,13 @@ static enum dispatch carry_out(struct core *core, struct session *session,
                                uint32_t count, struct slice request)
 {
     struct shard *shard = &core->shard;
-    if ((command->flags & CMD_TOPOLOGY) != 0 && core_leader_id(core) == 0 &&
-        session->face == CORE_FACE_CLUSTER) {
+    if ((command->flags & CMD_TOPOLOGY) != 0 &&
+        core_wants_leader(core, session, command, args, count)) {
         return park(core, session); /* A map without a leader would send clients nowhere. */
+    }
+    if (cmd_cluster_walks(session, command, args, count)) {
+        const bool is_done = stream_run(core, session, command, args, count);
+        return is_done ? DISPATCH_DONE : DISPATCH_LATER;
     }
     if ((command->flags & CMD_LOCAL) != 0) return go_local(core, session, command, args, count);
     const bool is_stream = (command->flags & CMD_STREAM) != 0 && !session_is_proxy(session);
@@ -193,7 +160,7 @@ static enum dispatch carry_out(struct core *core, struct session *session,
         const bool is_done = shard_evaluate_local(shard, session, command, args, count, false);
         return is_done ? DISPATCH_DONE : DISPATCH_LATER;
     }
-    if ((command->flags & CMD_HERE) != 0 && !shard_ready(shard) && !session_is_proxy(session)) {
+    if (!shard_ready(shard) && core_reads_here(session, command)) {
         return go_here(core, session, command, args, count);
     }
     if (!shard_ready(shard)) {
@@ -206,6 +173,7 @@ static enum dispatch carry_out(struct core *core, struct session *session,
     if ((command->flags & CMD_WRITE) != 0 && shard_is_full(shard)) return DISPATCH_LATER;
     if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
     session->parked_ms = 0;
+    session->indexed_size = 0;
     return DISPATCH_DONE;
 }
 
@@ -222,7 +190,7 @@ static void break_with(struct core *core, struct session *session, const char *t
 {
     core->stats.errors_total++;
     txn_break(session);
-    reply_error(session, text);
+    core_reply_error(session, text);
 }
 
 /* No such command, or too few arguments for it. */
@@ -233,7 +201,7 @@ static enum dispatch refuse(struct core *core, struct session *session,
     if (session->forward_count > 0) return DISPATCH_LATER;
     if (command == NULL) {
         txn_break(session);
-        unknown_command(core, session, args, count);
+        core_unknown_command(core, session, args, count);
         return DISPATCH_DONE;
     }
     const bool is_exec = command->function == cmd_exec;
@@ -250,10 +218,10 @@ static enum dispatch queue(struct core *core, struct session *session,
     char text[160];
     const bool is_local = (command->flags & CMD_LOCAL) != 0;
     const struct peer *leader = core_leader_peer(core);
-    if (!is_local && !shard_ready(&core->shard) && session->face == CORE_FACE_CLUSTER &&
-        leader != NULL && leader->identity.cluster_client_address[0] != 0) {
+    if (!is_local && !shard_ready(&core->shard) && leader != NULL &&
+        core_sends_away(session, leader)) {
         txn_break(session);
-        reply_moved(session, command, args, count, leader);
+        core_reply_elsewhere(session, command, args, count, leader);
         return DISPATCH_DONE;
     }
     const char *refusal = NULL;
@@ -279,10 +247,10 @@ static enum dispatch exec(struct core *core, struct session *session)
 {
     if (!txn_is_open(session)) {
         core->stats.errors_total++;
-        reply_error(session, "ERR EXEC without MULTI");
+        core_reply_error(session, "ERR EXEC without MULTI");
     } else if (txn_is_broken(session)) {
         core->stats.errors_total++;
-        reply_error(session, "EXECABORT Transaction discarded because of previous errors.");
+        core_reply_error(session, "EXECABORT Transaction discarded because of previous errors.");
         txn_drop(core, session);
     } else if (txn_count(session) == 0 && txn_watches(session) == 0) {
         resp_put_array(&session->out, 0);
@@ -305,7 +273,7 @@ static enum dispatch in_transaction(struct core *core, struct session *session,
         const char *refusal = txn_watch_refusal(core, session, args, count);
         if (refusal == NULL) return carry_out(core, session, command, args, count, request);
         core->stats.errors_total++;
-        reply_error(session, refusal);
+        core_reply_error(session, refusal);
         return DISPATCH_DONE;
     }
     const bool is_at_once = command->function == cmd_multi || command->function == cmd_discard ||
@@ -323,22 +291,40 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     const char *known = router_known_answer(args[0]);
     if (known != NULL) {
         if (session->forward_count > 0) return DISPATCH_LATER;
-        reply_error(session, known);
+        core_reply_error(session, known);
         return DISPATCH_DONE;
     }
     if (command == NULL || !command_arity_fits(command, count)) {
         return refuse(core, session, command, args, count);
     }
+    session->last_command = command->name;
     const char *refusal = push_refusal(session, command, text);
     if (refusal != NULL) {
         core->stats.errors_total++;
-        reply_error(session, refusal);
+        core_reply_error(session, refusal);
         return DISPATCH_DONE;
     }
     if (is_for_transaction(session, command)) {
         return in_transaction(core, session, command, args, count, request);
     }
     return carry_out(core, session, command, args, count, request);
+}
+
+/* Carries out a command, whose reply the client may not want (CLIENT REPLY). */
+static enum dispatch run_command(struct core *core, struct session *session,
+                                 const struct slice *args, uint32_t count, struct slice request)
+{
+    const uint64_t end = session_end(session);
+    const uint32_t waits = session->wait_count;
+    const uint32_t forwards = session->forward_count;
+    const uint8_t before = session->mute;
+    const enum dispatch result = dispatch(core, session, args, count, request);
+    if (before == SESSION_REPLIES) return result;
+    if (before == SESSION_MUTE && session->mute != SESSION_MUTE) return result;
+    session_drop_replies(session, end, waits);
+    if (session->forward_count > forwards) session_last_forward(session)->is_mute = true;
+    if (before == SESSION_SKIPS_NEXT && result == DISPATCH_DONE) session->mute = SESSION_REPLIES;
+    return result;
 }
 
 /* ---- input -------------------------------------------------------------------------------------------- */
@@ -371,7 +357,7 @@ static void too_big(struct core *core, struct session *session)
     if (session->forward_count > 0) {
         (void)session_add_forward(session, (struct slice){0}, false, SESSION_TOO_BIG);
     } else {
-        reply_error(session, ROUTER_TOO_BIG_TEXT);
+        core_reply_error(session, ROUTER_TOO_BIG_TEXT);
     }
 }
 
@@ -474,9 +460,9 @@ static bool run_session(struct core *core, struct session *session, const struct
         if (status == RESP_BAD || status == RESP_MORE) {
             core->stats.protocol_errors_total++;
             if (session->forward_count > 0) return false; /* Its turn has not come yet. */
-            reply_error(session, status == RESP_BAD
-                                     ? parser->error
-                                     : "ERR Protocol error: the command is too long");
+            core_reply_error(session, status == RESP_BAD
+                                          ? parser->error
+                                          : "ERR Protocol error: the command is too long");
             session->closing = true;
             core_mark_dirty(core, session);
             return false;
@@ -486,8 +472,8 @@ static bool run_session(struct core *core, struct session *session, const struct
         if (parser->too_big) {
             too_big(core, session);
         } else if (parser->arg_count > 0) {
-            result = dispatch(core, session, parser->args, parser->arg_count,
-                              slice_of(input.data, size));
+            result = run_command(core, session, parser->args, parser->arg_count,
+                                 slice_of(input.data, size));
         }
         if (result == DISPATCH_LATER) {
             /* An array stays parsed: one with very many arguments may come back many times. */

@@ -22,6 +22,8 @@
 #define CORE_REPLIES_SIZE_MAX (2u * FORWARD_REPLY_SIZE_MAX)
 #define CORE_TABLE_SIZE 4096u /* chains of the session and proxy tables */
 
+struct command;
+
 struct core_stats {
     uint64_t connections_total, connections_refused, commands_total, errors_total, forwarded_total;
     uint64_t forwarded_in_total, uncertain_total, parked_total, protocol_errors_total;
@@ -49,6 +51,8 @@ struct core {
     struct readindex readindex;
     struct feeds feeds;
     struct pubsub pubsub;
+    /* Whom those who listen to +switch-master take for the leader; 0: nobody yet. */
+    uint64_t leader_told;
     bool started;
     bool peers_unsaved; /* what is known of the others is not on the disk as it is */
     int failed;         /* exit code */
@@ -136,6 +140,25 @@ void core_mark_ready(struct core *core, struct session *session);
 void core_mark_dirty(struct core *core, struct session *session);
 void core_track_waits(struct core *core, struct session *session);
 void core_close_session(struct core *core, struct session *session); /* at once; frees it */
+/* core_face.c */
+#define CORE_NODE_ID_SIZE                                                                          \
+    41u /* 40 hexadecimal digits, the same on every node and as long as it is a member */
+void core_node_id(const struct core *core, uint64_t node_id, char *text);
+void core_reply_error(struct session *session, const char *text);
+void core_unknown_command(struct core *core, struct session *session, const struct slice *args,
+                          uint32_t count);
+/* The client is told where the leader is, MOVED or REDIRECT, instead of being served through this node. */
+bool core_sends_away(const struct session *session, const struct peer *leader);
+void core_reply_elsewhere(struct session *session, const struct command *command,
+                          const struct slice *args, uint32_t count, const struct peer *leader);
+/* We lead, or are connected to who does. */
+bool core_has_leader(struct core *core);
+/* The command is about the topology, which is not known just now. */
+bool core_wants_leader(struct core *core, const struct session *session,
+                       const struct command *command, const struct slice *args, uint32_t count);
+/* A read that this node answers although it does not lead, once core_read_state says that it may. */
+bool core_reads_here(const struct session *session, const struct command *command);
+enum readindex_state core_read_state(struct core *core, struct session *session);
 const struct peer *
 core_leader_peer(struct core *core); /* NULL: we lead, or nobody that we can reach */
 uint64_t core_leader_id(const struct core *core);

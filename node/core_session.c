@@ -67,7 +67,7 @@ struct session *core_client_open(struct core *core, void *connection, enum core_
                                      strlen(line));
         return NULL;
     }
-    if (is_full || core->stage != CORE_RUNNING) {
+    if (is_full || core->stage >= CORE_CLOSING) {
         const char *text = is_full ? full : stopping;
         core->stats.connections_refused++;
         (void)core->net->client_send(core->net->context, connection, (const uint8_t *)text,

@@ -12,16 +12,12 @@ void cmd_hello(struct eval *eval);
 void cmd_select(struct eval *eval);
 void cmd_quit(struct eval *eval);
 void cmd_reset(struct eval *eval);
-void cmd_client(struct eval *eval);
 void cmd_command(struct eval *eval);
 
 void cmd_info(struct eval *eval);
 void cmd_config(struct eval *eval);
 void cmd_time(struct eval *eval);
 void cmd_role(struct eval *eval);
-
-void cmd_cluster(struct eval *eval);
-void cmd_readonly(struct eval *eval);
 
 void cmd_kv_backup(struct eval *eval);
 void cmd_kv_get(struct eval *eval);

@@ -95,6 +95,9 @@ static void answer(struct core *core)
         if (ask->number == 0) continue;
         if (is_valid && !is_settled(core, ask->read, ask->batch)) continue;
         const uint64_t index = is_valid ? store_applied_index(core->shard.store) : 0;
+        /* It waits until it has applied that much. */
+        const uint64_t id = core->peers.list[i].identity.node_id;
+        if (is_valid) replica_tell_committed(core->shard.replica, id);
         (void)tell(core, &core->peers.list[i], ask->number, index, is_valid);
         *ask = (struct readindex_ask){0};
     }

@@ -205,7 +205,7 @@ static void answer_own(struct core *core, struct session *session)
     struct session_forward *forward = session_first_forward(session);
     while (forward != NULL && forward->answer != SESSION_ASK) {
         const bool is_uncertain = forward->answer == SESSION_UNCERTAIN;
-        resp_put_error(&session->out, known_answers[forward->answer].text);
+        if (!forward->is_mute) resp_put_error(&session->out, known_answers[forward->answer].text);
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         if (is_uncertain) core->stats.uncertain_total++;
@@ -223,6 +223,11 @@ static void take_back(struct core *core, struct session *session)
 {
     struct buf in = {0};
     (void)recall(core, session);
+    /* CLIENT REPLY SKIP concerns the first of them, if any. */
+    const struct session_forward *first = session_first_forward(session);
+    if (first != NULL && first->is_mute && session->mute == SESSION_REPLIES) {
+        session->mute = SESSION_SKIPS_NEXT;
+    }
     while (session->forward_count > 0) {
         const struct session_forward *forward = session_first_forward(session);
         if (forward->answer == SESSION_ASK) {
@@ -277,13 +282,17 @@ void router_flush(struct core *core)
 static bool take_reply(struct core *core, struct session *session, struct slice reply)
 {
     const struct session_forward *forward = session_first_forward(session);
+    bool ok = true;
+    const uint64_t end = session_end(session);
     if (forward->is_watch) {
         const struct slice request = slice_of(session->forwarded.data + session->forwarded_start,
                                               forward->size);
-        return txn_watched(core, session, request, reply, &session->out);
+        ok = txn_watched(core, session, request, reply, &session->out);
+    } else {
+        buf_append(&session->out, reply.data, reply.size);
     }
-    buf_append(&session->out, reply.data, reply.size);
-    return true;
+    if (forward->is_mute) session_drop_replies(session, end, 0);
+    return ok;
 }
 
 static enum err take_replies(struct core *core, const struct wire_frame *frame)

@@ -100,6 +100,15 @@ void session_add_wait(struct session *session, struct session_wait wait)
     session->wait_count++;
 }
 
+void session_drop_replies(struct session *session, uint64_t end, uint32_t wait_count)
+{
+    CHECK(end >= session->sent);
+    CHECK(end <= session_end(session));
+    session->out.size = end - session->out_base;
+    if (session->wait_count > wait_count) session->wait_count = wait_count;
+    if (session->released > end) session->released = end;
+}
+
 static struct session_wait *wait_at(const struct session *session, uint32_t at)
 {
     return &session->waits[(session->wait_first + at) & (session->wait_capacity - 1)];
@@ -197,6 +206,7 @@ struct session_forward *session_add_forward(struct session *session, struct slic
     *forward = (struct session_forward){
         .size = request.size, .is_write = is_write, .answer = (uint8_t)answer};
     session->forward_count++;
+    session->indexed_size = 0; /* What follows it must see what it does. */
     session->forward_unsent++;
     return forward;
 }
@@ -205,6 +215,13 @@ struct session_forward *session_first_forward(struct session *session)
 {
     if (session->forward_count == 0) return NULL;
     return &session->forwards[session->forward_first];
+}
+
+struct session_forward *session_last_forward(struct session *session)
+{
+    CHECK(session->forward_count > 0);
+    const uint32_t at = session->forward_first + session->forward_count - 1;
+    return &session->forwards[at & (session->forward_capacity - 1)];
 }
 
 void session_drop_forward(struct session *session)
@@ -234,6 +251,7 @@ void session_consume(struct session *session, uint64_t size)
     session->reads = (struct readindex_wait){0};
     session->acks = (struct session_acks){0};
     session->prepare = NULL;
+    session->indexed_size -= size < session->indexed_size ? size : session->indexed_size;
     session->in_start += size;
     CHECK(session->in_start <= session->in.size);
     if (session->in_start == session->in.size) {
@@ -252,6 +270,7 @@ void session_unread(struct session *session, struct buf *requests)
     buf_append(requests, left.data, left.size);
     buf_close(&session->in);
     session->in = *requests;
+    session->indexed_size = 0;
     session->in_start = 0;
     *requests = (struct buf){0};
     resp_parser_next(&session->parser);

@@ -42,6 +42,7 @@ struct session_forward {
     bool is_write;
     bool is_watch;   /* A WATCH: what the leader replies is for this node (node/txn.h). */
     bool is_patient; /* A command that may wait for long (CMD_BLOCKS). */
+    bool is_mute;    /* CLIENT REPLY: the client is not told what the leader replies. */
     uint8_t answer;  /* enum session_answer: what it gets in its turn instead of being sent. */
 };
 
@@ -51,6 +52,13 @@ struct session_acks {
     uint64_t batch;    /* Everything that it wrote before is applied once this is. */
     uint64_t index;    /* What followers must have; 0: not known yet. */
     uint64_t until_ms; /* Answered then at the latest. */
+};
+
+/* CLIENT REPLY */
+enum session_mute {
+    SESSION_REPLIES,
+    SESSION_SKIPS_NEXT, /* not the next one */
+    SESSION_MUTE,
 };
 
 struct session {
@@ -68,6 +76,9 @@ struct session {
     char library_version[32];
     uint8_t protocol; /* 2 or 3 */
     uint8_t face;     /* enum core_face */
+    uint8_t mute;     /* enum session_mute */
+    bool is_readonly; /* READONLY: a node that does not lead reads for it. */
+    bool redirects;   /* CLIENT CAPA redirect: it would rather be sent to the leader. */
     bool closing;     /* Close once everything is sent; no more commands. */
     bool is_eof;      /* The client sends nothing more: close once all is answered. */
     bool clogged;     /* The socket took less than offered. */
@@ -75,6 +86,7 @@ struct session {
     uint64_t opened_ms;
     uint64_t active_ms; /* Last byte in or out. */
     uint64_t command_count;
+    const char *last_command; /* Its name; NULL: none yet. */
 
     struct push *push; /* What it is told unasked (node/push.h); NULL: nothing */
     struct txn *txn;   /* MULTI and WATCH (node/txn.h); NULL: neither */
@@ -102,6 +114,8 @@ struct session {
     struct prepare *prepare;  /* Its own values, being packed (node/prepare.h); NULL: none. */
     struct session_acks acks; /* The head command waits for followers. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
+    uint64_t indexed; /* What was applied here when the last such wait was over: it will do for */
+    uint64_t indexed_size; /* so many bytes of input, which had come before it began. */
     struct stream *stream; /* The head command is carried out in slices (node/stream.h); NULL. */
     uint64_t parked_ms;    /* Since when the head command waits for a leader; 0: not. */
 
@@ -165,6 +179,8 @@ static inline bool session_is_proxy(const struct session *session)
  * they are and become out, if what is there fits in front of them. False: it does not, nothing happened. Places in
  * out from before mean nothing afterwards. */
 bool session_take_bulk(struct session *session, struct buf *bytes, uint64_t offset, uint64_t size);
+/* Forgets replies that did not leave: those behind position @end, with their waits, down to @wait_count. */
+void session_drop_replies(struct session *session, uint64_t end, uint32_t wait_count);
 /* The reply whose bytes were just appended to out waits for @wait (end is filled in). */
 void session_add_wait(struct session *session, struct session_wait wait);
 const struct session_wait *session_first_wait(const struct session *session);
@@ -179,7 +195,8 @@ void session_fail_waits(struct session *session, uint64_t retired_batch, uint64_
 struct session_forward *session_add_forward(struct session *session, struct slice request,
                                             bool is_write, enum session_answer answer);
 struct session_forward *session_first_forward(struct session *session);
-void session_drop_forward(struct session *session); /* the first */
+struct session_forward *session_last_forward(struct session *session); /* there is one */
+void session_drop_forward(struct session *session);                    /* the first */
 /* Consumes @size bytes of input: the head command, whose values are not needed any more. */
 void session_consume(struct session *session, uint64_t size);
 /* Puts @requests (taken, empty afterwards) in front of the input. */

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "client/slot.h"
+#include "node/cmd_face.h"
 #include "node/cmd_key.h"
 #include "node/glob.h"
 #include "node/stream_parts.h"
@@ -96,9 +98,34 @@ static bool parse_key(struct stream *stream, struct eval *eval)
     return true;
 }
 
+/* CLUSTER COUNTKEYSINSLOT slot | GETKEYSINSLOT slot count */
+static bool parse_slot(struct stream *stream, struct eval *eval)
+{
+    int64_t slot = 0;
+    int64_t limit = 0;
+    const bool has_limit = eval->count > 3;
+    stream->kind = STREAM_KEYS;
+    stream->keys_only = true;
+    stream->is_every = true;
+    stream->has_slot = true;
+    stream->count_only = !has_limit;
+    if (!slice_int64(eval->args[2], &slot) || (has_limit && !slice_int64(eval->args[3], &limit))) {
+        eval_error(eval, "ERR value is not an integer or out of range");
+        return false;
+    }
+    if (slot < 0 || slot >= SLOT_COUNT || limit < 0) {
+        eval_error(eval, has_limit ? "ERR Invalid slot or number of keys" : "ERR Invalid slot");
+        return false;
+    }
+    stream->slot = (uint32_t)slot;
+    if (has_limit) stream->limit = (uint64_t)limit;
+    return true;
+}
+
 static bool parse(struct stream *stream, struct eval *eval)
 {
     const struct slice first = eval->args[1];
+    if (eval->command->function == cmd_cluster) return parse_slot(stream, eval);
     if (eval->command->function == cmd_kv_range) return parse_range(stream, eval);
     if (eval->command->function == cmd_keys) {
         stream->kind = STREAM_KEYS;
@@ -258,6 +285,7 @@ static enum stream_result give_up(struct stream *stream, struct eval *eval, enum
     stream->view = NULL;
     stream->gathered.size = 0;
     stream->count = 0;
+    stream->done = 0;
     stream->stage = STREAM_WAIT;
     return STREAM_AGAIN;
 }
@@ -289,7 +317,8 @@ static enum err put_element(struct stream *stream, struct eval *eval,
     if (stream->kind == STREAM_KEYS) {
         const struct slice pattern = buf_slice(&stream->pattern);
         if (!stream->is_every && !glob_match(pattern, info.key)) return OK;
-        resp_put_bulk(&stream->gathered, info.key);
+        if (stream->has_slot && slot_of_key(info.key) != stream->slot) return OK;
+        if (!stream->count_only) resp_put_bulk(&stream->gathered, info.key);
         stream->done++;
         return OK;
     }
@@ -357,6 +386,7 @@ static enum stream_result walk_window(struct stream *stream, struct eval *eval, 
         if (stream->kind == STREAM_RANGE && !is_counting && stream->done == stream->count) {
             return STREAM_DONE;
         }
+        if (stream->kind == STREAM_KEYS && stream->done == stream->limit) return STREAM_DONE;
         const enum past_step step = past_next(past, &walk, &entry);
         if (step == PAST_END) return STREAM_DONE;
         if (step == PAST_EDGE) {
@@ -396,7 +426,9 @@ static enum stream_result next_stage(struct stream *stream, struct eval *eval)
         stream->view->past.is_last = true;
         return STREAM_AGAIN;
     }
-    if (stream->kind == STREAM_KEYS) {
+    if (stream->kind == STREAM_KEYS && stream->count_only) {
+        resp_put_int(eval->out, (int64_t)stream->done);
+    } else if (stream->kind == STREAM_KEYS) {
         resp_put_array(eval->out, stream->done);
         buf_append(eval->out, stream->gathered.data, stream->gathered.size);
     } else if (stream->kind == STREAM_POINT) {

@@ -28,6 +28,8 @@ struct stream {
     struct buf to;
     struct buf pattern; /* and what KEYS looks for; is_every: all. */
     bool is_every;
+    bool has_slot; /* Only keys of this slot. */
+    uint32_t slot;
     bool is_reverse;
     bool keys_only;
     bool count_only;

@@ -32,8 +32,11 @@ static void remember(struct replica *replica, const struct peer *peer,
                      const struct message *message, uint64_t end)
 {
     replica->stats.append_sent++;
-    replica->sent[place_of(replica, peer)] = (struct replica_sent){
-        .term = message->term, .end = end, .commit = message->commit, .ms = replica->now_ms};
+    replica->sent[place_of(replica, peer)] = (struct replica_sent){.term = message->term,
+                                                                   .version = message->version,
+                                                                   .end = end,
+                                                                   .commit = message->commit,
+                                                                   .ms = replica->now_ms};
 }
 
 /* One frame with as many entries from @first on as fit. Returns how many, 0 when nothing was
@@ -69,6 +72,27 @@ static void send_empty(struct replica *replica, struct peer *peer, const struct 
     if (is_redundant(replica, peer, message)) return;
     send_message(replica, peer, message);
     remember(replica, peer, message, message->prev_index);
+}
+
+/* The library tells what is committed with the next append, at the latest the next heartbeat: too late for who waits
+ * for it. This is a heartbeat ahead of time, behind the entries that are on their way. */
+void replica_tell_committed(struct replica *replica, uint64_t id)
+{
+    struct peer *peer = peers_find(replica->peers, id);
+    if (peer == NULL || replica->raft.state != RAFT_LEADER || replica->ended != OK) return;
+    const struct replica_sent *sent = &replica->sent[place_of(replica, peer)];
+    /* Big entries take another way, what follows one may overtake it. */
+    const bool in_order = !fragment_lane_busy(peer_lane(peer, WIRE_APPEND));
+    const struct message message = {
+        .type = WIRE_APPEND,
+        .version = sent->version,
+        .term = raft_current_term(&replica->raft),
+        .prev_index = sent->end,
+        .prev_term = store_term_at(replica->store, sent->end),
+        .commit = replica->committed,
+    };
+    if (sent->term != message.term || !in_order || message.prev_term == 0) return;
+    send_empty(replica, peer, &message);
 }
 
 /* ---- big entries ---------------------------------------------------------------------------------- */

@@ -50,6 +50,7 @@ struct replica_source {
 /* The last append to a peer. */
 struct replica_sent {
     uint64_t term;
+    uint8_t version; /* of the message, as the library gave it */
     uint64_t end;
     uint64_t commit;
     uint64_t ms;

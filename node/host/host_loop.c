@@ -196,7 +196,6 @@ static void on_stop(uv_signal_t *handle, int number)
         return;
     }
     host->is_stopping = true;
-    host_net_stop_clients(&host->net);
     core_stop(host->core, uv_now(&host->loop));
 }
 

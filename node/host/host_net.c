@@ -350,12 +350,6 @@ bool host_net_turn(struct host_net *net)
     return reported;
 }
 
-void host_net_stop_clients(struct host_net *net)
-{
-    host_listener_close(&net->listeners[HOST_FACE_CLIENT]);
-    host_listener_close(&net->listeners[HOST_FACE_CLUSTER]);
-}
-
 bool host_net_flushed(const struct host_net *net)
 {
     for (const struct list *at = net->closing.next; at != &net->closing; at = at->next) {

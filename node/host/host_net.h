@@ -63,8 +63,6 @@ enum err host_net_listen(struct host_net *net, struct config *config, char *mess
 void host_net_start(struct host_net *net, struct core *core, uint32_t closing_max);
 /* After each core_turn(). True: something was reported to the core, which wants another turn. */
 bool host_net_turn(struct host_net *net);
-/* No new clients from here on; peers go on. */
-void host_net_stop_clients(struct host_net *net);
 /* Whether everything accepted from the core was handed to the sockets. */
 bool host_net_flushed(const struct host_net *net);
 /* Closes every handle without telling the core; the loop has to run until they are gone, then free. */
