@@ -4,18 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include <uv.h>
-
-#define NODES_SIZE 8192u
+#define WAIT_MS 60000
 #define SILENCE_FACTOR 6 /* times --timeout without any node: it gives up */
 
 struct watch {
     struct ctl *ctl;
-    struct kv_async *async;
-    struct kv_feed *feed;
     uint64_t left; /* changes to show; 0: all */
     bool with_previous;
-    enum ctl_exit exit;
+    bool is_over; /* All of them were shown, or nobody reads any more. */
 };
 
 static const char *name_of(enum kv_event_kind kind)
@@ -68,79 +64,41 @@ static void show(struct watch *watch, const struct kv_feed_news *news)
             put_text(watch, &news->events[i]);
         }
         if (watch->left > 0 && --watch->left == 0) {
-            kv_feed_close(watch->feed);
+            watch->is_over = true;
             break;
         }
     }
-    if (fflush(stdout) != 0) kv_feed_close(watch->feed); /* Nobody reads any more. */
+    watch->is_over = watch->is_over || fflush(stdout) != 0;
 }
 
-static enum ctl_exit exit_of(const struct watch *watch, const struct kv_feed_news *news)
+static enum ctl_exit run(struct watch *watch, struct kv_watch *feed)
 {
-    if (news->err == KV_ERR_CANCELLED) return CTL_DONE;
-    return ctl_complain(watch->ctl, ctl_exit_of(news->err), kv_err_name(news->err), "%s",
-                        news->message);
-}
-
-static void heard(void *context, const struct kv_feed_news *news)
-{
-    struct watch *watch = context;
-    switch (news->state) {
-    case KV_FEED_STARTED:
-        if (watch->ctl->json) break;
-        (void)fprintf(stderr, "changes behind revision %" PRIu64 "\n", news->revision);
-        break;
-    case KV_FEED_EVENTS: show(watch, news); break;
-    case KV_FEED_PROGRESS: break;
-    case KV_FEED_ENDED:
-        watch->feed = NULL;
-        watch->exit = exit_of(watch, news);
-        kv_async_close(watch->async, NULL, NULL);
-        break;
+    while (!watch->is_over) {
+        const struct kv_feed_news *news = NULL;
+        const enum kv_err err = kv_watch_next(feed, WAIT_MS, &news);
+        if (news == NULL) {
+            if (err == KV_ERR_TIMEOUT) continue;
+            return ctl_complain(watch->ctl, ctl_exit_of(err), kv_err_name(err),
+                                "the feed cannot go on");
+        }
+        if (news->state == KV_FEED_ENDED) {
+            return ctl_complain(watch->ctl, ctl_exit_of(news->err), kv_err_name(news->err), "%s",
+                                news->message);
+        }
+        if (news->state == KV_FEED_STARTED && !watch->ctl->json) {
+            (void)fprintf(stderr, "changes behind revision %" PRIu64 "\n", news->revision);
+        }
+        if (news->state == KV_FEED_EVENTS) show(watch, news);
     }
-}
-
-/* The node that answered and all that it knows, so that any of them may go. */
-static void list_nodes(struct ctl *ctl, char *nodes)
-{
-    struct kv_cluster cluster;
-    size_t size = (size_t)snprintf(nodes, NODES_SIZE, "%s", kv_address(ctl->kv));
-    if (kv_members(ctl->kv, &cluster) != KV_OK) return;
-    for (size_t i = 0; i < cluster.node_count && size + 300 < NODES_SIZE; i++) {
-        if (cluster.nodes[i].client[0] == 0) continue;
-        size += (size_t)snprintf(nodes + size, NODES_SIZE - size, ",%s", cluster.nodes[i].client);
-    }
-}
-
-static enum ctl_exit run(struct watch *watch, const struct kv_feed_options *range,
-                         const char *nodes)
-{
-    struct kv_options options;
-    uv_loop_t loop;
-    if (uv_loop_init(&loop) != 0) {
-        return ctl_complain(watch->ctl, CTL_REFUSED, "no_memory", "no event loop can be made");
-    }
-    kv_options_init(&options);
-    options.nodes = nodes;
-    options.timeout_ms = watch->ctl->timeout_ms;
-    enum kv_err err = kv_async_create(&options, &loop, &watch->async);
-    if (err == KV_OK) {
-        err = kv_feed_open(watch->async, range, heard, watch, &watch->feed);
-        if (err != KV_OK) kv_async_close(watch->async, NULL, NULL);
-    }
-    (void)uv_run(&loop, UV_RUN_DEFAULT); /* It ends when nothing is left. */
-    (void)uv_loop_close(&loop);
-    if (err == KV_OK) return watch->exit;
-    return ctl_complain(watch->ctl, ctl_exit_of(err), kv_err_name(err),
-                        "the feed could not be begun");
+    return CTL_DONE;
 }
 
 enum ctl_exit ctl_watch(struct ctl *ctl, const struct ctl_args *args)
 {
-    char nodes[NODES_SIZE];
     int64_t from = 0;
     int64_t limit = 0;
-    struct watch watch = {.ctl = ctl, .exit = CTL_NO_ANSWER};
+    struct kv_watch *feed = NULL;
+    struct watch watch = {.ctl = ctl};
     struct kv_feed_options range = {.struct_size = sizeof range,
                                     .silence_ms = SILENCE_FACTOR * ctl->timeout_ms};
     const struct kv_bytes from_text = args->options[CTL_FROM];
@@ -156,6 +114,9 @@ enum ctl_exit ctl_watch(struct ctl *ctl, const struct ctl_args *args)
     watch.with_previous = args->options[CTL_PREV].data != NULL;
     range.previous = watch.with_previous;
     watch.left = (uint64_t)limit;
-    list_nodes(ctl, nodes);
-    return run(&watch, &range, nodes);
+    const enum kv_err err = kv_watch_open(ctl->kv, &range, &feed);
+    if (err != KV_OK) return ctl_failed(ctl, err);
+    const enum ctl_exit exit = run(&watch, feed);
+    kv_watch_close(feed);
+    return exit;
 }

@@ -209,6 +209,17 @@ static void metrics_counters(struct core *core, struct buf *body)
 {
     const struct core_stats *stats = &core->stats;
     const struct replica_stats raft = shard_stats(&core->shard);
+    metric(body, "watches", "gauge", "Change feeds of clients.", core->feeds.count);
+    metric(body, "watch_changes_total", "counter", "Changes told to change feeds.",
+           core->feeds.effects);
+    metric(body, "watches_compacted_total", "counter", "Change feeds that retention overtook.",
+           core->feeds.compacted);
+    metric(body, "pubsub_subscriptions", "gauge", "Subscriptions to channels and patterns.",
+           core->pubsub.subscription_count);
+    metric(body, "pubsub_delivered_total", "counter", "Messages given to subscribers.",
+           core->pubsub.delivered);
+    metric(body, "pubsub_dropped_total", "counter", "Messages that another node was not sent.",
+           core->pubsub.dropped);
     metric(body, "connections", "gauge", "Client connections.", core->session_count);
     metric(body, "connections_total", "counter", "Client connections accepted.",
            stats->connections_total);

@@ -20,6 +20,34 @@ CHUNK = 20  # seeds at a time
 # Name, file, what is there, what takes its place, the programs of which at least one must fail.
 MUTANTS = [
     (
+        "feed: what one transaction did leaves in several messages",
+        "node/eval.c",
+        "        if (at->wrote) return EFFECT_FLAG_JOINED;\n",
+        "        if (at->wrote) return 0;\n",
+        ["test_feed"],
+    ),
+    (
+        "feed: the change behind which it goes on is told again",
+        "node/feed.c",
+        "if (revision <= feed->told || ",
+        "if (revision < feed->told || ",
+        ["sim", "test_feed"],
+    ),
+    (
+        "feed: a mark of one that lags passes what was not told",
+        "node/feed.c",
+        "        resp_put_int(out, (int64_t)feed->told);\n",
+        "        resp_put_int(out, (int64_t)store_newest_revision(core->shard.store));\n",
+        ["sim"],
+    ),
+    (
+        "feed: a client that stops reading does not stop it",
+        "node/feed.c",
+        "           session_end(session) - session->sent >= FEED_PAUSE_SIZE;\n",
+        "           session_end(session) - session->sent == UINT64_MAX;\n",
+        ["test_feed"],
+    ),
+    (
         "M7: a group that is proven durable is cut as if torn",
         "storage/recover_walk.c",
         "        file->rest = REST_DAMAGED;\n",

@@ -49,7 +49,7 @@ BANNED_EXCEPTIONS = {
 }
 
 # The asynchronous client runs on the loop of its program.
-UV_ALSO = ("client/kv_async_uv.c", "client/ctl_watch.c")
+UV_ALSO = ("client/kv_async_uv.c",)
 
 # The base is many small things in few files; everywhere else the file's name is the prefix.
 PREFIXES = {

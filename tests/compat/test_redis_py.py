@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -187,6 +188,50 @@ class RedisPy(unittest.TestCase):
                 # This client hands on what SET answers as it is.
                 self.assertEqual(["OK", 2, "2"], pipeline.execute())
             client.close()
+
+    def messages(self, pubsub, count):
+        """The next messages, without confirmations."""
+        found = []
+        deadline = time.monotonic() + 10 * harness.SLOW
+        while len(found) < count and time.monotonic() < deadline:
+            message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.5)
+            if message is not None:
+                found.append((message["type"], message["pattern"], message["channel"], message["data"]))
+        return found
+
+    def test_publish_and_subscribe(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                publisher = self.connect(cluster.nodes[0])
+                with client.pubsub() as pubsub:
+                    pubsub.subscribe("news")
+                    pubsub.psubscribe("n*")
+                    self.assertIsNotNone(pubsub.get_message(timeout=5))
+                    self.assertIsNotNone(pubsub.get_message(timeout=5))
+                    publisher.publish("news", "hello")
+                    self.assertEqual([("message", None, "news", "hello"), ("pmessage", "n*", "news", "hello")],
+                                     self.messages(pubsub, 2))
+                    self.assertEqual([("news", 1)], client.pubsub_numsub("news"))
+                    self.assertEqual(["news"], client.pubsub_channels())
+                    self.assertEqual(1, client.pubsub_numpat())
+                    pubsub.unsubscribe()
+                    pubsub.punsubscribe()
+                publisher.close()
+
+    def test_keyspace_notifications(self):
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                writer = self.connect(cluster.nodes[0])
+                self.assertTrue(client.config_set("notify-keyspace-events", "KEA"))
+                self.assertEqual({"notify-keyspace-events": "AKE"}, client.config_get("notify-keyspace-events"))
+                with client.pubsub() as pubsub:
+                    pubsub.psubscribe("__keyevent@0__:*")
+                    self.assertIsNotNone(pubsub.get_message(timeout=5))
+                    writer.set("k", "v", px=50)
+                    self.assertEqual(["__keyevent@0__:set", "__keyevent@0__:expired"],
+                                     [message[2] for message in self.messages(pubsub, 2)])
+                self.assertTrue(client.config_set("notify-keyspace-events", ""))
+                writer.close()
 
     def test_binary_values_survive(self):
         with Cluster() as cluster:

@@ -1,7 +1,7 @@
 /* fuzz_router.c - a leading node that is fed, in any order and cut anywhere, bytes of clients and the bodies of
- * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK and READ_TELL frames of other nodes, and of those with which nodes
- * compare their states and repair their files. Nothing may crash, every invariant holds after every step (core_check),
- * and a client that says PING on a fresh connection is answered at the end. */
+ * FORWARD, FORWARD_REPLY, FORWARD_CLOSE, READ_ASK, READ_TELL and PUBLISH frames of other nodes, and of those with which
+ * nodes compare their states and repair their files. Nothing may crash, every invariant holds after every step
+ * (core_check), and a client that says PING on a fresh connection is answered at the end. */
 #include "node/core_parts.h"
 #include "node/router.h"
 #include "storage/compress.h"
@@ -19,8 +19,13 @@ static void take_frame(struct fixture *fixture, uint8_t type, struct slice body)
                                      .incarnation = body.size > 1 ? body.data[1] % 2u : 0u,
                                      .body = body};
     const bool is_read = type == WIRE_READ_ASK || type == WIRE_READ_TELL;
-    const enum err err = is_read ? readindex_receive(fixture->core, &frame)
-                                 : router_receive(fixture->core, &frame);
+    enum err err = OK;
+    if (type == WIRE_PUBLISH) {
+        err = pubsub_receive(fixture->core, &frame);
+    } else {
+        err = is_read ? readindex_receive(fixture->core, &frame)
+                      : router_receive(fixture->core, &frame);
+    }
     CHECK(err == OK || err == ERR_CORRUPT);
 }
 
@@ -81,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fixture fixture;
     struct reader reader = reader_of(slice_of(data, size));
     fixture_open_sized(&fixture, MIB);
+    fixture.core->pubsub.events = UINT32_MAX; /* Every change is told on channels. */
     CHECK(peers_add(&fixture.core->peers, 2, "other", "host:1") == OK);
     for (int i = 0; i < STEPS_MAX && reader.at < reader.end; i++) {
         const uint8_t what = reader_u8(&reader);
@@ -103,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         case 1: take_frame(&fixture, WIRE_FORWARD, bytes); break;
         case 2: take_frame(&fixture, WIRE_FORWARD_REPLY, bytes); break;
-        case 3: take_frame(&fixture, WIRE_FORWARD_CLOSE, bytes); break;
+        case 3: take_frame(&fixture, what & 8 ? WIRE_PUBLISH : WIRE_FORWARD_CLOSE, bytes); break;
         case 4: take_commands(&fixture, bytes); break;
         case 5: take_frame(&fixture, WIRE_READ_ASK, bytes); break;
         case 6: take_frame(&fixture, WIRE_READ_TELL, bytes); break;
