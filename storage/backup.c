@@ -423,7 +423,10 @@ static enum err keys_apply(struct keydir *keys, uint32_t number, const struct hi
         case EFFECT_EXPIRE_AT:
             (void)keydir_expire(keys, entry.key, entry.revision, entry.expiry_ms);
             break;
-        default: keydir_clear(keys); break; /* A flush: a hint has no other kinds. */
+        default: /* A flush: a hint has no other kinds. */
+            keydir_clear(keys);
+            (void)keydir_bury(keys, UINT32_MAX);
+            break;
         }
     }
     hint_reader_close(&reader);

@@ -383,18 +383,25 @@ void btree_init(struct btree *tree, const struct slab *slab, enum btree_order or
     *tree = (struct btree){.slab = slab, .order = order};
 }
 
+bool btree_close_some(struct btree *tree, struct btree_node **below, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && tree->root != NULL; i++) {
+        struct btree_node *node = tree->root;
+        /* Each level from the left; its first node knows where the next one begins. */
+        if (*below == NULL && node->level > 0) *below = node->child[0];
+        tree->root = node->next;
+        node_free(tree, node);
+        if (tree->root != NULL) continue;
+        tree->root = *below;
+        *below = NULL;
+    }
+    return tree->root != NULL;
+}
+
 void btree_close(struct btree *tree)
 {
-    struct btree_node *first = tree->root;
-    while (first != NULL) {
-        struct btree_node *below = first->level > 0 ? first->child[0] : NULL;
-        while (first != NULL) {
-            struct btree_node *next = first->next;
-            node_free(tree, first);
-            first = next;
-        }
-        first = below;
-    }
+    struct btree_node *below = NULL;
+    while (btree_close_some(tree, &below, UINT32_MAX)) {}
     CHECK(tree->memory == 0);
     btree_init(tree, tree->slab, tree->order);
 }

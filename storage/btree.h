@@ -18,6 +18,7 @@
 #ifndef KV_STORAGE_BTREE_H
 #define KV_STORAGE_BTREE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "storage/base/bytes.h"
@@ -49,6 +50,9 @@ struct btree {
 
 void btree_init(struct btree *tree, const struct slab *slab, enum btree_order order);
 void btree_close(struct btree *tree); /* frees the nodes, not the entries; leaves an empty tree */
+/* The same in slices of @count nodes, for a tree that is not used any more: false at the end. *@below is NULL at
+ * first. */
+bool btree_close_some(struct btree *tree, struct btree_node **below, uint32_t count);
 
 /* The entry @ref must not be in the tree; it is kept until it is removed. */
 void btree_insert(struct btree *tree, uint32_t ref);

@@ -275,6 +275,24 @@ void hashdir_init(struct hashdir *dir, struct slab *slab, uint64_t seed)
     table_reach(dir, &dir->table, HASHDIR_BUCKETS_MIN - 1);
 }
 
+/* False: there was nothing to do. */
+static bool table_close_some(struct hashdir *dir, struct hashdir_table *table, uint32_t count)
+{
+    if (table->segments == NULL) return false;
+    const uint64_t next = (table->segments_freed + count) * HASHDIR_SEGMENT_BUCKETS;
+    if (next < table->bucket_count && table->segments_freed + count < table->segments_ready) {
+        table_leave(dir, table, next);
+    } else {
+        table_close(dir, table);
+    }
+    return true;
+}
+
+bool hashdir_close_some(struct hashdir *dir, uint32_t count)
+{
+    return table_close_some(dir, &dir->old, count) || table_close_some(dir, &dir->table, count);
+}
+
 void hashdir_close(struct hashdir *dir)
 {
     table_close(dir, &dir->old);

@@ -73,6 +73,9 @@ void hashdir_init(struct hashdir *dir, struct slab *slab, uint64_t seed);
 /* Frees the tables. Entries and further buckets stay in the slab, which is to be closed as well. */
 void hashdir_close(struct hashdir *dir);
 
+/* The same in slices of @count segments, for one that is not used any more: false at the end. */
+bool hashdir_close_some(struct hashdir *dir, uint32_t count);
+
 uint64_t hashdir_hash(const struct hashdir *dir, struct slice key);
 
 /* The slot that holds @key, or NULL: it holds the entry's reference. Valid until the next insertion or removal. */

@@ -18,9 +18,23 @@
 #define SLACK_MAX 4u
 #define RANDOM_TRIES 32u
 #define PLACE_UNIT 8u
+#define BURY_NODES 128u        /* of a tree in one step, */
+#define BURY_SEGMENTS 16u      /* of the table, */
+#define BURY_REGIONS 1u        /* and of the slab */
 #define MEMORY_STEP (2u * MIB) /* Memory comes in steps of up to half of this: slab.h. */
 
+/* What was cleared and is not given back yet. */
+struct grave {
+    struct hashdir dir;
+    struct btree by_key;
+    struct btree by_expiry;
+    struct slab slab;
+    struct btree_node *below; /* In the tree that is being freed: see btree_close_some. */
+    struct grave *next;
+};
+
 struct keydir {
+    struct grave *graves;
     struct hashdir dir;
     struct btree by_key;
     struct btree by_expiry; /* Only the entries that have an expiry. */
@@ -50,19 +64,63 @@ static void close_all(struct keydir *keydir)
     slab_close(&keydir->slab);
 }
 
+static uint64_t grave_memory(const struct grave *grave)
+{
+    return sizeof *grave + grave->dir.memory + grave->by_key.memory + grave->by_expiry.memory +
+           grave->slab.memory;
+}
+
+/* False: all of it is given back. */
+static bool grave_step(struct grave *grave)
+{
+    if (hashdir_close_some(&grave->dir, BURY_SEGMENTS)) return true;
+    if (btree_close_some(&grave->by_key, &grave->below, BURY_NODES)) return true;
+    if (btree_close_some(&grave->by_expiry, &grave->below, BURY_NODES)) return true;
+    return slab_close_some(&grave->slab, BURY_REGIONS);
+}
+
+bool keydir_bury(struct keydir *keydir, uint32_t steps)
+{
+    for (uint32_t i = 0; i < steps && keydir->graves != NULL; i++) {
+        struct grave *grave = keydir->graves;
+        if (grave_step(grave)) continue;
+        keydir->graves = grave->next;
+        mem_free(grave);
+    }
+    return keydir->graves != NULL;
+}
+
 void keydir_destroy(struct keydir *keydir)
 {
     if (keydir == NULL) return;
+    while (keydir_bury(keydir, UINT32_MAX)) {}
     close_all(keydir);
     mem_free(keydir);
 }
 
 void keydir_clear(struct keydir *keydir)
 {
-    close_all(keydir);
-    hashdir_init(&keydir->dir, &keydir->slab, keydir->dir.seed);
     keydir->hash = 0;
     keydir->rehash_sum = 0; /* Wherever its cursor stands, nothing is before it. */
+    if (keydir->is_loading) {
+        /* Nobody is served meanwhile, and a log may have many of these. */
+        close_all(keydir);
+        hashdir_init(&keydir->dir, &keydir->slab, keydir->dir.seed);
+        return;
+    }
+    struct grave *grave = mem_alloc(sizeof *grave);
+    *grave = (struct grave){.dir = keydir->dir,
+                            .by_key = keydir->by_key,
+                            .by_expiry = keydir->by_expiry,
+                            .next = keydir->graves};
+    slab_move(&grave->slab, &keydir->slab);
+    grave->dir.slab = &grave->slab;
+    grave->by_key.slab = &grave->slab;
+    grave->by_expiry.slab = &grave->slab;
+    keydir->graves = grave;
+    hashdir_init(&keydir->dir, &keydir->slab, grave->dir.seed);
+    btree_init(&keydir->by_key, &keydir->slab, BTREE_BY_KEY);
+    btree_init(&keydir->by_expiry, &keydir->slab, BTREE_BY_EXPIRY);
 }
 
 uint64_t keydir_count(const struct keydir *keydir)
@@ -72,13 +130,18 @@ uint64_t keydir_count(const struct keydir *keydir)
 
 uint64_t keydir_memory(const struct keydir *keydir)
 {
-    return sizeof *keydir + keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
-           keydir->slab.memory;
+    uint64_t memory = sizeof *keydir + keydir->dir.memory + keydir->by_key.memory +
+                      keydir->by_expiry.memory + keydir->slab.memory;
+    for (const struct grave *grave = keydir->graves; grave != NULL; grave = grave->next) {
+        memory += grave_memory(grave);
+    }
+    return memory;
 }
 
 uint64_t keydir_used(const struct keydir *keydir)
 {
-    return keydir_memory(keydir) - (keydir->slab.memory - keydir->slab.used);
+    return sizeof *keydir + keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
+           keydir->slab.used;
 }
 
 bool keydir_full(const struct keydir *keydir, uint64_t max)

@@ -81,7 +81,10 @@ void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uin
 bool keydir_expire(struct keydir *keydir, struct slice key, uint64_t revision, uint64_t expiry_ms);
 /* False when the key is not there. */
 bool keydir_remove(struct keydir *keydir, struct slice key, struct keydir_dead *dead);
+/* In constant time: what the keys took is given back by keydir_bury(), or by destroying. */
 void keydir_clear(struct keydir *keydir);
+/* Gives back some of it, @steps of at most about 0.1 ms each. True: there is more. */
+bool keydir_bury(struct keydir *keydir, uint32_t steps);
 /* The put of @key now lies at @to as well: lets the entry say so if it still says @from. */
 bool keydir_move(struct keydir *keydir, struct slice key, struct place from, struct place to);
 /* Bytes that the put of an entry takes on disk. */

@@ -59,19 +59,51 @@ static bool large_is_free(const uint64_t *large)
     return ((uintptr_t)large & 1) != 0;
 }
 
+bool slab_close_some(struct slab *slab, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!list_empty(&slab->regions)) {
+            struct slab_region *region = LIST_ITEM(slab->regions.next, struct slab_region, list);
+            list_remove(&region->list);
+            slab->memory -= region_size(region->count);
+            mem_free(region);
+        } else if (slab->large_count > 0) {
+            uint64_t *large = slab->larges[--slab->large_count];
+            if (!large_is_free(large)) mem_free(large);
+        } else {
+            mem_free(slab->bases);
+            mem_free(slab->larges);
+            slab_init(slab);
+            return false;
+        }
+    }
+    return true;
+}
+
 void slab_close(struct slab *slab)
 {
-    while (!list_empty(&slab->regions)) {
-        struct slab_region *region = LIST_ITEM(slab->regions.next, struct slab_region, list);
-        list_remove(&region->list);
-        mem_free(region);
+    while (slab_close_some(slab, UINT32_MAX)) {}
+}
+
+static void list_move(struct list *to, struct list *from)
+{
+    list_init(to);
+    if (list_empty(from)) return;
+    to->next = from->next;
+    to->prev = from->prev;
+    to->next->prev = to;
+    to->prev->next = to;
+    list_init(from);
+}
+
+void slab_move(struct slab *to, struct slab *from)
+{
+    *to = *from;
+    for (uint32_t i = 0; i < SLAB_SMALL_MAX / SLAB_UNIT; i++) {
+        list_move(&to->partial[i], &from->partial[i]);
     }
-    for (uint32_t i = 0; i < slab->large_count; i++) {
-        if (!large_is_free(slab->larges[i])) mem_free(slab->larges[i]);
-    }
-    mem_free(slab->bases);
-    mem_free(slab->larges);
-    slab_init(slab);
+    list_move(&to->regions, &from->regions);
+    slab_init(from);
 }
 
 bool slab_full(const struct slab *slab)

@@ -52,6 +52,10 @@ struct slab {
 
 void slab_init(struct slab *slab);
 void slab_close(struct slab *slab); /* frees everything that was handed out, too */
+/* The same in slices of @count regions or large allocations, for one that is not used any more: false at the end. */
+bool slab_close_some(struct slab *slab, uint32_t count);
+/* @to, which was not initialised, becomes what @from is, which becomes empty. */
+void slab_move(struct slab *to, struct slab *from);
 
 /* A reference, never 0; valid until slab_free or slab_close. */
 uint32_t slab_alloc(struct slab *slab, uint64_t size);

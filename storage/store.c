@@ -3,6 +3,8 @@
 #include "storage/base/mem.h"
 #include "storage/store_inner.h"
 
+#define BURY_STEPS 3u /* of keydir_bury() in one turn */
+
 /* ---- life ----------------------------------------------------------------------------------------- */
 
 /* Frees everything but log and ballot, which a failed start leaves closed. */
@@ -243,11 +245,13 @@ void store_turn(struct store *store, uint64_t now_ms)
     store_scrub_turn(store, now_ms);
     store_tidy_turn(store);
     store_pasts_turn(store);
+    store->is_burying = keydir_bury(store->keys, BURY_STEPS);
 }
 
 uint64_t store_deadline(struct store *store)
 {
     if (store->log.stopped) return UINT64_MAX;
+    if (store->is_burying) return 0; /* What a FLUSH left is given back a little in each turn. */
     const uint64_t log = log_deadline(&store->log);
     const uint64_t seal = store_seal_deadline(store);
     const uint64_t compact = store_compact_deadline(store);

@@ -119,6 +119,7 @@ struct store {
     struct store_tidy tidy;
     struct store_pins pins;
     uint64_t user_written;   /* bytes of keys and values in the effects that were applied */
+    bool is_burying;         /* what the newest flush removed is still being freed */
     uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
     uint64_t hold_index;    /* See store_hold(). */
