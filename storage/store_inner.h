@@ -83,6 +83,7 @@ struct store_tidy {
         held; /* retired files that wait for the log to forget what died before they were retired */
     uint64_t held_size;
     uint64_t looked_index; /* the first entry of the log when they were looked at last */
+    bool has_held;         /* there was one, so the log leaves room for them */
 };
 
 /* Manifests whose files somebody reads, oldest first. */
@@ -188,6 +189,9 @@ void store_file_release(struct store *store, uint32_t number);
 struct shelf_file *store_file_growing(struct store *store, uint32_t number, uint64_t index);
 /* The file is of no use any more: it is removed once nobody reads it. */
 void store_file_retire(struct store *store, struct shelf_file *file);
+/* The part of the retention that is for retired files with old values; 0 before there is any. */
+#define HELD_SHARE 4u
+uint64_t store_held_max(const struct store *store);
 /* ---- store_space.c ------------------------------------------------------------------------------- */
 
 bool store_file_pinned(const struct store *store, const struct shelf_file *file);
@@ -210,8 +214,8 @@ void store_seal_turn(struct store *store, uint64_t now_ms);
 uint64_t store_seal_deadline(const struct store *store);
 /* Waits for the operation under way; its result is taken into account. */
 void store_seal_settle(struct store *store);
-/* Number of the oldest sealed segment whose entries stay readable; UINT32_MAX: none is sealed, or all
- * are beyond the window. */
-uint32_t store_seal_window(const struct store *store);
+/* Number of the oldest of the sealed segments that are kept readable entry by entry in @size_max bytes; UINT32_MAX:
+ * none is. @window_size receives what they take. */
+uint32_t store_seal_window(const struct store *store, uint64_t size_max, uint64_t *window_size);
 
 #endif

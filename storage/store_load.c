@@ -237,6 +237,7 @@ static enum err load_log(struct load *load)
     };
     struct buf segments = {0}; /* struct log_file */
     uint32_t highest = 0;
+    uint64_t window_size = 0;
     for (uint32_t i = 0; i < store->manifest.file_count; i++) {
         const struct log_file *file = &store->manifest.files[i];
         if (file->number > highest) highest = file->number;
@@ -246,7 +247,7 @@ static enum err load_log(struct load *load)
         .sealed = (const struct log_file *)(const void *)segments.data,
         .sealed_count = (uint32_t)(segments.size / sizeof(struct log_file)),
         .number_min = highest + 1,
-        .load_number = store_seal_window(store),
+        .load_number = store_seal_window(store, store->config.retention_size, &window_size),
         .base_index = store->manifest.base_index,
         .base_term = store->manifest.base_term,
         .fault = config->fault,

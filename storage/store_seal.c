@@ -163,9 +163,10 @@ static void seal_start(struct store *store)
 
 /* ---- results -------------------------------------------------------------------------------------- */
 
-uint32_t store_seal_window(const struct store *store)
+uint32_t store_seal_window(const struct store *store, uint64_t size_max, uint64_t *window_size)
 {
     uint64_t size = 0;
+    *window_size = 0;
     uint32_t number = UINT32_MAX;
     for (uint32_t i = store->manifest.file_count; i > 0; i--) {
         const struct log_file *file = &store->manifest.files[i - 1];
@@ -175,15 +176,23 @@ uint32_t store_seal_window(const struct store *store)
         if (file->is_table) break;
         if (!is_newest && file->last_index + 1 != file[1].first_index) break;
         /* The newest sealed file stays in any case: its last entry's term is what a peer at the base is asked for. */
-        if (size > store->config.retention_size && !is_newest) break;
+        if (size > size_max && !is_newest) break;
         number = file->number;
+        *window_size = size;
     }
     return number;
 }
 
+/* What the log keeps whole; the rest of the retention is for values that compaction replaced. */
+static uint32_t window(const struct store *store)
+{
+    uint64_t size = 0;
+    return store_seal_window(store, store->config.retention_size - store_held_max(store), &size);
+}
+
 static void retention_apply(struct store *store)
 {
-    const uint32_t number = store_seal_window(store);
+    const uint32_t number = window(store);
     uint64_t first = store->manifest.base_index + 1;
     if (number != UINT32_MAX) first = log_segment_find(&store->log, number)->file.first_index;
     if (store->hold_index < first) first = store->hold_index;
@@ -200,7 +209,7 @@ static void retention_apply(struct store *store)
 static void roll_when_released(struct store *store)
 {
     const struct log_segment *active = store->log.active;
-    const uint32_t number = store_seal_window(store);
+    const uint32_t number = window(store);
     const bool is_kept = number != UINT32_MAX && store->hold_index == UINT64_MAX &&
                          log_segment_find(&store->log, number)->file.first_index >
                              store->log.first_index;

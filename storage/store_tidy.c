@@ -38,6 +38,7 @@ void store_file_retire(struct store *store, struct shelf_file *file)
         store->tidy.held++;
         store->tidy.held_size += file->size;
         store->tidy.looked_index = 0;
+        store->tidy.has_held = true;
     } else {
         store->tidy.chores++;
     }
@@ -56,17 +57,29 @@ static struct shelf_file *held_first(const struct store *store)
     return first;
 }
 
-/* Old values stay readable (store_past.h) as long as the log tells of their end, but for no more bytes than the
- * retention, and not on a full disk. */
+uint64_t store_held_max(const struct store *store)
+{
+    return store->tidy.has_held ? store->config.retention_size / HELD_SHARE : 0;
+}
+
+/* Old values stay readable (store_past.h) as long as the log tells of their end, but only in what the log's window leaves
+ * of the retention, and not on a full disk. */
 static void release_held(struct store *store)
 {
     struct store_tidy *tidy = &store->tidy;
     const bool is_full = log_nospace(&store->log);
     if (tidy->held == 0 || (tidy->looked_index == store->log.first_index && !is_full)) return;
+    uint64_t window_size = 0;
+    uint64_t held_max = store_held_max(store);
+    (void)store_seal_window(store, store->config.retention_size, &window_size);
+    const uint64_t left = store->config.retention_size > window_size
+                              ? store->config.retention_size - window_size
+                              : 0;
+    if (left < held_max) held_max = left;
     tidy->looked_index = store->log.first_index;
     while (tidy->held > 0) {
         struct shelf_file *file = held_first(store);
-        const bool is_over = tidy->held_size > store->config.retention_size;
+        const bool is_over = tidy->held_size > held_max;
         /* Behind a flush nobody can ask for what was before it. */
         const bool is_void = file->retired_index < store->log.first_index ||
                              file->file.last_index < revision_index(store->flush_revision);

@@ -40,7 +40,7 @@ static uint64_t bound_of(const struct sim_node *node, const struct figures *figu
     uint64_t segment = node->config.segment_size;
     if (figures->largest > segment) segment = figures->largest;
     const uint64_t files = FILES_MAX + 8 * figures->live / segment;
-    return 2 * figures->live + 2 * node->config.retention_size + 3 * segment +
+    return 2 * figures->live + node->config.retention_size + 3 * segment +
            files * FILE_OVERHEAD;
 }
 

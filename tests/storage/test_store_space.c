@@ -101,7 +101,7 @@ TEST(store_space, random_overwrites_take_twice_what_lives_and_little_more_is_wri
     for (uint32_t i = 0; i < 2000; i++) {
         space_write(EFFECT_PUT, 0, 50, true);
         space_turns(30);
-        const uint64_t bound = 2 * space_live() + 2 * model.config.retention_size +
+        const uint64_t bound = 2 * space_live() + model.config.retention_size +
                                3 * SPACE_SEGMENT;
         const uint64_t used = store_stats(model.store).disk_size;
         if (i > 200 && used > worst) worst = used;
@@ -139,7 +139,7 @@ TEST(store_space, deletes_go_once_nothing_is_left_that_they_hide)
     EXPECT_EQ(keydir_count(store_keys(model.store)), 2000 + 800);
     print_message("live %llu, on disk %llu\n", (unsigned long long)space_live(),
                   (unsigned long long)used);
-    EXPECT_LE(used, 2 * space_live() + 2 * model.config.retention_size + 3 * SPACE_SEGMENT);
+    EXPECT_LE(used, 2 * space_live() + model.config.retention_size + 3 * SPACE_SEGMENT);
     space_restart();
     EXPECT_EQ(keydir_count(store_keys(model.store)), 2000 + 800);
     /* All of them deleted: in the end there is hardly anything. */
@@ -171,7 +171,7 @@ TEST(store_space, changes_of_expiry_do_not_pile_up)
     const uint64_t used = store_stats(model.store).disk_size;
     print_message("live %llu, on disk %llu\n", (unsigned long long)space_live(),
                   (unsigned long long)used);
-    EXPECT_LE(used, 2 * space_live() + 2 * model.config.retention_size + 3 * SPACE_SEGMENT);
+    EXPECT_LE(used, 2 * space_live() + model.config.retention_size + 3 * SPACE_SEGMENT);
     space_restart();
     EXPECT_EQ(keydir_expiring(store_keys(model.store)), 1000);
     store_close(model.store);
