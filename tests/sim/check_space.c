@@ -39,7 +39,8 @@ static uint64_t bound_of(const struct sim_node *node, const struct figures *figu
 {
     uint64_t segment = node->config.segment_size;
     if (figures->largest > segment) segment = figures->largest;
-    const uint64_t files = FILES_MAX + 8 * figures->live / segment;
+    /* Values that are larger than a segment make single files larger, and those of the others no fewer. */
+    const uint64_t files = FILES_MAX + 8 * figures->live / node->config.segment_size;
     return 2 * figures->live + node->config.retention_size + 3 * segment + files * FILE_OVERHEAD;
 }
 
