@@ -41,7 +41,9 @@ static uint64_t bound_of(const struct sim_node *node, const struct figures *figu
     if (figures->largest > segment) segment = figures->largest;
     /* Values that are larger than a segment make single files larger, and those of the others no fewer. */
     const uint64_t files = FILES_MAX + 8 * figures->live / node->config.segment_size;
-    return 2 * figures->live + node->config.retention_size + 3 * segment + files * FILE_OVERHEAD;
+    /* What is needed is values and overhead, and compaction sets in at one and a half times that. */
+    return 2 * figures->live + node->config.retention_size + 3 * segment +
+           files * FILE_OVERHEAD * 3 / 2;
 }
 
 bool check_space_bounded(struct sim *sim)
