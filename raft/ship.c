@@ -202,6 +202,23 @@ static void send_read(struct ship_out *out, uint32_t place, struct store *store,
     if (!is_sent || data.size < asked || want->offset >= want->end) want_done(out, place);
 }
 
+/* A file is sent from its beginning. When it was before, the peer begins anew: perhaps what was sent last is not what
+ * it should be. (What it had completed may be gone as well, so that is not always the same file.) */
+static void note_begun(struct ship_out *out, uint32_t place, struct store *store, uint64_t file_id)
+{
+    uint64_t *begun = out->list[place].begun;
+    uint32_t count = out->list[place].begun_count;
+    uint32_t at = 0;
+    while (at < count && begun[at] != file_id) at++;
+    if (at < count) {
+        store_ship_doubt(store, begun[count - 1]);
+        count = 0;
+    }
+    if (count == SHIP_BEGUN_MAX) count--;
+    begun[count++] = file_id;
+    out->list[place].begun_count = count;
+}
+
 /* Begins to read the next chunk for a peer. */
 static void read_next(struct ship_out *out, uint32_t place, struct store *store,
                       struct peers *peers)
@@ -213,11 +230,7 @@ static void read_next(struct ship_out *out, uint32_t place, struct store *store,
                                                want->offset,
                                                left < SHIP_CHUNK_SIZE ? left : SHIP_CHUNK_SIZE);
         if (err == OK) {
-            /* The same file from its beginning again: perhaps what was sent is not what it should be. */
-            if (want->offset == 0 && out->list[place].begun == want->file_id) {
-                store_ship_doubt(store, want->file_id);
-            }
-            if (want->offset == 0) out->list[place].begun = want->file_id;
+            if (want->offset == 0) note_begun(out, place, store, want->file_id);
             out->list[place].is_reading = true;
             return;
         }

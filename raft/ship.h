@@ -22,6 +22,7 @@
 #define SHIP_WINDOW_SIZE (4u * SHIP_CHUNK_SIZE)
 #define SHIP_QUEUE_SIZE (1u * MIB)
 #define SHIP_WANTS_MAX 4u /* of one peer; more are ignored, the peer asks again */
+#define SHIP_BEGUN_MAX 16u
 
 enum ship_state {
     SHIP_IDLE,
@@ -71,7 +72,9 @@ struct ship_out {
         struct ship_want wants[SHIP_WANTS_MAX];
         uint32_t count;
         bool is_reading; /* @piece is of wants[0] */
-        uint64_t begun;  /* id of the file whose first bytes were sent last; 0: none */
+        /* Ids of the files whose first bytes were sent since the peer began anew: the earliest, and the last one. */
+        uint64_t begun[SHIP_BEGUN_MAX];
+        uint32_t begun_count;
         struct store_piece piece;
     } list[PEERS_MAX]; /* as in struct peers */
 };

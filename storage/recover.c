@@ -224,9 +224,17 @@ static enum err refuse_rest(struct recover *recover, const struct recover_file *
                       "damaged later");
     }
     struct buf what = {0};
-    buf_printf(&what,
-               "damaged, although the group at %llu proves that it was durable up to index %llu",
-               (unsigned long long)file->proof_offset, (unsigned long long)file->proof_index);
+    if (file->rest == REST_FOLLOWED) {
+        buf_printf(
+            &what,
+            "damaged, although the log went on behind it, at %llu, where it is damaged as well",
+            (unsigned long long)file->proof_offset);
+    } else {
+        buf_printf(
+            &what,
+            "damaged, although the group at %llu proves that it was durable up to index %llu",
+            (unsigned long long)file->proof_offset, (unsigned long long)file->proof_index);
+    }
     buf_u8(&what, 0);
     const enum err err = refuse(recover, ERR_CORRUPT, file->number, file->end,
                                 (const char *)what.data);

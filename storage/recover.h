@@ -6,8 +6,9 @@
  *   nothing but zeros behind the last group    clean end; the segment goes on if the last group is
  *                                              a mark
  *   a group that misses its header or whole    torn, never acknowledged: the file ends before it,
- *   sectors (they are zero), and no valid      the log goes on in a new file; reported
- *   group header behind it
+ *   sectors (they are zero), and behind it     the log goes on in a new file; reported
+ *   no group header, valid or rotten, nor
+ *   anything else where its end is known
  *   anything else                              refused: damage, or a loss of synced data
  *
  * The last group, unless a mark follows it, may be only in the page cache (after a failed sync the

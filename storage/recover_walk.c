@@ -13,6 +13,21 @@ static uint64_t find_group(const struct recover_file *file, struct slice bytes, 
     return 0;
 }
 
+/* The first block of this file from @offset on in which something was written; 0: there is none. With @headers only
+ * blocks count that begin like a group. */
+static uint64_t find_written(const struct recover_file *file, struct slice bytes, uint64_t offset,
+                             bool headers)
+{
+    for (; offset + SEGMENT_BLOCK_SIZE <= bytes.size; offset += SEGMENT_BLOCK_SIZE) {
+        const struct slice block = slice_of(bytes.data + offset, SEGMENT_BLOCK_SIZE);
+        const bool is_written = headers
+                                    ? segment_group_resembles(block, file->header.file_id, offset)
+                                    : !segment_is_zero(block.data, block.size);
+        if (is_written) return offset;
+    }
+    return 0;
+}
+
 /* Decides what the bytes from file->end on are. @header: a valid group header is there, but its
  * group does not count. */
 static void judge_rest(struct recover_file *file, struct slice bytes,
@@ -35,6 +50,16 @@ static void judge_rest(struct recover_file *file, struct slice bytes,
         file->rest = REST_DAMAGED;
         file->proof_offset = proof;
         file->proof_index = behind.durable_index;
+        return;
+    }
+    /* One group is under way at a time, and nothing is written behind one that was cut: what lies behind this one
+     * proves as much when it rotted itself. Without a header nobody knows where this one ends, so that what looks like
+     * a group has to be there. */
+    const uint64_t behind_at = end + (header != NULL ? align_up(header->used, SEGMENT_BLOCK_SIZE)
+                                                     : SEGMENT_BLOCK_SIZE);
+    file->proof_offset = find_written(file, bytes, behind_at, header == NULL);
+    if (file->proof_offset > 0) {
+        file->rest = REST_FOLLOWED;
         return;
     }
     if (header == NULL) {

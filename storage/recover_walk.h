@@ -11,10 +11,11 @@
 
 /* What follows the last intact group of a file. */
 enum rest {
-    REST_CLEAN,   /* zeros, or the end of the file */
-    REST_TORN,    /* a group of which whole sectors are missing, or that has no header */
-    REST_SUSPECT, /* a group that is all there and yet wrong */
-    REST_DAMAGED, /* a valid group header behind it proves that it was once durable */
+    REST_CLEAN,    /* zeros, or the end of the file */
+    REST_TORN,     /* a group of which whole sectors are missing, or that has no header */
+    REST_SUSPECT,  /* a group that is all there and yet wrong */
+    REST_DAMAGED,  /* a valid group header behind it proves that it was once durable */
+    REST_FOLLOWED, /* so does something behind it that is damaged itself */
 };
 
 /* One unsealed file, as its bytes are. */
@@ -34,8 +35,8 @@ struct recover_file {
     uint64_t rest_size; /* up to the last byte that is not zero */
     bool rest_has_link; /* the torn group's header is intact and links to: */
     uint64_t rest_link;
-    uint64_t proof_offset; /* REST_DAMAGED: of the group header behind, */
-    uint64_t proof_index;  /* and the durable index that it states */
+    uint64_t proof_offset; /* REST_DAMAGED, REST_FOLLOWED: of the group behind, */
+    uint64_t proof_index;  /* REST_DAMAGED: and the durable index that it states */
 };
 
 /* Fills in what the bytes of @file, from its header on, say. Its own header is known. */

@@ -7,6 +7,8 @@
 #define GROUP_MAGIC 0x5247564bu                    /* "KVGR" */
 #define CHECKED_SIZE 56u                           /* of either header, before its checksum */
 #define NUMBER_DIGITS 8u
+#define ROTTEN_BITS_MAX                                                                            \
+    4u /* of 96 that are known; whoever writes values knows 64 of them, so more would be a risk */
 #define KIND_SEGMENT 1u
 #define KIND_TABLE 2u
 
@@ -139,6 +141,23 @@ enum err segment_group_decode(struct slice bytes, uint64_t file_id, uint64_t fil
         return ERR_CORRUPT;
     }
     return OK;
+}
+
+static uint32_t count_bits(uint32_t word)
+{
+    uint32_t count = 0;
+    for (; word != 0; word &= word - 1) count++;
+    return count;
+}
+
+bool segment_group_resembles(struct slice bytes, uint64_t file_id, uint64_t offset)
+{
+    if (bytes.size < GROUP_HEADER_SIZE) return false;
+    const uint8_t *at = bytes.data;
+    const uint32_t different = count_bits(get_u32(at) ^ GROUP_MAGIC) +
+                               count_bits(get_u32(at + 12) ^ (uint32_t)offset) +
+                               count_bits(get_u32(at + 40) ^ (uint32_t)file_id);
+    return different <= ROTTEN_BITS_MAX;
 }
 
 enum err segment_group_verify(struct slice bytes, const struct segment_group *group,

@@ -90,6 +90,9 @@ struct hash128 segment_group_seal(struct buf *image, struct segment_group *group
  * in @file_size. */
 enum err segment_group_decode(struct slice bytes, uint64_t file_id, uint64_t file_size,
                               uint64_t offset, struct segment_group *group);
+/* Does a group begin here whose header rotted? Its magic, offset and file id are there but for some bits: chance
+ * does not do that. ERR_CORRUPT from segment_group_decode() is the caller's to know. */
+bool segment_group_resembles(struct slice bytes, uint64_t file_id, uint64_t offset);
 /* Verifies footer and chain of a whole group at the start of @bytes. ERR_CORRUPT: damaged. */
 enum err segment_group_verify(struct slice bytes, const struct segment_group *group,
                               struct hash128 *chain);

@@ -62,8 +62,11 @@ struct compact_item {
     uint8_t flags;
     uint32_t key_at; /* in keys */
     uint32_t key_size;
+    uint32_t value_size; /* of the value that stands behind the key there; 0: the hint has none */
     uint64_t revision;
     uint64_t expiry_ms;
+    uint64_t own_revision; /* as they are in the file */
+    uint64_t own_expiry_ms;
 };
 
 struct store_compact {
@@ -96,9 +99,9 @@ struct store_compact {
     uint64_t item_at;   /* next to be copied */
     bool is_closed;     /* The next effect does not belong to this span: it is the last of items. */
     bool ends_file;     /* They are the last of inputs[at]. */
-    struct buf span;    /* bytes of the file from the first item on */
+    struct buf span;    /* bytes of the file from the first item on, with the word before it */
     uint64_t span_size; /* wanted */
-    struct buf keys;    /* of the items */
+    struct buf keys;    /* of the items, small values behind them */
     struct buf patched; /* an effect with another expiry */
 
     struct table table; /* valid when has_table */
@@ -141,6 +144,7 @@ enum err store_compact_result(struct store *store);
 
 /* Item @at of those on their way. */
 struct compact_item store_compact_item(const struct store_compact *job, uint64_t at);
+struct slice store_compact_key(const struct store_compact *job, const struct compact_item *item);
 /* The effect of @item as it goes into the table. ERR_CORRUPT: the file does not hold it. */
 enum err store_compact_bytes(struct store_compact *job, const struct compact_item *item,
                              struct slice *bytes, struct effect *effect);

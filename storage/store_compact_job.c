@@ -190,8 +190,11 @@ static bool lives(const struct store *store, const struct hint_entry *entry,
         .kind = entry->kind,
         .flags = entry->flags,
         .key_size = (uint32_t)entry->key.size,
+        .value_size = (uint32_t)entry->value.size,
         .revision = entry->revision,
         .expiry_ms = entry->expiry_ms,
+        .own_revision = entry->revision,
+        .own_expiry_ms = entry->expiry_ms,
     };
     if (entry->kind == EFFECT_FLUSH) {
         return !job->is_oldest && entry->revision == store->flush_revision;
@@ -229,14 +232,19 @@ static bool span_takes(const struct store_compact *job, const struct compact_ite
     return item->offset + (uint64_t)item->size - first.offset <= COMPACT_SPAN_SIZE;
 }
 
+/* Where the span begins in its file. */
+static uint64_t span_start(const struct store_compact *job)
+{
+    return store_compact_item(job, 0).offset - TABLE_ITEM_HEADER_SIZE;
+}
+
 /* Reads the next part of the span. */
 static enum err span_read(struct store *store)
 {
     struct store_compact *job = &store->compact;
-    const struct compact_item first = store_compact_item(job, 0);
     const uint64_t rest = job->span_size - job->span.size;
     const uint64_t size = rest < COMPACT_SPAN_SIZE ? rest : COMPACT_SPAN_SIZE;
-    const uint64_t offset = first.offset + job->span.size;
+    const uint64_t offset = span_start(job) + job->span.size;
     disk_file handle = -1;
     uint64_t used = 0;
     const enum err err = store_file_handle(store, job->inputs[job->at].number, &handle, &used);
@@ -262,10 +270,9 @@ static enum err span_begin(struct store *store)
 {
     struct store_compact *job = &store->compact;
     const uint64_t count = item_count(job) - (job->is_closed ? 1 : 0);
-    const struct compact_item first = store_compact_item(job, 0);
     const struct compact_item last = store_compact_item(job, count - 1);
     CHECK(count > 0);
-    job->span_size = last.offset + (uint64_t)last.size - first.offset;
+    job->span_size = last.offset + (uint64_t)last.size - span_start(job);
     job->span.size = 0;
     buf_trim(&job->span, 2 * COMPACT_SPAN_SIZE);
     job->item_at = 0;
@@ -294,11 +301,13 @@ static enum err decide(struct store *store)
             continue;
         }
         if (err != OK) return err;
+        if (entry.offset < SEGMENT_BLOCK_SIZE) return ERR_CORRUPT;
         struct compact_item item;
         if (!lives(store, &entry, &item)) continue;
         job->is_closed = !span_takes(job, &item);
         item.key_at = (uint32_t)job->keys.size;
         buf_append(&job->keys, entry.key.data, entry.key.size);
+        buf_append(&job->keys, entry.value.data, entry.value.size);
         buf_append(&job->items, &item, sizeof item);
         if (job->is_closed) return span_begin(store);
     }
@@ -363,14 +372,35 @@ static void group_write(struct store *store)
     submit(store, COMPACT_OP_GROUP, op);
 }
 
+struct slice store_compact_key(const struct store_compact *job, const struct compact_item *item)
+{
+    return slice_of(job->keys.data + item->key_at, item->key_size);
+}
+
+/* Is @effect, found at @at in inputs[at], the one that the hint speaks of? A block that landed in the wrong place holds
+ * effects that are sound in themselves. */
+static bool is_the_item(const struct store_compact *job, const struct compact_item *item,
+                        const uint8_t *at, const struct effect *effect)
+{
+    if (effect->kind != item->kind || effect->flags != item->flags) return false;
+    if (effect->expiry_ms != item->own_expiry_ms) return false;
+    if (!slice_equal(effect->key, store_compact_key(job, item))) return false;
+    const struct slice value = slice_of(job->keys.data + item->key_at + item->key_size,
+                                        item->value_size);
+    if (value.size > 0 && !slice_equal(effect->value, value)) return false;
+    if (!job->inputs[job->at].is_table) return true;
+    return get_u64(at - TABLE_ITEM_HEADER_SIZE) == item->own_revision;
+}
+
 enum err store_compact_bytes(struct store_compact *job, const struct compact_item *item,
                              struct slice *bytes, struct effect *effect)
 {
-    const struct compact_item first = store_compact_item(job, 0);
-    *bytes = slice_of(job->span.data + (item->offset - first.offset), item->size);
+    const uint8_t *at = job->span.data + (item->offset - span_start(job));
+    *bytes = slice_of(at, item->size);
     uint64_t size = 0;
     const enum err err = effect_decode(*bytes, effect, &size);
-    if (err != OK || size != item->size || effect->kind != item->kind) return ERR_CORRUPT;
+    if (err != OK || size != item->size) return ERR_CORRUPT;
+    if (!is_the_item(job, item, at, effect)) return ERR_CORRUPT;
     if (!item->is_merged) return OK;
     effect->expiry_ms = item->expiry_ms;
     job->patched.size = 0;

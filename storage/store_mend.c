@@ -24,11 +24,6 @@ static bool is_needed(const struct store *store, const struct compact_item *item
     return info->place.file == job->inputs[job->at].number && info->place.offset == item->offset;
 }
 
-static struct slice key_of(const struct store_compact *job, const struct compact_item *item)
-{
-    return slice_of(job->keys.data + item->key_at, item->key_size);
-}
-
 /* While one is waited for, those behind it may come as well. */
 static void ask_ahead(struct store *store, uint64_t end)
 {
@@ -40,7 +35,7 @@ static void ask_ahead(struct store *store, uint64_t end)
         const struct mend_want *want = NULL;
         const struct compact_item item = store_compact_item(job, i);
         if (item.kind != EFFECT_PUT) continue;
-        const struct slice key = key_of(job, &item);
+        const struct slice key = store_compact_key(job, &item);
         if (!is_needed(store, &item, key, &info) || info.is_inline) continue;
         if (store_compact_bytes(job, &item, &bytes, &effect) == OK) continue;
         (void)mend_ask(&store->mend, key, info.revision, &want);
@@ -69,7 +64,7 @@ enum err store_mend_item(struct store *store, const struct compact_item *item, u
 {
     struct store_compact *job = &store->compact;
     struct keydir_info info = {0};
-    const struct slice key = key_of(job, item);
+    const struct slice key = store_compact_key(job, item);
     *effect = (struct effect){
         .kind = item->kind, .flags = item->flags, .expiry_ms = item->expiry_ms, .key = key};
     if (item->kind == EFFECT_PUT) {

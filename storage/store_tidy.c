@@ -62,7 +62,7 @@ uint64_t store_held_max(const struct store *store)
     return store->tidy.has_held ? store->config.retention_size / HELD_SHARE : 0;
 }
 
-/* Old values stay readable (store_past.h) as long as the log tells of their end, but only in what the log's window leaves
+/* Old values stay readable (store_past.h) as long as the log tells of their end, but only in what its window leaves
  * of the retention, and not on a full disk. */
 static void release_held(struct store *store)
 {

@@ -47,6 +47,7 @@ static void node_open(struct cluster *cluster, uint32_t place)
         .segment_size = cluster->segment_size,
         .retention_size = cluster->retention_size,
         .tail_size = 64u * KIB,
+        .scrub_rate = cluster->scrub_rate,
     };
     const struct replica_config replica_config = {
         .id = cluster_id(place),

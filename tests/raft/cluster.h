@@ -62,6 +62,7 @@ struct cluster {
     uint64_t rate; /* bytes that one node sends to another in a millisecond; 0: all at once */
     uint64_t segment_size;
     uint64_t retention_size;
+    uint64_t scrub_rate;
     /* Sees every frame before it is queued; false: it is lost. */
     bool (*filter)(struct cluster *cluster, uint32_t from, uint32_t to,
                    const struct wire_frame *frame);

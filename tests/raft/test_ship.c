@@ -1,6 +1,8 @@
 /* The receiver of a base against whatever may come; transfers as a whole are in test_replica.c. */
 #include "tests/raft/cluster.h"
+#include "storage/segment.h"
 #include "storage/store_ship.h"
+#include "storage/store_space.h"
 
 /* Two nodes that hold a base; node 2 of three is blank and only its store and queues are used. */
 struct pair {
@@ -11,11 +13,12 @@ struct pair {
     struct ship_out out;
 };
 
-static void pair_open(struct pair *pair)
+static void pair_make(struct pair *pair, uint64_t scrub_rate)
 {
     struct buf manifest = {0};
     memset(pair, 0, sizeof *pair);
     pair->cluster = cluster_make(3, 3, 50);
+    pair->cluster->scrub_rate = scrub_rate;
     cluster_up(pair->cluster, 0);
     cluster_up(pair->cluster, 1);
     const uint32_t leader = cluster_elect(pair->cluster);
@@ -28,6 +31,11 @@ static void pair_open(struct pair *pair)
     EXPECT_EQ(store_install_begin(pair->target->store, buf_slice(&manifest)), OK);
     buf_close(&manifest);
     ship_begin(&pair->in, pair->source->peers.self.node_id, 100, 1000, 0);
+}
+
+static void pair_open(struct pair *pair)
+{
+    pair_make(pair, 0);
 }
 
 static void pair_close(struct pair *pair)
@@ -269,5 +277,76 @@ TEST(ship, a_slow_disk_of_the_receiver_holds_up_what_it_asks_for)
     EXPECT_FALSE(store_install_busy(pair.target->store));
     EXPECT_TRUE(take(pair.target, source_id(&pair), WIRE_SHIP_WANT, &body));
     buf_close(&body);
+    pair_close(&pair);
+}
+
+/* ---- F07: a base that rotted unnoticed ------------------------------------------------------------- */
+
+struct sealed {
+    struct store_file first;
+    struct store_file second;
+    struct store_file newest;
+    uint32_t count;
+};
+
+static void note_sealed(void *context, const struct store_file *file)
+{
+    struct sealed *sealed = context;
+    if (file->state != STORE_FILE_SEALED) return;
+    if (sealed->count == 0) sealed->first = *file;
+    if (sealed->count == 1) sealed->second = *file;
+    sealed->newest = *file;
+    sealed->count++;
+}
+
+static void source_turn(struct pair *pair, uint64_t *now)
+{
+    store_turn(pair->source->store, ++*now);
+    (void)sim_disk_step(&pair->source->disk);
+}
+
+/* The scrub has looked at everything and rests for seconds: nothing else finds what rots in @file now. */
+static void rot(struct pair *pair, const struct store_file *file, uint64_t *now)
+{
+    char name[SEGMENT_NAME_SIZE];
+    const uint64_t passes = store_stats(pair->source->store).scrub_passes;
+    while (store_stats(pair->source->store).scrub_passes == passes) source_turn(pair, now);
+    segment_name(name, "shard-0000", file->number);
+    sim_disk_flip(&pair->source->disk, name, 8 * (SEGMENT_BLOCK_SIZE + 300));
+}
+
+/* The peer asks for the beginning of a file, and the source has a while for its own files. */
+static void ask_for(struct pair *pair, const struct store_file *file, uint64_t *now)
+{
+    uint8_t want[24] = {0};
+    put_u64(want, file->file_id);
+    put_u32(want + 16, 100);
+    EXPECT_EQ(ship_ask(&pair->out, &pair->source->peers, 3, slice_of(want, sizeof want)), OK);
+    send(pair, *now);
+    for (uint32_t i = 0; i < 200; i++) source_turn(pair, now);
+}
+
+TEST(ship, f07_a_file_at_which_the_peer_begins_anew_is_looked_at)
+{
+    struct pair pair;
+    struct sealed sealed = {0};
+    pair_make(&pair, 1024u * MIB);
+    const struct damage *damage = store_damage(pair.source->store);
+    uint64_t now = pair.cluster->now;
+    store_files(pair.source->store, note_sealed, &sealed);
+    EXPECT_LT(3, sealed.count);
+    /* One that was complete is wanted again as well, since the peer did not keep it. */
+    rot(&pair, &sealed.second, &now);
+    ask_for(&pair, &sealed.first, &now);
+    ask_for(&pair, &sealed.second, &now);
+    EXPECT_EQ(damage->found_count, 0);
+    ask_for(&pair, &sealed.first, &now);
+    EXPECT_EQ(damage->found_count, 1);
+    /* And one that is wanted over and over. */
+    rot(&pair, &sealed.newest, &now);
+    ask_for(&pair, &sealed.newest, &now);
+    EXPECT_EQ(damage->found_count, 1);
+    ask_for(&pair, &sealed.newest, &now);
+    EXPECT_EQ(damage->found_count, 2);
     pair_close(&pair);
 }

@@ -39,9 +39,11 @@ static uint64_t bound_of(const struct sim_node *node, const struct figures *figu
 {
     uint64_t segment = node->config.segment_size;
     if (figures->largest > segment) segment = figures->largest;
-    const uint64_t files = FILES_MAX + 8 * figures->live / segment;
+    /* Values that are larger than a segment make single files larger, and those of the others no fewer. */
+    const uint64_t files = FILES_MAX + 8 * figures->live / node->config.segment_size;
+    /* What is needed is values and overhead, and compaction sets in at one and a half times that. */
     return 2 * figures->live + node->config.retention_size + 3 * segment +
-           files * FILE_OVERHEAD;
+           files * FILE_OVERHEAD * 3 / 2;
 }
 
 bool check_space_bounded(struct sim *sim)

@@ -395,6 +395,95 @@ TEST(recover, lost_last_group_is_refused_when_a_mark_follows)
     fixture_end(&f);
 }
 
+/* Puts @bytes into a file. */
+static void spoil(uint32_t number, uint64_t offset, struct slice bytes)
+{
+    char name[SEGMENT_NAME_SIZE];
+    name_of(name, number);
+    sim_disk_spoil(&f.disk, name, offset, bytes);
+}
+
+/* A group of several blocks loses a sector, and what was written behind it rots as well. */
+static void rotten_proof(bool is_mark)
+{
+    static uint8_t garbage[SEGMENT_BLOCK_SIZE];
+    memset(garbage, 0xa5, sizeof garbage);
+    fixture_init(&f, 3);
+    fixture_open(&f);
+    fixture_group(&f, 1, 2, 40);
+    const uint64_t offset = f.log.active->file.used;
+    fixture_group(&f, 1, 2, 2300);
+    const uint64_t behind = f.log.active->file.used;
+    EXPECT_EQ(behind, offset + 2 * SEGMENT_BLOCK_SIZE);
+    if (is_mark) {
+        fixture_idle(&f);
+    } else {
+        fixture_group(&f, 1, 1, 40);
+    }
+    const uint32_t number = f.log.active->file.number;
+    char name[SEGMENT_NAME_SIZE];
+    name_of(name, number);
+    fixture_kill(&f);
+    struct sim_image image;
+    sim_disk_save(&f.disk, &image);
+    for (uint64_t at = offset; at < offset + 9 * SECTOR_SIZE; at += SECTOR_SIZE) {
+        wipe(number, at, SECTOR_SIZE);
+        for (uint64_t bit = behind * 8; bit < (behind + GROUP_HEADER_SIZE) * 8; bit += 5) {
+            sim_disk_flip(&f.disk, name, bit);
+            sim_disk_flip(&f.disk, name, bit + 3);
+            fixture_refused(&f, ERR_CORRUPT, "although the log went on behind it");
+            sim_disk_flip(&f.disk, name, bit);
+            sim_disk_flip(&f.disk, name, bit + 3);
+        }
+        /* Without its header the damaged group ends nowhere: nothing but a header behind it would tell. */
+        spoil(number, behind, slice_of(garbage, sizeof garbage));
+        if (at > offset) {
+            fixture_refused(&f, ERR_CORRUPT, "although the log went on behind it");
+        } else {
+            fixture_open(&f);
+            EXPECT_TRUE(strstr(fixture_message(&f), "torn tail") != NULL);
+            EXPECT_EQ(f.log.last_index, 2);
+            fixture_kill(&f);
+        }
+        sim_disk_crash(&f.disk);
+        sim_disk_restore(&f.disk, &image);
+    }
+    sim_image_close(&image);
+    fixture_end(&f);
+}
+
+TEST(recover, f07_a_damaged_group_is_not_cut_when_its_proof_rots_too)
+{
+    rotten_proof(true);
+    rotten_proof(false);
+}
+
+/* F03: a group is torn whatever values it holds, also those that look like a group of another file. */
+TEST(recover, f03_a_value_that_resembles_a_group_does_not_prove_anything)
+{
+    fixture_init(&f, 3);
+    fixture_open(&f);
+    fixture_group(&f, 1, 2, 40);
+    const uint64_t offset = f.log.active->file.used;
+    const uint32_t number = f.log.active->file.number;
+    const uint32_t other_id = ~(uint32_t)f.log.active->file.file_id;
+    fixture_group(&f, 1, 1, 9000);
+    fixture_kill(&f);
+    wipe(number, offset, SECTOR_SIZE);
+    for (uint64_t at = offset + SEGMENT_BLOCK_SIZE; at < offset + 3 * SEGMENT_BLOCK_SIZE;
+         at += SEGMENT_BLOCK_SIZE) {
+        uint8_t value[GROUP_HEADER_SIZE] = {'K', 'V', 'G', 'R'};
+        put_u32(value + 12, (uint32_t)at);
+        put_u32(value + 40, other_id);
+        spoil(number, at, slice_of(value, sizeof value));
+    }
+    f.now.last = 2;
+    fixture_open(&f);
+    EXPECT_TRUE(strstr(fixture_message(&f), "torn tail") != NULL);
+    fixture_verify(&f);
+    fixture_end(&f);
+}
+
 /* The process that died may have seen an error of its sync; the page cache shows the mark anyway. */
 TEST(recover, last_mark_is_written_again_before_anything_follows_it)
 {

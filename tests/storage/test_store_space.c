@@ -1,9 +1,10 @@
 /* Tests of storage/store_compact*.c and store_space.c: how much space the files take, how much is written for that, and
- * who else needs files. (F10: what cannot be read; F11: a full disk.) */
+ * who else needs files. (F05: what was written elsewhere; F10: what cannot be read; F11: a full disk.) */
 #include "tests/storage/store_model.h"
 
 #include "storage/store_ship.h"
 #include "storage/store_space.h"
+#include "storage/table.h"
 
 static struct model model; /* too big for the stack */
 
@@ -420,6 +421,127 @@ TEST(store_space, f11_a_full_disk_is_emptied_by_what_is_deleted)
     model.disk.capacity = UINT64_MAX;
     space_restart();
     EXPECT_EQ(keydir_count(store_keys(model.store)), 0);
+    store_close(model.store);
+    model_close(&model);
+}
+
+/* ---- F05: an effect in the place of another --------------------------------------------------------- */
+
+#define PLACE_KEYS 100u
+#define PLACE_VALUE                                                                                \
+    441u /* An item of a table takes a sector then, so that blocks have items in the same places. */
+
+static struct slice place_key(uint32_t i)
+{
+    static char key[40];
+    (void)snprintf(key, sizeof key, "key:%027u", i);
+    return slice_text(key);
+}
+
+static struct slice place_value(uint32_t i)
+{
+    static uint8_t value[PLACE_VALUE];
+    struct prng prng = prng_seed(i);
+    for (uint32_t j = 0; j < sizeof value; j++) value[j] = (uint8_t)prng_next(&prng);
+    return slice_of(value, sizeof value);
+}
+
+static struct keydir_info place_info(uint32_t i)
+{
+    return keydir_info(keydir_find(store_keys(model.store), place_key(i)));
+}
+
+static enum err place_read(uint32_t i)
+{
+    struct slice value;
+    const struct keydir_entry *entry = keydir_find(store_keys(model.store), place_key(i));
+    EXPECT_TRUE(entry != NULL);
+    const enum err err = store_value(model.store, entry, &value);
+    if (err == OK) EXPECT_TRUE(slice_equal(value, place_value(i)));
+    return err;
+}
+
+/* What another node would give. */
+static void place_give(void)
+{
+    struct mend *mend = store_mend(model.store);
+    for (uint32_t i = 0; i < mend->count; i++) {
+        struct mend_want *want = &mend->wants[i];
+        for (uint32_t k = 0; want->state == MEND_OPEN && k < PLACE_KEYS; k++) {
+            if (!slice_equal(buf_slice(&want->key), place_key(k))) continue;
+            EXPECT_EQ(want->revision, place_info(k).revision);
+            mend_give(mend, want, place_value(k), false);
+        }
+    }
+}
+
+/* The block with the value of @victim becomes a copy of another one of its file, with some other value in the same
+ * place. What comes of it: an error, and with the help of others all values again. */
+static void misdirect(uint32_t victim)
+{
+    const struct place place = place_info(victim).place;
+    uint32_t other = 0;
+    for (; other < PLACE_KEYS; other++) {
+        const struct place found = place_info(other).place;
+        const bool fits = found.file == place.file &&
+                          found.offset % SEGMENT_BLOCK_SIZE == place.offset % SEGMENT_BLOCK_SIZE;
+        if (fits && found.offset != place.offset) break;
+    }
+    EXPECT_LT(other, PLACE_KEYS);
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, "shard-0000", place.file);
+    if (!sim_disk_exists(&model.disk, name)) table_name(name, "shard-0000", place.file);
+    const uint64_t from = place_info(other).place.offset / SEGMENT_BLOCK_SIZE * SEGMENT_BLOCK_SIZE;
+    const uint64_t to = place.offset / SEGMENT_BLOCK_SIZE * SEGMENT_BLOCK_SIZE;
+    uint8_t block[SEGMENT_BLOCK_SIZE];
+    memcpy(block, sim_disk_file(&model.disk, name).data + from, sizeof block);
+    sim_disk_spoil(&model.disk, name, to, slice_of(block, sizeof block));
+    EXPECT_EQ(place_read(victim), ERR_CORRUPT);
+    EXPECT_TRUE(damage_has(store_damage(model.store), place.file));
+    const uint64_t given = store_mend(model.store)->given_total;
+    for (uint32_t i = 0; i < 20000 && store_damage(model.store)->count > 0; i++) {
+        model.now_ms++;
+        store_turn(model.store, model.now_ms);
+        (void)sim_disk_step(&model.disk);
+        place_give();
+    }
+    EXPECT_EQ(store_damage(model.store)->count, 0);
+    EXPECT_LT(given, store_mend(model.store)->given_total);
+    EXPECT_NE(place_info(victim).place.file, place.file);
+    for (uint32_t i = 0; i < PLACE_KEYS; i++) EXPECT_EQ(place_read(i), OK);
+}
+
+TEST(store_space, f05_an_effect_in_the_place_of_another_is_not_compacted_as_that)
+{
+    space_start(12);
+    store_close(model.store);
+    model.config.compaction_rate = 0; /* Only what is damaged is compacted. */
+    model.config.retention_size = 0;
+    model.config.tail_size = 0;
+    model_open(&model);
+    EXPECT_EQ(store_apply(model.store, model.last_index), OK);
+    for (uint32_t i = 0; i < PLACE_KEYS; i++) {
+        struct buf payload = {0};
+        const struct effect effect = {
+            .kind = EFFECT_PUT, .key = place_key(i), .value = place_value(i)};
+        buf_u64(&payload, 1);
+        effect_encode(&effect, &payload);
+        model_add(&model, RECORD_COMMAND, buf_slice(&payload));
+        buf_close(&payload);
+        store_append(model.store, buf_slice(&model.entries[model.last_index]->record));
+        EXPECT_EQ(store_flush_wait(model.store), OK);
+        EXPECT_EQ(store_apply(model.store, model.last_index), OK);
+    }
+    model_idle(&model);
+    misdirect(3); /* in a segment, */
+    EXPECT_LT(0, figures().jobs);
+    misdirect(3); /* then in the table that came of it */
+    const uint64_t hash = keydir_hash(store_keys(model.store));
+    store_close(model.store);
+    model_open(&model);
+    EXPECT_EQ(store_apply(model.store, model.last_index), OK);
+    EXPECT_EQ(keydir_hash(store_keys(model.store)), hash);
+    for (uint32_t i = 0; i < PLACE_KEYS; i++) EXPECT_EQ(place_read(i), OK);
     store_close(model.store);
     model_close(&model);
 }
