@@ -4,6 +4,7 @@
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
+#include "storage/reserved.h"
 
 #define BUCKET_COUNT_MIN 1024u
 #define SPARE_BUFFER_MAX (4u * MIB)
@@ -17,6 +18,7 @@ struct batch_node {
     uint64_t era;            /* Hidden when a FLUSH began another one. */
     uint64_t touched_before; /* What the key's place in batches.touched held. */
     uint32_t ordinal;        /* Among the effects of its batch. */
+    bool is_reserved;        /* Its key is the server's own. */
 };
 
 static struct batch *batch_create(struct batches *batches, uint64_t number)
@@ -73,6 +75,7 @@ static void release_node(struct batches *batches, struct batch *batch)
     struct batch_node *node = batch->nodes;
     batch->nodes = node->batch_next;
     bucket_unlink(batches, node);
+    batches->reserved_count -= node->is_reserved;
     node->next = batches->free_nodes;
     batches->free_nodes = node;
 }
@@ -197,7 +200,9 @@ static void view_add(struct batches *batches, const struct effect *effect, uint6
                                 .batch_next = batch->nodes,
                                 .era = batches->era,
                                 .touched_before = *touched,
-                                .ordinal = batch->effect_count - 1};
+                                .ordinal = batch->effect_count - 1,
+                                .is_reserved = reserved_key(effect->key)};
+    batches->reserved_count += node->is_reserved;
     *bucket = node;
     *touched = ++batches->change_count;
     batch->nodes = node;
@@ -279,6 +284,22 @@ bool batches_touched(const struct batches *batches, struct slice key, uint64_t s
 {
     if (existed && batches->flush_change > since) return true;
     return *touched_at(batches, hash64(key.data, key.size)) > since;
+}
+
+static void reserved_of(const struct batch *batch, struct buf *keys)
+{
+    for (const struct batch_node *node = batch->nodes; node != NULL; node = node->batch_next) {
+        if (node->is_reserved) buf_sized(keys, node_effect(node).key);
+    }
+}
+
+void batches_reserved(const struct batches *batches, struct buf *keys)
+{
+    if (batches->reserved_count == 0) return;
+    for (const struct list *at = batches->flying.next; at != &batches->flying; at = at->next) {
+        reserved_of(LIST_ITEM(at, const struct batch, link), keys);
+    }
+    reserved_of(batches->open, keys);
 }
 
 struct buf *batches_seal(struct batches *batches, bool *is_given)

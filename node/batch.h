@@ -42,6 +42,7 @@ struct batches {
     struct batch_node **buckets;
     uint32_t bucket_count; /* A power of two. */
     uint32_t node_count;
+    uint32_t reserved_count; /* Of them, changes of the server's own keys (storage/reserved.h). */
     struct batch_node *free_nodes;
     uint64_t flush_number; /* Batch of the newest FLUSH in flight; 0: none. */
     uint64_t era;          /* Grows with every FLUSH: effects of an older one are hidden. */
@@ -105,6 +106,9 @@ static inline uint64_t batches_open_size(const struct batches *batches)
 {
     return batches->open->record.size;
 }
+/* Appends the server's own keys in flight, each behind its u32 size; one may come several times. Those that a FLUSH hid
+ * are among them. */
+void batches_reserved(const struct batches *batches, struct buf *keys);
 /* Completes the body's header; the record is ready to be proposed. @is_given: it holds one large value and nothing
  * else; the log may take its memory. */
 struct buf *batches_seal(struct batches *batches, bool *is_given);

@@ -200,8 +200,8 @@ static void info_keyspace(struct core *core, struct buf *out)
 {
     const struct keydir *keys = store_keys(core->shard.store);
     buf_text(out, "# Keyspace\r\n");
-    if (keydir_count(keys) == 0) return;
-    buf_printf(out, "db0:keys=%" PRIu64 ",expires=%" PRIu64 ",avg_ttl=0\r\n", keydir_count(keys),
+    if (keydir_visible(keys) == 0) return;
+    buf_printf(out, "db0:keys=%" PRIu64 ",expires=%" PRIu64 ",avg_ttl=0\r\n", keydir_visible(keys),
                keydir_expiring(keys));
 }
 

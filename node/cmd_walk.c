@@ -9,6 +9,7 @@
 #include "node/shard.h"
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
+#include "storage/reserved.h"
 
 #define SCAN_VISITS_MAX 1000u      /* keys that one SCAN looks at, whatever its COUNT */
 #define SCAN_SIZE_MAX (256u * KIB) /* bytes of keys after which it ends */
@@ -18,7 +19,7 @@
 
 void cmd_dbsize(struct eval *eval)
 {
-    resp_put_int(eval->out, (int64_t)keydir_count(store_keys(eval->shard->store)));
+    resp_put_int(eval->out, (int64_t)keydir_visible(store_keys(eval->shard->store)));
 }
 
 /* Most of the keys that chance met are gone: once the log says so, it meets others. False: not that either. */
@@ -31,12 +32,29 @@ static bool wait_for_sweep(struct eval *eval)
     return true;
 }
 
+/* Chance met the server's own keys only: the first other one, in a place that chance gives. */
+static const struct keydir_entry *other_key(const struct keydir *keys, uint64_t random)
+{
+    struct keydir_cursor cursor;
+    const struct slice end = slice_of("\0kv\1", RESERVED_PREFIX_SIZE);
+    const uint8_t first = (uint8_t)random;
+    const struct keydir_entry *entry = keydir_seek(keys, slice_of(&first, 1), &cursor);
+    if (entry == NULL || reserved_key(keydir_info(entry).key)) {
+        entry = keydir_seek(keys, end, &cursor);
+    }
+    if (entry == NULL) entry = keydir_seek(keys, (struct slice){0}, &cursor);
+    return entry == NULL || reserved_key(keydir_info(entry).key) ? NULL : entry;
+}
+
 void cmd_randomkey(struct eval *eval)
 {
     const struct keydir *keys = store_keys(eval->shard->store);
     const struct keydir_entry *entry = NULL;
     for (uint32_t i = 0; i < RANDOM_TRIES; i++) {
         entry = keydir_random(keys, shard_random(eval->shard));
+        if (entry != NULL && reserved_key(keydir_info(entry).key)) {
+            entry = other_key(keys, shard_random(eval->shard));
+        }
         if (entry == NULL) break;
         const struct keydir_info info = keydir_info(entry);
         if (info.expiry_ms == 0 || info.expiry_ms > eval->gone_ms) {
@@ -56,8 +74,7 @@ void cmd_flushall(struct eval *eval)
         eval_syntax_error(eval);
         return;
     }
-    eval_flush(eval);
-    eval_ok(eval);
+    if (eval_flush(eval)) eval_ok(eval);
 }
 
 /* Keys that a walk found, as bulk strings. */
@@ -78,7 +95,7 @@ static void visit(void *context, const struct keydir_entry *entry)
     const struct keydir_info info = keydir_info(entry);
     found->visited++;
     found->size += info.key.size;
-    if (found->no_type || found->no_pattern) return;
+    if (found->no_type || found->no_pattern || reserved_key(info.key)) return;
     if (info.expiry_ms != 0 && info.expiry_ms <= found->eval->gone_ms) {
         eval_note_expired(found->eval, &info);
         return;

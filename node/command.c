@@ -6,6 +6,7 @@
 #include "node/cmd_key.h"
 #include "node/cmd_string.h"
 #include "node/cmd_push.h"
+#include "node/cmd_lock.h"
 #include "node/cmd_txn.h"
 #include "node/txn.h"
 
@@ -61,6 +62,16 @@ static const struct command table[] = {
      "Forgets the transaction that MULTI began, and the watched keys", "DISCARD"},
     {"echo", 2, LOCAL, 0, 0, 0, cmd_echo, "connection", "1.0.0", "O(1)", "Answers its argument",
      "ECHO message"},
+    {"eval", -3, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_eval, "scripting", "2.6.0",
+     "O(n) keys", "Carries out a script of a lock library; others are not supported",
+     "EVAL script numkeys [key ...] [arg ...]"},
+    {"eval_ro", -3, READ, 0, 0, 0, cmd_eval_ro, "scripting", "7.0.0", "O(n) keys",
+     "The same for a script that only reads", "EVAL_RO script numkeys [key ...] [arg ...]"},
+    {"evalsha", -3, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_evalsha, "scripting", "2.6.0",
+     "O(n) keys", "Carries out a script of a lock library by the SHA1 of its text",
+     "EVALSHA sha1 numkeys [key ...] [arg ...]"},
+    {"evalsha_ro", -3, READ, 0, 0, 0, cmd_evalsha_ro, "scripting", "7.0.0", "O(n) keys",
+     "The same for a script that only reads", "EVALSHA_RO sha1 numkeys [key ...] [arg ...]"},
     {"exec", 1, LOCAL & ~CMD_FAST, 0, 0, 0, cmd_exec, "transactions", "1.2.0",
      "that of the commands queued",
      "Carries out what was queued since MULTI, all at one moment, or nothing if a watched key "
@@ -131,13 +142,25 @@ static const struct command table[] = {
      "The log index up to which everything acknowledged so far lies", "KV.INDEX"},
     {"kv.leader", 1, LOCAL, 0, 0, 0, cmd_kv_leader, "kv", "0.1.0", "O(1)",
      "Name and client address of the leader that this node knows", "KV.LEADER"},
+    {"kv.lock", -4, WRITE | CMD_BLOCKS, 1, 1, 1, cmd_kv_lock, "kv", "0.1.0", "O(1)",
+     "Takes a lock: the key gets the owner as its value and expires after so many milliseconds; "
+     "answers a fencing token larger than all before it, or null when the lock is another's",
+     "KV.LOCK name ttl owner [WAIT milliseconds]"},
     {"kv.members", 1, LOCAL, 0, 0, 0, cmd_kv_members, "kv", "0.1.0", "O(n) members",
      "The members: name, id, peer address, client address, role, whether connected", "KV.MEMBERS"},
+    {"kv.once", -4, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_kv_once, "kv", "0.1.0",
+     "that of the command",
+     "Carries a command out once, however often it is sent under this sequence of the client, and "
+     "answers the same each time",
+     "KV.ONCE client-id sequence command [argument ...]"},
     {"kv.range", -3, WALK | CMD_HERE | CMD_STREAM, 0, 0, 0, cmd_kv_range, "kv", "0.1.0",
      "O(log n + range); AT: and the changes since the revision",
      "Keys from <= key < to in order, with values and revisions, all at one revision; an empty to "
      "is the end",
      "KV.RANGE from to [LIMIT count] [REVERSE] [KEYS | COUNT] [AT revision] [REVISION]"},
+    {"kv.renew", 4, EXPIRY, 1, 1, 1, cmd_kv_renew, "kv", "0.1.0", "O(1)",
+     "Lets a lock expire so many milliseconds from now; 0 when it is not the owner's any more",
+     "KV.RENEW name ttl owner"},
     {"kv.status", 1, LOCAL, 0, 0, 0, cmd_kv_status, "kv", "0.1.0", "O(1)",
      "State of this node as fields and values", "KV.STATUS"},
     {"kv.transfer", -1, CMD_READ | CMD_ALONE, 0, 0, 0, cmd_kv_transfer, "kv", "0.1.0", "O(1)",
@@ -151,6 +174,8 @@ static const struct command table[] = {
      "condition is VALUE key (= | != | < | >) value, REVISION key (= | != | < | >) revision, "
      "EXISTS "
      "key or ABSENT key, and operation is numargs command [argument ...]"},
+    {"kv.unlock", 3, FREES, 1, 1, 1, cmd_kv_unlock, "kv", "0.1.0", "O(1)",
+     "Gives a lock back; 0 when it was not the owner's any more", "KV.UNLOCK name owner"},
     {"kv.unwatch", 2, LOCAL | CMD_ALONE, 0, 0, 0, cmd_kv_unwatch, "kv", "0.1.0", "O(1)",
      "Ends a change feed of this connection", "KV.UNWATCH id"},
     {"kv.watch", -3, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_kv_watch, "kv", "0.1.0",
@@ -226,6 +251,8 @@ static const struct command table[] = {
     {"scan", -2, WALK, 0, 0, 0, cmd_scan, "generic", "2.8.0", "O(1) a call, O(n) in all",
      "Walks over the keys; a key that is there all the time is seen exactly once",
      "SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"},
+    {"script", -2, LOCAL, 0, 0, 0, cmd_script, "scripting", "2.6.0", "O(n) arguments",
+     "Tells which scripts are known: EXISTS FLUSH KILL LOAD", "SCRIPT subcommand [argument ...]"},
     {"select", 2, LOCAL, 0, 0, 0, cmd_select, "connection", "1.0.0", "O(1)",
      "Chooses the database: there is only 0", "SELECT index"},
     {"sentinel", -2, (LOCAL | CMD_TOPOLOGY) & ~CMD_FAST, 0, 0, 0, cmd_sentinel, "sentinel", "2.8.4",

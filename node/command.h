@@ -136,7 +136,8 @@ bool eval_put_parts(struct eval *eval, struct slice key, const struct slice *par
 void eval_delete(struct eval *eval, struct slice key, const struct item *before);
 void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms,
                  const struct item *before);
-void eval_flush(struct eval *eval);
+/* The server's own keys (storage/reserved.h) stay. False: not now (eval.waits), or an error was replied. */
+bool eval_flush(struct eval *eval) __attribute__((warn_unused_result));
 
 /* Key and value sizes; false when refused (an error was replied). */
 bool eval_key_fits(struct eval *eval, struct slice key);

@@ -68,6 +68,7 @@ struct config {
     uint64_t max_index_memory;    /* Bytes; 0: no limit but the one of keydir_full. */
     uint64_t max_inflight_size;
     uint64_t output_limit_size;
+    uint64_t once_retention_ms;
     uint64_t retention_size;
     uint64_t ship_rate;
     uint64_t compaction_rate;

@@ -42,6 +42,7 @@ struct core *core_create(const struct config *config, struct disk *disk, struct 
     core->seed = seed;
     core->next_session_id = 1;
     list_init(&core->sessions);
+    locks_init(&core->locks);
     list_init(&core->proxies);
     list_init(&core->ready);
     list_init(&core->dirty);
@@ -132,7 +133,7 @@ static enum err open_shard(struct core *core, uint64_t now_ms, char *message)
              "..%" PRIu64 ", %" PRIu64 " keys",
              core->config->name, core->identity.node_id, core->identity.cluster_id,
              core->identity.incarnation, store_first_index(core->shard.store),
-             store_last_index(core->shard.store), keydir_count(store_keys(core->shard.store)));
+             store_last_index(core->shard.store), keydir_visible(store_keys(core->shard.store)));
     return OK;
 }
 
@@ -459,6 +460,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
     if (shard->lost) lose_leadership(core);
     release_replies(core);
     readindex_turn(core);
+    locks_turn(core);
     core_serve_clients(core);
     router_flush(core);
     readindex_turn(core);
@@ -492,6 +494,8 @@ uint64_t core_deadline(const struct core *core)
     if (core->more || core->shard.fetches.more) return core->now_ms;
     if (regain_active(&core->shard.regain)) return core->tick_ms;
     uint64_t deadline = shard_deadline(&core->shard, core->now_ms);
+    const uint64_t locks = locks_deadline(core);
+    if (locks < deadline) deadline = locks;
     const uint64_t reads = readindex_deadline(core);
     if (reads < deadline) deadline = reads;
     const bool ticking = core->session_count > 0 || core->proxy_count > 0 || core->link_count > 0 ||

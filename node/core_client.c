@@ -430,6 +430,7 @@ static bool run_session(struct core *core, struct session *session, const struct
 {
     const struct resp_limits limits = limits_of(core);
     struct resp_parser *parser = &session->parser;
+    if (locks_sleeps(session)) return false;
     if (fetch_waits(session->fetch)) {
         core_mark_ready(core, session);
         return false;
@@ -528,7 +529,7 @@ static void regulate(struct core *core, struct session *session)
 {
     if (session_is_proxy(session)) return;
     count_held(core, session);
-    const bool blocked = !list_empty(&session->ready) || !may_run(session);
+    const bool blocked = !list_empty(&session->ready) || !may_run(session) || session->lock != NULL;
     const bool pause = (blocked && session_input(session) >= INPUT_PAUSE_SIZE) ||
                        is_over(core, session);
     if (pause == session->paused) return;
@@ -632,7 +633,7 @@ static bool is_overdue(const struct core *core, const struct session *session)
     }
     if (push_is_used(session)) return false; /* It waits to be told something. */
     if (config->idle_timeout_ms == 0 || session->wait_count > 0 || session->forward_count > 0 ||
-        session->acks.is_begun) {
+        session->acks.is_begun || session->lock != NULL) {
         return false;
     }
     return now - session->active_ms >= config->idle_timeout_ms;
@@ -642,7 +643,7 @@ static bool is_overdue(const struct core *core, const struct session *session)
 static bool is_forsaken(struct session *session)
 {
     if (!session->is_eof) return false;
-    if (session->acks.is_begun) return true;
+    if (session->acks.is_begun || session->lock != NULL) return true;
     const struct session_forward *forward = session_first_forward(session);
     return forward != NULL && forward->is_patient;
 }

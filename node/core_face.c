@@ -5,6 +5,7 @@
 
 #include "client/slot.h"
 #include "node/cmd_face.h"
+#include "node/cmd_lock.h"
 #include "node/cmd_txn.h"
 #include "node/core_parts.h"
 
@@ -54,6 +55,8 @@ void core_reply_elsewhere(struct session *session, const struct command *command
     uint32_t slot = 0;
     if (command->key_first > 0 && (uint32_t)command->key_first < count) {
         slot = slot_of_key(args[command->key_first]);
+    } else if (cmd_is_script(command) && count > 3 && !slice_equal(args[2], slice_text("0"))) {
+        slot = slot_of_key(args[3]);
     } else if (command->function == cmd_exec_parts && count > 1 && args[1].size > 0) {
         slot = slot_of_key(args[1]);
     }

@@ -6,6 +6,7 @@
 #include "node/feed.h"
 #include "node/identity.h"
 #include "node/pubsub.h"
+#include "node/locks.h"
 #include "node/readindex.h"
 #include "node/saver.h"
 #include "node/session.h"
@@ -53,6 +54,7 @@ struct core {
     struct pubsub pubsub;
     /* Whom those who listen to +switch-master take for the leader; 0: nobody yet. */
     uint64_t leader_told;
+    struct locks locks;
     bool started;
     bool peers_unsaved; /* what is known of the others is not on the disk as it is */
     int failed;         /* exit code */

@@ -5,10 +5,12 @@
 #include <stdio.h>
 
 #include "node/eval_nested.h"
+#include "node/eval_reserved.h"
 #include "node/shard.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/compress.h"
+#include "storage/reserved.h"
 #include "storage/store_disk.h"
 #include "storage/store_value.h"
 
@@ -441,14 +443,26 @@ void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms, const 
         NULL);
 }
 
-void eval_flush(struct eval *eval)
+bool eval_flush(struct eval *eval)
 {
-    add(eval, (struct effect){.kind = EFFECT_FLUSH}, NULL);
+    struct buf kept = {0};
+    const bool ok = eval_reserved_gather(eval, &kept);
+    if (ok) {
+        add(eval, (struct effect){.kind = EFFECT_FLUSH}, NULL);
+        eval_reserved_restore(eval, buf_slice(&kept));
+    }
+    buf_close(&kept);
+    return ok;
 }
 
 bool eval_key_fits(struct eval *eval, struct slice key)
 {
     char text[96];
+    if (reserved_key(key)) {
+        eval_error(eval,
+                   "KEYS_RESERVED keys that begin with the bytes 00 6b 76 00 are the server's own");
+        return false;
+    }
     if (key.size > 0 && key.size <= KEY_SIZE_MAX) return true;
     (void)snprintf(text, sizeof text, "TOOBIG a key has 1 to %u bytes, this one has %" PRIu64,
                    KEY_SIZE_MAX, key.size);

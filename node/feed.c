@@ -11,6 +11,13 @@
 #define PREVIOUS_STEPS_MAX 64u /* changes of the expiry between a value and what became of it */
 #define ROW_ITEMS 6u
 
+/* A large value that is unpacked over several turns. */
+struct unpacking {
+    uint64_t revision; /* whose; 0: none */
+    bool is_done;
+    struct compress_undo undo;
+};
+
 struct feed {
     struct list all;  /* In feeds.all. */
     struct list busy; /* In feeds.busy while it is behind. */
@@ -35,7 +42,9 @@ struct feed {
     /* The message that is being made: the events of one command so far. */
     struct buf rows;
     uint32_t row_count;
-    uint64_t row_revision; /* of the last of them */
+    uint64_t row_revision;     /* of the last of them */
+    struct unpacking value;    /* For the next row, */
+    struct unpacking previous; /* and the value before. */
 };
 
 /* What came of a slice. */
@@ -108,8 +117,16 @@ static void set_reader(struct core *core, struct feed *feed, bool is_reader)
     }
 }
 
+static void forget(struct unpacking *unpacking)
+{
+    buf_close(&unpacking->undo.out);
+    *unpacking = (struct unpacking){0};
+}
+
 static void feed_free(struct core *core, struct feed *feed)
 {
+    forget(&feed->value);
+    forget(&feed->previous);
     set_reader(core, feed, false);
     list_remove(&feed->all);
     list_remove(&feed->busy);
@@ -223,16 +240,32 @@ static const char *kind_of(const struct effect *effect)
     }
 }
 
-/* The value of a put, unpacked; borrowed until the next one. */
-static enum err value_of(struct core *core, const struct effect *effect, struct slice *value)
+/* The value of the put @effect, which is @revision, unpacked; borrowed until the next one. ERR_MORE: it is large, go on
+ * in the next slice. */
+static enum err value_of(struct core *core, struct unpacking *unpacking,
+                         const struct effect *effect, uint64_t revision, struct slice *value,
+                         int64_t *budget)
 {
     struct shard *shard = &core->shard;
+    struct compress_undo *undo = &unpacking->undo;
     *value = effect->value;
     if ((effect->flags & EFFECT_FLAG_LZ4) == 0) return OK;
-    shard->unpacked.size = 0;
-    const enum err err = compress_unpack(effect->value, &shard->unpacked);
-    *value = buf_slice(&shard->unpacked);
-    return err;
+    if (compress_raw_size(effect->value) <= FETCH_UNPACK_NOW_MAX) {
+        shard->unpacked.size = 0;
+        const enum err err = compress_unpack(effect->value, &shard->unpacked);
+        *value = buf_slice(&shard->unpacked);
+        return err;
+    }
+    if (unpacking->revision != revision) forget(unpacking);
+    unpacking->revision = revision;
+    if (!unpacking->is_done) {
+        *budget -= (int64_t)(FETCH_SLICE_SIZE / KIB);
+        const enum err err = compress_undo_step(undo, effect->value, FETCH_SLICE_SIZE);
+        if (err != OK) return err;
+        unpacking->is_done = true;
+    }
+    *value = slice_of(undo->out.data + undo->base, undo->out.size - undo->base);
+    return OK;
 }
 
 /* Effect @ordinal of the entry @payload. */
@@ -276,7 +309,9 @@ static enum err previous_of(struct core *core, struct feed *feed, struct slice p
         if (err == OK && record.type != RECORD_COMMAND) err = ERR_CORRUPT;
         if (err == OK) err = effect_at(record.payload, ordinal, &before, budget);
         if (err != OK) return err;
-        if (before.kind == EFFECT_PUT) return value_of(core, &before, value);
+        if (before.kind == EFFECT_PUT) {
+            return value_of(core, &feed->previous, &before, previous, value, budget);
+        }
         if (before.kind != EFFECT_EXPIRE_AT) break;
         payload = record.payload;
         previous = before.previous_revision;
@@ -284,7 +319,7 @@ static enum err previous_of(struct core *core, struct feed *feed, struct slice p
     return ERR_NOT_FOUND;
 }
 
-/* One row of the message. ERR_AGAIN: not now, nothing happened. */
+/* One row of the message. ERR_AGAIN, ERR_MORE: not now, nothing happened. */
 static enum err put_row(struct core *core, struct feed *feed, struct slice payload,
                         const struct effect *effect, uint64_t revision, int64_t *budget)
 {
@@ -301,7 +336,7 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
         resp_put_bulk(rows, effect->key);
     }
     if (effect->kind == EFFECT_PUT) {
-        err = value_of(core, effect, &value);
+        err = value_of(core, &feed->value, effect, revision, &value, budget);
         if (err == OK) resp_put_bulk(rows, value);
     } else {
         resp_put_null(rows, protocol);
@@ -318,6 +353,8 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
     }
     const bool has_expiry = effect->kind == EFFECT_PUT || effect->kind == EFFECT_EXPIRE_AT;
     resp_put_int(rows, has_expiry && effect->expiry_ms != 0 ? (int64_t)effect->expiry_ms : -1);
+    if (feed->value.revision != 0) forget(&feed->value);
+    if (feed->previous.revision != 0) forget(&feed->previous);
     feed->row_count++;
     feed->row_revision = revision;
     *budget -= (int64_t)((rows->size - begin_size) / KIB);

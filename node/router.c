@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/cmd_lock.h"
 #include "node/cmd_txn.h"
 #include "node/txn.h"
 #include "storage/base/check.h"
@@ -103,6 +104,7 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
     struct session_forward *forward = session_add_forward(session, request, is_write, SESSION_ASK);
     forward->is_watch = command->function == cmd_watch;
     forward->is_patient = (command->flags & CMD_BLOCKS) != 0;
+    forward->is_again = command->function == cmd_kv_lock;
     core->stats.forwarded_total++;
     return true;
 }
@@ -346,7 +348,7 @@ static void lose(struct core *core, struct session *session)
     for (uint32_t i = sent; i > 0; i--) {
         struct session_forward *forward = forward_at(session, i - 1);
         if (forward->answer != SESSION_ASK) continue;
-        if (forward->is_write) {
+        if (forward->is_write && (!forward->is_again || is_before_write)) {
             forward->answer = SESSION_UNCERTAIN;
             is_before_write = true;
         } else if (is_before_write) {
@@ -375,6 +377,9 @@ void router_lost(struct core *core, uint64_t node)
 static void give_up(struct core *core, struct session *session)
 {
     while (session->forward_count > 0) {
+        /* It may have happened when it was asked before. */
+        struct session_forward *first = session_first_forward(session);
+        if (first->is_again && first->answer == SESSION_ASK) first->answer = SESSION_UNCERTAIN;
         answer_own(core, session);
         if (session->forward_count == 0) break;
         resp_put_error(&session->out,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "node/fetch.h"
+#include "node/locks.h"
 #include "node/prepare.h"
 #include "node/stream.h"
 #include "storage/base/check.h"
@@ -43,6 +44,7 @@ void session_destroy(struct session *session)
     resp_parser_close(&session->parser);
     fetch_end(session->fetch);
     stream_end(session->stream);
+    locks_leave(session->lock);
     prepare_end(session->prepare);
     buf_close(&session->in);
     buf_close(&session->out);
@@ -247,6 +249,8 @@ void session_consume(struct session *session, uint64_t size)
     session->fetch = NULL;
     stream_end(session->stream);
     session->stream = NULL;
+    locks_leave(session->lock);
+    session->lock = NULL;
     session->wants_alone = false;
     session->reads = (struct readindex_wait){0};
     session->acks = (struct session_acks){0};

@@ -41,6 +41,7 @@ struct session_forward {
     uint64_t size; /* Of its bytes in forwarded. */
     bool is_write;
     bool is_watch;   /* A WATCH: what the leader replies is for this node (node/txn.h). */
+    bool is_again;   /* A write that is asked again when its answer is lost (KV.LOCK). */
     bool is_patient; /* A command that may wait for long (CMD_BLOCKS). */
     bool is_mute;    /* CLIENT REPLY: the client is not told what the leader replies. */
     uint8_t answer;  /* enum session_answer: what it gets in its turn instead of being sent. */
@@ -112,6 +113,7 @@ struct session {
     struct fetch *fetch;      /* Values that the head command needs (node/fetch.h); NULL: none. */
     bool wants_alone;         /* The head command wants to find the open batch empty. */
     struct prepare *prepare;  /* Its own values, being packed (node/prepare.h); NULL: none. */
+    struct lock_wait *lock;   /* The head command waits for a lock (node/locks.h); NULL: not. */
     struct session_acks acks; /* The head command waits for followers. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
     uint64_t indexed; /* What was applied here when the last such wait was over: it will do for */

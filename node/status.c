@@ -22,7 +22,7 @@ void status_of(struct core *core, struct status *status)
         .committed = replica_committed(replica),
         .applied = store_applied_index(store),
         .last = store_last_index(store),
-        .keys = keydir_count(store_keys(store)),
+        .keys = keydir_visible(store_keys(store)),
         .disk_size = store_stats(store).disk_size,
         .version = KV_VERSION,
         .client = core->peers.self.client_address,
@@ -126,7 +126,7 @@ static void metrics_state(struct core *core, struct buf *body)
            store_applied_index(store));
     metric(body, "persisted_index", "gauge", "Highest log index durable here.",
            store_persisted_index(store));
-    metric(body, "keys", "gauge", "Keys in the store.", keydir_count(store_keys(store)));
+    metric(body, "keys", "gauge", "Keys in the store.", keydir_visible(store_keys(store)));
     metric(body, "index_memory_bytes", "gauge", "Memory of the key index.",
            keydir_memory(store_keys(store)));
     metric(body, "index_memory_max_bytes", "gauge", "What it may take: max-index-memory, 0: any.",

@@ -11,6 +11,7 @@
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/base/mem.h"
+#include "storage/reserved.h"
 
 #define OUT_PAUSE_SIZE (512u * KIB) /* bytes that wait for the client at which a stream pauses */
 #define LOOK_AHEAD_MAX 256u         /* elements whose values are asked for at once */
@@ -354,7 +355,8 @@ static void ask_ahead(struct stream *stream, struct eval *eval, struct past_walk
         if (step == PAST_EDGE || step == PAST_END) return;
         --*budget;
         struct slice value;
-        if (step == PAST_KEY && i < stream->count - stream->done) {
+        if (step == PAST_KEY && i < stream->count - stream->done &&
+            !reserved_key(keydir_info(entry).key)) {
             (void)eval_entry_try(eval, entry, &value);
         }
     }
@@ -394,6 +396,10 @@ static enum stream_result walk_window(struct stream *stream, struct eval *eval, 
             return STREAM_AGAIN;
         }
         const struct slice key = keydir_info(entry).key;
+        if (reserved_key(key)) {
+            past_pass(past, key);
+            continue;
+        }
         if (step == PAST_KEY && is_counting) {
             past_pass(past, key);
             if (++stream->count == stream->limit) return STREAM_DONE;

@@ -21,6 +21,7 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
+#include "storage/reserved.h"
 
 #define EFFECT_HEADER_SIZE 32u
 #define EFFECT_BODY_HEADER_SIZE 8u
@@ -74,7 +75,7 @@ static inline bool effect_is_change(uint8_t kind)
 /* Keys that begin so are the servers' own: no client can name them, and none is told of them. */
 static inline bool effect_is_internal(const struct effect *effect)
 {
-    return effect->key.size >= 4 && memcmp(effect->key.data, "\0kv", 4) == 0;
+    return reserved_key(effect->key);
 }
 /* Appends a whole body with one PRESENT or CHECK. */
 void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out);

@@ -12,6 +12,7 @@
 #include "storage/hashdir.h"
 #include "storage/keydir_entry.h"
 #include "storage/keysort.h"
+#include "storage/reserved.h"
 #include "storage/slab.h"
 
 /* An update leaves at most this much of an allocation unused before it makes a smaller one. */
@@ -41,6 +42,7 @@ struct keydir {
     struct slab slab;       /* Holds the entries. */
     bool is_loading;        /* Between the begin and the end of a bulk load. */
     uint64_t hash;          /* keydir_hash. */
+    struct keydir_reserved reserved;
     bool is_rehashing;
     uint64_t rehash_cursor; /* As of keydir_scan: entries before it are in the sum. */
     uint64_t rehash_sum;
@@ -102,6 +104,7 @@ void keydir_clear(struct keydir *keydir)
 {
     keydir->hash = 0;
     keydir->rehash_sum = 0; /* Wherever its cursor stands, nothing is before it. */
+    keydir->reserved = (struct keydir_reserved){0};
     if (keydir->is_loading) {
         /* Nobody is served meanwhile, and a log may have many of these. */
         close_all(keydir);
@@ -126,6 +129,16 @@ void keydir_clear(struct keydir *keydir)
 uint64_t keydir_count(const struct keydir *keydir)
 {
     return keydir->dir.count;
+}
+
+uint64_t keydir_visible(const struct keydir *keydir)
+{
+    return keydir->dir.count - keydir->reserved.count;
+}
+
+struct keydir_reserved keydir_reserved(const struct keydir *keydir)
+{
+    return keydir->reserved;
 }
 
 uint64_t keydir_memory(const struct keydir *keydir)
@@ -398,6 +411,14 @@ static void tell_dead(struct keydir_dead *dead, const struct keydir_entry *entry
     };
 }
 
+/* An entry of the server's own comes (1) or goes (-1). */
+static void count_reserved(struct keydir *keydir, const struct keydir_entry *entry, int sign)
+{
+    const bool is_new = sign > 0;
+    keydir->reserved.count += is_new ? 1 : UINT64_MAX;
+    keydir->reserved.size += is_new ? entry->value_size : 0 - (uint64_t)entry->value_size;
+}
+
 void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uint32_t flags,
                 uint64_t revision, uint64_t expiry_ms, struct place place, struct keydir_dead *dead)
 {
@@ -417,12 +438,16 @@ void keydir_put(struct keydir *keydir, struct slice key, struct slice value, uin
     uint32_t *slot = hashdir_find(&keydir->dir, hash, key);
     if (slot != NULL) {
         tell_dead(dead, slab_at(&keydir->slab, *slot));
+        const bool is_reserved = reserved_key(key); /* It may borrow from the entry. */
+        if (is_reserved) count_reserved(keydir, slab_at(&keydir->slab, *slot), -1);
         update(keydir, hash, slot, &content);
+        if (is_reserved) count_reserved(keydir, slab_at(&keydir->slab, *slot), 1);
         return;
     }
     const uint32_t ref = entry_create(keydir, &content);
     hashdir_insert(&keydir->dir, hash, ref);
     digest_changed(keydir, hash, digest(slab_at(&keydir->slab, ref), digest_key(key)));
+    if (reserved_key(key)) count_reserved(keydir, slab_at(&keydir->slab, ref), 1);
     if (keydir->is_loading) return;
     btree_insert(&keydir->by_key, ref);
     if (expiry_ms > 0) btree_insert(&keydir->by_expiry, ref);
@@ -454,6 +479,7 @@ bool keydir_remove(struct keydir *keydir, struct slice key, struct keydir_dead *
     const struct keydir_entry *entry = slab_at(&keydir->slab, ref);
     tell_dead(dead, entry);
     digest_changed(keydir, hash, 0 - digest(entry, digest_key(key)));
+    if (reserved_key(key)) count_reserved(keydir, entry, -1);
     hashdir_remove(&keydir->dir, hash, slot);
     if (!keydir->is_loading) btree_remove(&keydir->by_key, ref);
     if (!keydir->is_loading && entry->has_expiry) btree_remove(&keydir->by_expiry, ref);
@@ -584,6 +610,7 @@ void keydir_check(const struct keydir *keydir)
     uint64_t expiring = 0;
     uint64_t size = 0;
     uint64_t hash = 0;
+    struct keydir_reserved reserved = {0};
     hashdir_check(&keydir->dir);
     btree_check(&keydir->by_key);
     btree_check(&keydir->by_expiry);
@@ -597,7 +624,11 @@ void keydir_check(const struct keydir *keydir)
         expiring += entry->has_expiry;
         size += keydir_entry_capacity(entry);
         hash += digest(entry, digest_key(keydir_entry_key(entry)));
+        reserved.count += reserved_key(keydir_entry_key(entry));
+        reserved.size += reserved_key(keydir_entry_key(entry)) ? entry->value_size : 0;
     }
+    CHECK(reserved.count == keydir->reserved.count);
+    CHECK(reserved.size == keydir->reserved.size);
     CHECK(hash == keydir->hash);
     CHECK(expiring == keydir->by_expiry.count);
     size += keydir->dir.further_count * sizeof(struct hashdir_further);

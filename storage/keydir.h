@@ -54,6 +54,14 @@ struct keydir *keydir_create(uint64_t hash_seed);
 void keydir_destroy(struct keydir *keydir);
 
 uint64_t keydir_count(const struct keydir *keydir);
+/* Without the server's own (reserved.h). */
+uint64_t keydir_visible(const struct keydir *keydir);
+/* Those, and the bytes of their values as stored. */
+struct keydir_reserved {
+    uint64_t count;
+    uint64_t size;
+};
+struct keydir_reserved keydir_reserved(const struct keydir *keydir);
 uint64_t keydir_memory(const struct keydir *keydir); /* bytes of all entries and structures */
 /* The same without what removed entries left behind, which others take again. */
 uint64_t keydir_used(const struct keydir *keydir);

@@ -452,6 +452,37 @@ TEST(feed, a_message_too_long_for_the_output_limit_ends_it_with_a_reason)
     fixture_close(&fixture);
 }
 
+TEST(feed, large_packed_values_are_unpacked_over_many_turns)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    struct resp_reply reply = {0};
+    const uint32_t size = 7 * MIB;
+    fixture_open(&fixture);
+    (void)watch(&fixture, FEED, "KEY big PREV");
+    for (uint32_t i = 0; i < 2; i++) {
+        line.size = 0;
+        buf_printf(&line, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%u\r\n", size);
+        memset(buf_extend(&line, size), 'a' + (int)i, size);
+        buf_text(&line, "\r\n");
+        (void)fixture_ask(&fixture, 0, line.data, line.size);
+        fixture_run(&fixture, 100);
+    }
+    struct buf *out = &fixture_client(&fixture, FEED)->out;
+    EXPECT_EQ(resp_read(&reply, buf_slice(out)), RESP_OK);
+    EXPECT_EQ(reply.nodes[8].text.size, size);
+    EXPECT_EQ(reply.nodes[10].kind, RESP_NULL);
+    EXPECT_EQ(resp_read(&reply, slice_of(out->data + reply.size, out->size - reply.size)), RESP_OK);
+    EXPECT_EQ(reply.nodes[8].text.size, size);
+    EXPECT_EQ(reply.nodes[8].text.data[size - 1], 'b');
+    EXPECT_EQ(reply.nodes[10].text.size, size);
+    EXPECT_EQ(reply.nodes[10].text.data[0], 'a');
+    EXPECT_EQ(reply.nodes[10].text.data[size - 1], 'a');
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
 TEST(feed, messages_come_between_replies_not_within_them)
 {
     struct fixture fixture;
