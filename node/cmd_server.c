@@ -101,14 +101,15 @@ static void info_stats(struct core *core, struct buf *out)
 {
     const struct core_stats *stats = &core->stats;
     const struct shard *shard = &core->shard;
-    buf_printf(
-        out,
-        "# Stats\r\ntotal_connections_received:%" PRIu64 "\r\ntotal_commands_processed:%" PRIu64
-        "\r\nrejected_connections:%" PRIu64 "\r\ntotal_net_input_bytes:%" PRIu64
-        "\r\ntotal_net_output_bytes:%" PRIu64 "\r\nexpired_keys:%" PRIu64
-        "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64 "\r\n",
-        stats->connections_total, stats->commands_total, stats->connections_refused,
-        stats->bytes_in_total, stats->bytes_out_total, shard->expired_count, stats->errors_total);
+    buf_printf(out,
+               "# Stats\r\ntotal_connections_received:%" PRIu64
+               "\r\ntotal_commands_processed:%" PRIu64 "\r\nrejected_connections:%" PRIu64
+               "\r\ntotal_net_input_bytes:%" PRIu64 "\r\ntotal_net_output_bytes:%" PRIu64
+               "\r\nexpired_keys:%" PRIu64 "\r\nexpired_lag_ms:%" PRIu64
+               "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64 "\r\n",
+               stats->connections_total, stats->commands_total, stats->connections_refused,
+               stats->bytes_in_total, stats->bytes_out_total, shard->expired_count,
+               shard_expiry_lag(shard), stats->errors_total);
     const struct pubsub *pubsub = &core->pubsub;
     const struct feeds *feeds = &core->feeds;
     buf_printf(out,

@@ -52,6 +52,8 @@ struct shard {
     struct clock clock;
     uint64_t clock_ms;         /* The replicated clock in this turn. */
     uint64_t sweep_ms;         /* Next run of the expiry sweeper. */
+    uint64_t swept_asked;      /* Commands evaluated before its last run, */
+    uint64_t asked_ms;         /* and when their number was last seen to grow. */
     struct replica_stats past; /* Of replicas before this one. */
     bool said_full;            /* The log says that the disk is full, */
     bool said_index;           /* and that the index is. */
@@ -107,6 +109,8 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
 bool shard_evaluate_local(struct shard *shard, struct session *session,
                           const struct command *command, const struct slice *args, uint32_t count,
                           bool is_indexed);
+/* How long ago the key expired that has waited longest to be deleted; 0: there is none. */
+uint64_t shard_expiry_lag(const struct shard *shard);
 /* Leader: lets the log say what the clock says: after the batch that is returned (0: it does already) an entry is
  * applied whose stamp is at or above the expiry of every key that is gone now. Looks at most at @keys_max keys. */
 uint64_t shard_log_expiry(struct shard *shard, uint32_t keys_max);

@@ -233,6 +233,8 @@ static void metrics_counters(struct core *core, struct buf *body)
            stats->forwarded_total);
     metric(body, "parked_total", "counter", "Times a client waited for a leader.",
            stats->parked_total);
+    metric(body, "expired_lag_ms", "gauge", "How long the key that waits longest has been expired.",
+           shard_expiry_lag(&core->shard));
     metric(body, "expired_total", "counter", "Keys deleted since they expired.",
            core->shard.expired_count);
     metric(body, "paused_total", "counter", "Times reading from a client was stopped.",
