@@ -190,7 +190,6 @@ struct shelf_file *store_file_growing(struct store *store, uint32_t number, uint
 /* The file is of no use any more: it is removed once nobody reads it. */
 void store_file_retire(struct store *store, struct shelf_file *file);
 /* The part of the retention that is for retired files with old values; 0 before there is any. */
-#define HELD_SHARE 4u
 uint64_t store_held_max(const struct store *store);
 /* ---- store_space.c ------------------------------------------------------------------------------- */
 

@@ -4,6 +4,8 @@
 #include "storage/store_inner.h"
 #include "storage/table.h"
 
+#define HELD_SHARE 4u /* One part in so many of the retention. */
+
 static void store_tidy_done(struct disk_op *op)
 {
     struct store_tidy *tidy = op->owner;
