@@ -45,6 +45,11 @@ struct feed {
     uint64_t row_revision;     /* of the last of them */
     struct unpacking value;    /* For the next row, */
     struct unpacking previous; /* and the value before. */
+    /* A value before whose entry is not kept any more: the key as it was, from where it lies now. */
+    struct store_past *view;
+    struct buf view_from; /* the key, */
+    struct buf view_to;   /* and the next one */
+    struct fetch *fetch;
 };
 
 /* What came of a slice. */
@@ -123,8 +128,21 @@ static void forget(struct unpacking *unpacking)
     *unpacking = (struct unpacking){0};
 }
 
+static void close_view(struct feed *feed)
+{
+    if (feed->view != NULL) store_past_close(feed->view);
+    feed->view = NULL;
+    fetch_end(feed->fetch);
+    feed->fetch = NULL;
+    feed->view_from.size = 0;
+    feed->view_to.size = 0;
+}
+
 static void feed_free(struct core *core, struct feed *feed)
 {
+    close_view(feed);
+    buf_close(&feed->view_from);
+    buf_close(&feed->view_to);
     forget(&feed->value);
     forget(&feed->previous);
     set_reader(core, feed, false);
@@ -282,10 +300,60 @@ static enum err effect_at(struct slice payload, uint32_t ordinal, struct effect 
     return OK;
 }
 
+/* The value of the only key of the view. ERR_NOT_FOUND: it was not there. */
+static enum err value_in_view(struct core *core, struct feed *feed, struct slice *value)
+{
+    struct shard *shard = &core->shard;
+    struct past_walk walk;
+    const struct keydir_entry *entry = NULL;
+    enum past_step step = PAST_SKIP;
+    past_begin(&feed->view->past, store_keys(shard->store), &walk);
+    while (step == PAST_SKIP) step = past_next(&feed->view->past, &walk, &entry);
+    if (step != PAST_KEY) return ERR_NOT_FOUND;
+    const struct keydir_info info = keydir_info(entry);
+    if (info.is_inline && !info.is_compressed) {
+        *value = info.inline_value;
+        return OK;
+    }
+    if (info.is_inline) {
+        shard->unpacked.size = 0;
+        const enum err err = compress_unpack(info.inline_value, &shard->unpacked);
+        *value = buf_slice(&shard->unpacked);
+        return err;
+    }
+    return fetch_value(&shard->fetches, &feed->fetch, shard->store, entry, VALUE_SIZE_MAX + KIB,
+                       value);
+}
+
+/* What @key was before @revision, although the entry that made it so is not in the log any more. */
+static enum err previous_in_files(struct core *core, struct feed *feed, struct slice key,
+                                  uint64_t revision, struct slice *value, int64_t *budget)
+{
+    struct store *store = core->shard.store;
+    if (feed->view == NULL) {
+        if (revision - 1 < store_oldest_revision(store)) return ERR_NOT_FOUND;
+        buf_append(&feed->view_from, key.data, key.size);
+        buf_append(&feed->view_to, key.data, key.size);
+        buf_u8(&feed->view_to, 0);
+        feed->view = store_past_open(store, revision - 1, buf_slice(&feed->view_from),
+                                     buf_slice(&feed->view_to), false, true);
+        if (feed->view == NULL) {
+            close_view(feed);
+            return ERR_AGAIN; /* There are too many at this moment. */
+        }
+    }
+    if (fetch_waits(feed->fetch)) return ERR_AGAIN;
+    enum err err = store_past_step(feed->view, budget);
+    if (err == ERR_AGAIN && !store_past_waits(feed->view)) return ERR_MORE;
+    if (err == OK) err = value_in_view(core, feed, value);
+    return err;
+}
+
 /* What the key held before: the put that the effect names, or that the change of the expiry names which it names.
- * ERR_NOT_FOUND: nothing, or it is not in the log any more. ERR_AGAIN: it is being read. */
+ * ERR_NOT_FOUND: nothing, or it is not kept any more. ERR_AGAIN: it is being read. */
 static enum err previous_of(struct core *core, struct feed *feed, struct slice payload,
-                            const struct effect *effect, struct slice *value, int64_t *budget)
+                            const struct effect *effect, uint64_t revision, struct slice *value,
+                            int64_t *budget)
 {
     struct store *store = core->shard.store;
     uint64_t previous = effect->previous_revision;
@@ -298,6 +366,9 @@ static enum err previous_of(struct core *core, struct feed *feed, struct slice p
         enum err err = OK;
         if (previous > BATCH_EFFECTS_MAX) {
             const uint64_t index = revision_index(previous);
+            if (index < store_first_index(store)) {
+                return previous_in_files(core, feed, effect->key, revision, value, budget);
+            }
             ordinal = (uint32_t)(previous & 0xffff);
             if (!store_records_near(store, index)) {
                 if (!feed->is_reader && core->feeds.readers >= FEED_READERS_MAX) return ERR_AGAIN;
@@ -328,6 +399,12 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
     const uint64_t begin_size = rows->size;
     struct slice value = {0};
     enum err err = OK;
+    if (feed->has_previous) {
+        /* Before anything is copied: it may have to be waited for. */
+        err = previous_of(core, feed, payload, effect, revision, &value, budget);
+        if (err != OK && err != ERR_NOT_FOUND) return err;
+        err = OK;
+    }
     resp_put_array(rows, ROW_ITEMS);
     resp_put_text(rows, kind_of(effect));
     if (effect->kind == EFFECT_FLUSH) {
@@ -343,7 +420,7 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
     }
     resp_put_int(rows, (int64_t)revision);
     if (err == OK && feed->has_previous) {
-        err = previous_of(core, feed, payload, effect, &value, budget);
+        err = previous_of(core, feed, payload, effect, revision, &value, budget);
         if (err == OK) resp_put_bulk(rows, value);
     }
     if (err == ERR_NOT_FOUND || !feed->has_previous) resp_put_null(rows, protocol);
@@ -353,6 +430,7 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
     }
     const bool has_expiry = effect->kind == EFFECT_PUT || effect->kind == EFFECT_EXPIRE_AT;
     resp_put_int(rows, has_expiry && effect->expiry_ms != 0 ? (int64_t)effect->expiry_ms : -1);
+    close_view(feed);
     if (feed->value.revision != 0) forget(&feed->value);
     if (feed->previous.revision != 0) forget(&feed->previous);
     feed->row_count++;
@@ -447,6 +525,7 @@ static enum outcome run(struct core *core, struct feed *feed, int64_t *budget)
         struct record record;
         if (is_client_full(feed)) {
             /* Its memory is for those who go on. */
+            close_view(feed);
             if (!store_records_waits(&feed->records)) set_reader(core, feed, false);
             return OUTCOME_WAITS;
         }

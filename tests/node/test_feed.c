@@ -3,6 +3,7 @@
 
 #include "node/core_parts.h"
 #include "storage/base/prng.h"
+#include "storage/store_inner.h"
 #include "tests/node/core_fixture.h"
 #include "tests/test.h"
 
@@ -387,6 +388,34 @@ TEST(feed, a_slow_reader_costs_no_memory_and_misses_nothing)
     EXPECT_TRUE(fixture.core->feeds.disk_reads > 0);
     EXPECT_EQ(told.oldest, 0);
     buf_close(&keys);
+    buf_close(&told.text);
+    fixture_close(&fixture);
+}
+
+TEST(feed, values_before_are_found_although_the_log_does_not_have_them_any_more)
+{
+    struct fixture fixture;
+    struct told told = {0};
+    fixture_open_sized(&fixture, 256 * KIB);
+    fixture.config.retention_size = 0;
+    fixture_stop(&fixture);
+    fixture_start(&fixture);
+    (void)fixture_say(&fixture,
+                      "SET a1 small\r\nSET a3 3\r\nPEXPIRE a3 10000000\r\nSETEX a4 100 x");
+    char line[512] = "SET a2 ";
+    memset(line + 7, 'v', 400); /* Not in the index. */
+    (void)fixture_say(&fixture, line);
+    const uint64_t index = store_applied_index(core_store(fixture.core));
+    write_much(&fixture, 0, 200);
+    fixture_run(&fixture, 500);
+    EXPECT_TRUE(store_first_index(core_store(fixture.core)) > index);
+    (void)watch(&fixture, FEED, "PREFIX a PREV");
+    (void)fixture_say(&fixture, "MSET a1 1 a2 2 a5 5\r\nDEL a1\r\nDEL a3 a4");
+    fixture_run(&fixture, 200);
+    EXPECT_TEXT(hear(&fixture, FEED, &told),
+                "[put a1 1 small;put a2 2 vvvvvvvvvvvv;put a5 5 -;][delete a1 - 1;]"
+                "[delete a3 - 3;delete a4 - x;]");
+    EXPECT_EQ(core_store(fixture.core)->past_count, 0);
     buf_close(&told.text);
     fixture_close(&fixture);
 }

@@ -55,6 +55,40 @@ static bool is_unknown(const struct sim *sim, uint64_t revision)
     return sim->past.has_gap && revision_index(revision) > sim->past.last;
 }
 
+/* The hash of what the key held before @change, if there was anything. */
+static bool before(const struct sim *sim, const struct change *change, uint64_t *value)
+{
+    struct change other;
+    uint64_t wanted = change->effect.previous_revision;
+    uint64_t index = revision_index(change->revision);
+    while (wanted != 0) {
+        if (wanted <= 65535) {
+            wanted = revision_of(index, (uint32_t)wanted - 1);
+        }
+        index = revision_index(wanted);
+        uint64_t offset = 0;
+        while (change_at(sim, offset, &other) && other.revision < wanted) offset += other.size;
+        if (other.revision != wanted) return false;
+        *value = other.value;
+        if (other.effect.kind == EFFECT_PUT) return true;
+        if (other.effect.kind != EFFECT_EXPIRE_AT) return false;
+        wanted = other.effect.previous_revision;
+    }
+    return false;
+}
+
+/* A value before that was told is the one that the log names. None may be told when it is not kept any more. */
+static bool previous_fits(struct sim *sim, const struct resp_node *told,
+                          const struct change *change)
+{
+    uint64_t value = 0;
+    if (told->kind == RESP_NULL) return true;
+    if (change->effect.kind == EFFECT_FLUSH || change->effect.previous_revision == 0) return false;
+    if (prng_below(&sim->feeds.prng, 4) != 0) return true; /* It takes long to look up. */
+    sim->feeds.previous++;
+    return before(sim, change, &value) && hash64(told->text.data, told->text.size) == value;
+}
+
 static const char *kind_of(const struct effect *effect)
 {
     if (effect->kind == EFFECT_PUT) return "put";
@@ -108,6 +142,10 @@ void check_feed_events(struct sim *sim, struct sim_feed_client *client, uint64_t
         if (!is_there || !fits(row, &change)) {
             fail(sim, client, revision, "another change comes next",
                  is_there ? change.revision : 0);
+            return;
+        }
+        if (!previous_fits(sim, &row[5], &change)) {
+            fail(sim, client, revision, "another value was there before", change.revision);
             return;
         }
         client->position = change.revision;

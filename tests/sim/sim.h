@@ -98,7 +98,7 @@ struct sim_counts {
         cuts, seals, compactions;
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t transfers, transfers_not, bank_reads;
-    uint64_t feed_messages, feed_changes, feed_resumes, feeds_gone;
+    uint64_t feed_messages, feed_changes, feed_resumes, feeds_gone, feed_previous;
     uint64_t ranges, ranges_gone;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */

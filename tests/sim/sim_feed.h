@@ -39,7 +39,7 @@ struct sim_feeds {
     struct prng prng; /* its own */
     bool is_final;    /* nobody goes away any more */
     uint64_t target;  /* index up to which all must be told in the end */
-    uint64_t messages, changes, resumes, gone;
+    uint64_t messages, changes, resumes, gone, previous;
 };
 
 void sim_feed_init(struct sim *sim);

@@ -222,6 +222,7 @@ static void count(struct sim *sim)
     counts->feed_changes = sim->feeds.changes;
     counts->feed_resumes = sim->feeds.resumes;
     counts->feeds_gone = sim->feeds.gone;
+    counts->feed_previous = sim->feeds.previous;
     counts->ops_failed = sim->clients.failed_count;
     counts->ops_unknown = sim->clients.unknown_count;
     counts->resets = sim->net.resets;
