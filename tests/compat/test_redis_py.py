@@ -1,56 +1,32 @@
 #!/usr/bin/env python3
 """redis-py, unmodified and in the version of requirements.txt, in standalone mode against any node and in cluster mode.
 
-It is installed into build/compat-python, an environment of its own; where that is not possible the tests are skipped."""
+It is installed into an environment of its own (clients.py); where that is not possible the tests are skipped."""
 
 import os
-import subprocess
 import sys
 import threading
 import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
 
+import clients  # noqa: E402
 import harness  # noqa: E402
 from harness import Cluster  # noqa: E402
-
-ENVIRONMENT = os.path.join(harness.TOP, "build", "compat-python")
-
-
-def prepare():
-    """Makes the environment when it is not there and puts it on the path; False when that cannot be done."""
-    requirements = os.path.join(HERE, "requirements.txt")
-    mark = os.path.join(ENVIRONMENT, "requirements.txt")
-    with open(requirements, encoding="ascii") as file:
-        wanted = file.read()
-    try:
-        with open(mark, encoding="ascii") as file:
-            ready = file.read() == wanted
-    except FileNotFoundError:
-        ready = False
-    if not ready:
-        try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True, timeout=120)
-            subprocess.run([os.path.join(ENVIRONMENT, "bin", "python"), "-m", "pip", "--quiet",
-                            "--disable-pip-version-check", "install", "--require-hashes", "-r", requirements],
-                           check=True, timeout=180)
-        except (subprocess.SubprocessError, OSError) as error:
-            print(f"redis-py could not be installed: {error}", flush=True)
-            return False
-        with open(mark, "w", encoding="ascii") as file:
-            file.write(wanted)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    sys.path.insert(0, os.path.join(ENVIRONMENT, "lib", version, "site-packages"))
-    return True
 
 
 class RedisPy(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        if not prepare():
-            raise unittest.SkipTest("redis-py is not installed and cannot be")
+        try:
+            folder = clients.prepare("python")
+        except clients.Missing as missing:
+            raise unittest.SkipTest(f"redis-py: {missing}") from None
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        sys.path.insert(0, os.path.join(folder, "environment", "lib", version, "site-packages"))
         import redis  # pylint: disable=import-outside-toplevel
         cls.redis = redis
 
