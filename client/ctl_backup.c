@@ -444,9 +444,10 @@ static void tell(const struct save *save)
     char size[CTL_SIZE_TEXT];
     if (!save->ctl->json) {
         (void)printf("%s: cluster %016" PRIx64 ", from node %s, up to index %" PRIu64
-                     " (revision %" PRIu64 "), %u files, %s\n",
+                     " (revision %" PRIu64 "), %u file%s, %s\n",
                      save->path, save->cluster_id, save->node->name, manifest->base_index, revision,
-                     manifest->file_count, ctl_size_text(save->written, size));
+                     manifest->file_count, manifest->file_count == 1 ? "" : "s",
+                     ctl_size_text(save->written, size));
         return;
     }
     char id[20];

@@ -75,9 +75,10 @@ static void tell(const struct ctl *ctl, const char *path, const struct backup *b
     if (!ctl->json) {
         time_text(backup->header.made_ms, made);
         (void)printf("%s: sound; cluster %016" PRIx64 ", made %s, up to index %" PRIu64
-                     " (revision %" PRIu64 "), %" PRIu64 " keys, %u files, %s\n",
+                     " (revision %" PRIu64 "), %" PRIu64 " key%s, %u file%s, %s\n",
                      path, backup->header.cluster_id, made, facts->index, facts->revision,
-                     facts->keys, facts->files, ctl_size_text(backup->size, size));
+                     facts->keys, facts->keys == 1 ? "" : "s", facts->files,
+                     facts->files == 1 ? "" : "s", ctl_size_text(backup->size, size));
         return;
     }
     ctl_json_begin();

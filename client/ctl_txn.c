@@ -181,7 +181,10 @@ static bool read_text(struct txn_text *text)
         ok = take_line(text, line);
     }
     free(line);
-    if (ok && text->count == 1) ok = wrong(text, 1, "if, then or else is expected");
+    if (ok && text->count == 1) {
+        if (text->line == 0) text->line = 1; /* There is not even a first line. */
+        ok = wrong(text, 1, "if, then or else is expected");
+    }
     for (int section = SECTION_IF; ok && section < SECTION_END; section++) {
         const size_t at = text->count_args[section];
         if (at == 0) continue;

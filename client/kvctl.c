@@ -66,7 +66,7 @@ static const struct ctl_command commands[] = {
      BIT(CTL_DATA) | BIT(CTL_NAME) | BIT(CTL_CLUSTER) | BIT(CTL_TOKEN) | BIT(CTL_PEER),
      ctl_backup_restore, true},
     {"dump", NULL, "FILE... [--values]",
-     "a file of a stopped node, or a backup, in readable form, also a damaged one", 1,
+     "files of a data directory, or a backup, in readable form, also damaged ones", 1,
      CTL_WORDS_MAX, BIT(CTL_VALUES), ctl_dump, true},
     {"help", NULL, "[COMMAND]", "this text, or about one command", 0, 1, 0, help, true},
     {"shell", NULL, "", "type commands; with history and completion on a terminal", 0, 0, 0,
@@ -275,9 +275,10 @@ static enum ctl_exit check_args(const struct ctl *ctl, const struct ctl_command 
                             options[i].name);
     }
     if (args->count >= command->words_min && args->count <= command->words_max) return CTL_DONE;
-    return ctl_complain(ctl, CTL_USAGE, "usage", "usage: kvctl %s%s%s %s", command->name,
+    return ctl_complain(ctl, CTL_USAGE, "usage", "usage: kvctl %s%s%s%s%s", command->name,
                         command->second != NULL ? " " : "",
-                        command->second != NULL ? command->second : "", command->usage);
+                        command->second != NULL ? command->second : "",
+                        command->usage[0] != 0 ? " " : "", command->usage);
 }
 
 /* ---- running --------------------------------------------------------------------------------- */

@@ -193,12 +193,25 @@ static void break_with(struct core *core, struct session *session, const char *t
     core_reply_error(session, text);
 }
 
+/* A web page can make a browser send POST requests to this port, with commands in their body: nothing behind such a
+ * request line, or behind a Host header, is read. */
+static bool is_http(struct slice name)
+{
+    return slice_equal_fold(name, "post") || slice_equal_fold(name, "host:");
+}
+
 /* No such command, or too few arguments for it. */
 static enum dispatch refuse(struct core *core, struct session *session,
                             const struct command *command, const struct slice *args, uint32_t count)
 {
     char text[160];
     if (session->forward_count > 0) return DISPATCH_LATER;
+    if (command == NULL && is_http(args[0])) {
+        core->stats.protocol_errors_total++;
+        core_reply_error(session, "ERR this port takes the Redis protocol, not HTTP");
+        session->closing = true;
+        return DISPATCH_DONE;
+    }
     if (command == NULL) {
         txn_break(session);
         core_unknown_command(core, session, args, count);

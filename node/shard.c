@@ -162,6 +162,19 @@ static enum err reopen(struct shard *shard, uint64_t now_ms, char *message)
     return OK;
 }
 
+/* Says who leads, whenever that is another node or in another term than it was. */
+static void say_leader(struct shard *shard, bool is_ready, uint64_t term)
+{
+    const uint64_t leader = replica_leader(shard->replica);
+    const bool is_own = leader == shard->core->identity.node_id;
+    if (leader == 0 || (is_own && !is_ready)) return;
+    if (leader == shard->said_leader && term == shard->said_term) return;
+    shard->said_leader = leader;
+    shard->said_term = term;
+    core_log(shard->core, CONFIG_INFO, "%s%s leads (term %llu)", is_own ? "this node" : "node ",
+             is_own ? "" : core_node_name(shard->core, leader), (unsigned long long)term);
+}
+
 /* Notices gain and loss of leadership. */
 static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
 {
@@ -182,6 +195,7 @@ static void follow_role(struct shard *shard, uint64_t now_ms, uint64_t wall_ms)
         clock_follow(&shard->clock, now_ms, wall_ms); /* For reads = local on a follower. */
     }
     shard->term = term;
+    say_leader(shard, shard->was_ready, term);
     if (replica_leader(replica) != 0) {
         shard->leaderless_ms = 0;
     } else if (shard->leaderless_ms == 0) {

@@ -57,6 +57,8 @@ struct shard {
     struct replica_stats past; /* Of replicas before this one. */
     bool said_full;            /* The log says that the disk is full, */
     bool said_index;           /* and that the index is. */
+    uint64_t said_leader;      /* The node that leads according to the log, 0 at first, */
+    uint64_t said_term;        /* and its term. */
     uint64_t no_room_ms;       /* When it was last said that a base has no room here; 0: never. */
     uint64_t no_room_count;    /* Offers of a base refused for that, as last seen. */
     uint64_t stalled_ms;       /* How long the disk has hung, as last seen; 0: it does not. */

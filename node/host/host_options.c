@@ -89,6 +89,16 @@ struct argument {
     const char *value;
 };
 
+static bool is_known(const char *name)
+{
+    const struct config_option *option = config_option(0);
+    if (strcmp(name, "config") == 0) return true;
+    for (uint32_t at = 0; option != NULL; option = config_option(++at)) {
+        if (strcmp(name, option->name) == 0) return true;
+    }
+    return false;
+}
+
 /* Takes "--name value" or "--name=value" at *@at. */
 static enum err next_argument(const struct host_options *options, int *at,
                               struct argument *argument, char *message)
@@ -109,6 +119,8 @@ static enum err next_argument(const struct host_options *options, int *at,
         return OK;
     }
     if (*at == options->argc) {
+        argument->value = "";
+        if (!is_known(argument->name)) return OK; /* That is what will be complained of. */
         SAY("--%s needs a value", argument->name);
         return ERR_INVALID;
     }

@@ -236,7 +236,7 @@ class Kvctl(unittest.TestCase):
                                 ("if\nkey k\n", "line 2, column 1: value, revision, exists"),
                                 ("then\n set k 'x\n", "line 2, column 8: a quote"),
                                 ("else\nthen\n", "line 2, column 1: sections are"),
-                                ("", "line 0, column 1: if, then or else")):
+                                ("", "line 1, column 1: if, then or else")):
                 self.assertIn(place, self.ctl(cluster, "txn", stdin=text, code=USAGE).stderr)
             self.ctl(cluster, "txn", stdin="then\nset k 2\nnosuch\n", code=REFUSED)
             self.assertEqual("hello world\n", self.ctl(cluster, "get", "k").stdout)

@@ -69,7 +69,8 @@ class Refused(unittest.TestCase):
         cases = [
             (["--no-such-option", "1"], ("no-such-option",)),
             (["--elction-timeout", "1000"], ("elction-timeout", "election-timeout")),
-            (["--client"], ("client",)),
+            (["--client"], ("client", "needs a value")),
+            (["--elction-timeout"], ("unknown", "elction-timeout", "election-timeout")),
             (["--client", "nowhere"], ("client",)),
             (["--client", "127.0.0.1:99999"], ("client",)),
             (["--client", "127.0.0.1:12x"], ("client",)),

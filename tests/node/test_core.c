@@ -344,6 +344,25 @@ TEST(core, a_reader_that_stops_is_paused_and_then_closed)
     fixture_close(&f);
 }
 
+/* A page in a browser on the same machine can send such a request to any port, with commands as its body. */
+TEST(core, a_web_request_is_not_obeyed)
+{
+    static const char *const requests[] = {
+        "POST / HTTP/1.1\r\nSET k web\r\n",
+        "GET / HTTP/1.1\r\nhost: 127.0.0.1:6379\r\n\r\nSET k web\r\n",
+        "MULTI\r\nHost: x\r\nSET k web\r\nEXEC\r\n",
+    };
+    struct fixture f;
+    fixture_open(&f);
+    for (int i = 0; i < 3; i++) {
+        const char *reply = fixture_ask(&f, i + 1, requests[i], strlen(requests[i]));
+        EXPECT_TRUE(strstr(reply, "-ERR this port takes the Redis protocol, not HTTP\r\n") != NULL);
+        EXPECT_TRUE(f.clients[i + 1].is_closed);
+    }
+    EXPECT_TEXT(fixture_say(&f, "EXISTS k"), ":0\r\n");
+    fixture_close(&f);
+}
+
 TEST(core, protocol_three)
 {
     struct fixture f;

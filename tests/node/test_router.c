@@ -12,6 +12,37 @@ TEST(router, commands_travel_to_the_leader)
     trio_close(&trio);
 }
 
+static char said[4096];
+
+static void note(void *context, int level, const char *line)
+{
+    const struct member *member = context;
+    const size_t size = strlen(said);
+    (void)level;
+    (void)snprintf(said + size, sizeof said - size, "%s: %s\n", member->config.name, line);
+}
+
+/* Whoever reads the logs after a fault has to see who led, and since when. */
+TEST(router, every_log_tells_who_leads)
+{
+    struct trio trio;
+    trio_open(&trio);
+    said[0] = 0;
+    for (int at = 0; at < NODES; at++) trio.members[at].net.log = note;
+    say(&trio, 0, "KV.TRANSFER b\r\n");
+    for (int i = 0; i < 100 && !shard_ready(&trio.members[1].core->shard); i++) trio_run(&trio, 50);
+    trio_run(&trio, 500);
+    EXPECT_TRUE(strstr(said, "a: no longer leading (term ") != NULL);
+    EXPECT_TRUE(strstr(said, "a: node b leads (term ") != NULL);
+    EXPECT_TRUE(strstr(said, "b: this node leads (term ") != NULL);
+    EXPECT_TRUE(strstr(said, "c: node b leads (term ") != NULL);
+    const size_t size = strlen(said);
+    say(&trio, 1, "SET k v\r\n");
+    trio_run(&trio, 2000);
+    EXPECT_EQ(strlen(said), size); /* Once, not every turn. */
+    trio_close(&trio);
+}
+
 TEST(router, nothing_is_asked_while_the_answer_has_no_way_back)
 {
     struct trio trio;
