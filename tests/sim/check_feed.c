@@ -58,7 +58,7 @@ static bool is_unknown(const struct sim *sim, uint64_t revision)
 /* The hash of what the key held before @change, if there was anything. */
 static bool before(const struct sim *sim, const struct change *change, uint64_t *value)
 {
-    struct change other;
+    struct change other = {.revision = 0};
     uint64_t wanted = change->effect.previous_revision;
     uint64_t index = revision_index(change->revision);
     while (wanted != 0) {
