@@ -47,6 +47,7 @@ enum ctl_option {
     CTL_REV,
     CTL_COUNT,
     CTL_PREV,
+    CTL_WAIT,
     CTL_OPTION_COUNT,
 };
 
@@ -79,7 +80,7 @@ enum ctl_exit ctl_run_line(struct ctl *ctl, struct kv_bytes *words, size_t count
 enum ctl_exit ctl_connect(struct ctl *ctl); /* if it is not connected; complains */
 void ctl_help(const char *name);            /* of one command; NULL: of all */
 
-/* ctl_data.c, ctl_watch.c, ctl_cluster.c, ctl_shell.c, ctl_backup.c, ctl_restore.c */
+/* ctl_data.c, ctl_watch.c, ctl_lock.c, ctl_cluster.c, ctl_shell.c, ctl_backup.c, ctl_restore.c */
 enum ctl_exit ctl_get(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_set(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_del(struct ctl *ctl, const struct ctl_args *args);
@@ -89,6 +90,8 @@ enum ctl_exit ctl_scan(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_history(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_txn(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_watch(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_lock(struct ctl *ctl, const struct ctl_args *args);
+enum ctl_exit ctl_elect(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_status(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader(struct ctl *ctl, const struct ctl_args *args);
 enum ctl_exit ctl_leader_transfer(struct ctl *ctl, const struct ctl_args *args);

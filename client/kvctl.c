@@ -44,6 +44,12 @@ static const struct ctl_command commands[] = {
      "the "
      "value before",
      0, 1, BIT(CTL_FROM) | BIT(CTL_PREV) | BIT(CTL_LIMIT), ctl_watch, false},
+    {"lock", NULL, "NAME [--ttl MS] [--wait MS] -- COMMAND...",
+     "run a command while holding a lock, which is renewed; the command ends when the lock is lost",
+     2, CTL_WORDS_MAX, BIT(CTL_TTL) | BIT(CTL_WAIT), ctl_lock, false},
+    {"elect", NULL, "NAME [--ttl MS] [--wait MS] -- COMMAND...",
+     "the same again and again: whenever elected, until the command ends by itself", 2,
+     CTL_WORDS_MAX, BIT(CTL_TTL) | BIT(CTL_WAIT), ctl_elect, false},
     {"leader", NULL, "[SHARD]", "name and client address of the leader", 0, 1, 0, ctl_leader,
      false},
     {"leader", "transfer", "NAME", "hand the leadership over to a member", 1, 1, 0,
@@ -98,6 +104,7 @@ static const struct {
     [CTL_REV] = {"--rev", true},
     [CTL_COUNT] = {"--count", true},
     [CTL_PREV] = {"--prev", false},
+    [CTL_WAIT] = {"--wait", true},
 };
 
 const struct ctl_command *ctl_command_at(size_t at)

@@ -33,6 +33,7 @@ static bool change_at(const struct sim *sim, uint64_t offset, struct change *cha
 static bool is_in_range(const struct sim_feed_client *client, const struct effect *effect)
 {
     if (effect->kind == EFFECT_FLUSH) return true;
+    if (effect_is_internal(effect)) return false;
     if (slice_compare(effect->key, slice_text(client->from)) < 0) return false;
     return client->to[0] == 0 || slice_compare(effect->key, slice_text(client->to)) < 0;
 }

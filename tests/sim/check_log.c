@@ -47,6 +47,7 @@ static void check_effects(struct sim *sim, const struct record *record)
         }
         sim_client_effect(sim, &effect);
         sim_bank_effect(sim, record->index, &effect);
+        sim_once_effect(sim, record->index, &effect);
         rest = slice_of(rest.data + size, rest.size - size);
     }
 }

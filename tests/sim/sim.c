@@ -156,6 +156,7 @@ static void configure(struct sim *sim, struct sim_node *node)
     config->election_timeout_ms = 300;
     config->heartbeat_ms = 60;
     config->park_ms = 800;
+    config->once_retention_ms = 30ull * 24 * 3600 * 1000;
     config->drain_ms = 200;
     config->max_value_size = 16 * 1024;
     config->compress_above_size = 100;
@@ -499,6 +500,7 @@ struct sim *sim_create(const struct sim_options *options)
     sim_client_init(sim);
     sim_bank_init(sim);
     sim_feed_init(sim);
+    sim_once_init(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sim = sim;
@@ -531,6 +533,7 @@ void sim_destroy(struct sim *sim)
     sim_client_close(sim);
     sim_bank_close(sim);
     sim_feed_close(sim);
+    sim_once_close(sim);
     check_log_close(&sim->log);
     check_past_close(&sim->past);
     mem_free(sim->heap);

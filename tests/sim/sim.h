@@ -18,6 +18,7 @@
 #include "tests/sim/check_past.h"
 #include "tests/sim/sim_bank.h"
 #include "tests/sim/sim_feed.h"
+#include "tests/sim/sim_once.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_net.h"
@@ -99,6 +100,7 @@ struct sim_counts {
     uint64_t faults, freezes, partitions, disk_full, jumps, stops, rots, refusals;
     uint64_t transfers, transfers_not, bank_reads;
     uint64_t feed_messages, feed_changes, feed_resumes, feeds_gone, feed_previous;
+    uint64_t once_sequences, once_repeats, locks;
     uint64_t ranges, ranges_gone;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */
@@ -121,6 +123,7 @@ struct sim {
     struct sim_clients clients;
     struct sim_bank bank;
     struct sim_feeds feeds;
+    struct sim_once once;
     struct check_log log;
     struct check_past past;
     bool has_faults; /* the storm is on */

@@ -531,7 +531,9 @@ static void give_up(struct sim *sim, struct sim_client *client)
 void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS + SIM_FEED_CLIENTS) {
+            sim_once_bytes(sim, number, bytes);
+        } else if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
             sim_feed_bytes(sim, number, bytes);
         } else {
             sim_bank_bytes(sim, number, bytes);
@@ -568,7 +570,9 @@ void sim_client_bytes(struct sim *sim, uint32_t number, struct slice bytes)
 void sim_client_lost(struct sim *sim, uint32_t number)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS + SIM_FEED_CLIENTS) {
+            sim_once_lost(sim, number);
+        } else if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
             sim_feed_lost(sim, number);
         } else {
             sim_bank_lost(sim, number);
@@ -583,7 +587,9 @@ void sim_client_lost(struct sim *sim, uint32_t number)
 void sim_client_step(struct sim *sim, uint32_t number, uint64_t step)
 {
     if (number > SIM_CLIENT_LIMIT) {
-        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
+        if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS + SIM_FEED_CLIENTS) {
+            sim_once_step(sim, number, step);
+        } else if (number > SIM_CLIENT_LIMIT + SIM_BANK_CLIENTS) {
             sim_feed_step(sim, number, step);
         } else {
             sim_bank_step(sim, number, step);
@@ -674,7 +680,7 @@ void sim_client_effect(struct sim *sim, const struct effect *effect)
     static const char letters[] = "rcatb";
     struct sim_clients *clients = &sim->clients;
     const char *letter = strchr(letters, (char)effect->key.data[0]);
-    if (effect->kind != EFFECT_PUT || letter == NULL) return;
+    if (effect->kind != EFFECT_PUT || letter == NULL || *letter == 0) return;
     struct buf raw = {0};
     struct slice value = effect->value;
     if ((effect->flags & EFFECT_FLAG_LZ4) != 0) {

@@ -147,7 +147,7 @@ static bool all_quiet(struct sim *sim)
     for (uint32_t i = 0; i < sim->clients.count; i++) {
         if (sim->clients.list[i].pending_count > 0) return false;
     }
-    return sim_bank_finished(sim) && all_equal(sim);
+    return sim_bank_finished(sim) && sim_once_finished(sim) && all_equal(sim);
 }
 
 static bool all_done(struct sim *sim)
@@ -158,6 +158,7 @@ static bool all_done(struct sim *sim)
 void sim_run_settle(struct sim *sim)
 {
     sim_bank_finish(sim);
+    sim_once_finish(sim);
     serve(sim);
     /* A node that lags may wait for longer than a client does: first everybody has everything. */
     sim->clients.is_quiet = true;
@@ -188,6 +189,7 @@ void sim_run_settle(struct sim *sim)
     check_space(sim);
     if (!sim->has_failed) sim_client_check(sim);
     if (!sim->has_failed) sim_bank_check(sim);
+    if (!sim->has_failed) sim_once_check(sim);
 }
 
 /* The end of a run in which the last good copies went. Nothing is owed but the truth: what is answered is right, and
@@ -196,6 +198,7 @@ static void settle_lost(struct sim *sim)
 {
     sim_fault_end(sim);
     sim_bank_finish(sim);
+    sim_once_finish(sim);
     sim_run_for(sim, 2 * HEAL_MS);
     const uint64_t before = sim->clients.failed_count + sim->clients.unknown_count;
     sim_client_finish(sim);
@@ -217,6 +220,11 @@ static void count(struct sim *sim)
         counts->transfers = sim->bank.done;
         counts->transfers_not = sim->bank.aborted;
         counts->bank_reads = sim->bank.reads;
+    }
+    if (sim->once.checked) {
+        counts->once_sequences = sim->once.answer_count;
+        counts->once_repeats = sim->once.repeats;
+        counts->locks = sim->once.locks;
     }
     counts->feed_messages = sim->feeds.messages;
     counts->feed_changes = sim->feeds.changes;
@@ -260,6 +268,7 @@ bool sim_run(struct sim *sim)
     sim_client_start(sim);
     sim_bank_start(sim);
     sim_feed_start(sim);
+    sim_once_start(sim);
     sim_fault_start(sim);
     while (sim->now < end && !sim->has_failed) {
         sim_run_for(sim, 250);
