@@ -156,7 +156,7 @@ void cmd_reset(struct eval *eval)
 
 static void put_flags(struct eval *eval, const struct command *command)
 {
-    const char *flags[6];
+    const char *flags[7];
     uint32_t count = 0;
     if ((command->flags & CMD_WRITE) != 0) flags[count++] = "write";
     if ((command->flags & CMD_WRITE) != 0 && (command->flags & (CMD_FREES | CMD_EXPIRY)) == 0)
@@ -165,6 +165,8 @@ static void put_flags(struct eval *eval, const struct command *command)
     if ((command->flags & CMD_LOCAL) != 0) flags[count++] = "loading";
     if ((command->flags & CMD_LOCAL) != 0) flags[count++] = "stale";
     if ((command->flags & CMD_FAST) != 0) flags[count++] = "fast";
+    /* Cluster clients look for the channels, where they would otherwise miss a key. */
+    if (strcmp(command->group, "pubsub") == 0) flags[count++] = "pubsub";
     resp_put_set(eval->out, count, eval->protocol);
     for (uint32_t i = 0; i < count; i++) resp_put_simple(eval->out, flags[i]);
 }

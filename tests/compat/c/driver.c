@@ -123,8 +123,8 @@ static void load(double seconds)
         if (i == 0) (void)fflush(stdout);
         (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     }
-    (void)printf("{\"operations\": %d, \"failed\": %d, \"longest_ms\": %ld, \"last\": %d, \"errors\": [\"%s\"]}\n",
-                 i, failed, longest, last, error);
+    (void)printf("{\"operations\": %d, \"failed\": %d, \"longest_ms\": %ld, ", i, failed, longest);
+    (void)printf("\"last\": %d, \"errors\": [\"%s\"]}\n", last, error);
 }
 
 int main(int count, char **args)
@@ -132,7 +132,8 @@ int main(int count, char **args)
     if (count < 5) return 2;
     const int port = (int)strtol(args[4], NULL, 10); /* the first */
     context = redisConnect("127.0.0.1", port);
-    if (context == NULL || context->err != 0) fail("connect", context ? context->errstr : "no memory");
+    if (context == NULL) fail("connect", "no memory");
+    if (context->err != 0) fail("connect", context->errstr);
     if (strcmp(args[2], "check") == 0) {
         check(port);
         (void)puts("ok");
