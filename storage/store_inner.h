@@ -120,7 +120,7 @@ struct store {
     struct store_tidy tidy;
     struct store_pins pins;
     uint64_t user_written;   /* bytes of keys and values in the effects that were applied */
-    bool is_burying;         /* what the newest flush removed is still being freed */
+    bool is_burying;         /* what a flush removed is still being freed */
     uint64_t flush_revision; /* of the newest flush: older effects do not matter */
     struct snapshot incoming;
     uint64_t hold_index;    /* See store_hold(). */
@@ -142,7 +142,6 @@ struct store {
 };
 
 /* ---- store_load.c -------------------------------------------------------------------------------- */
-
 /* Fills what store_open() has set up. @message: empty buf, receives what store_open() promises. */
 enum err store_load(struct store *store, struct buf *message);
 
