@@ -120,6 +120,41 @@ MUTANTS = [
         "    batch->record.size = batch->record.size > mark->size ? batch->record.size : mark->size;\n",
         ["test_batch", "test_nested"],
     ),
+    (
+        "once: a repeated command is carried out again",
+        "node/cmd_once.c",
+        "    while (at < once->count && once->entries[at].sequence != sequence) at++;\n",
+        "    at = once->count;\n",
+        ["sim", "test_once"],
+    ),
+    (
+        "once: what was answered is not remembered",
+        "node/cmd_once.c",
+        "        remember(once, *entry);\n",
+        "        if (entry->sequence % 2 == 1) remember(once, *entry);\n",
+        ["sim", "test_once"],
+    ),
+    (
+        "lock: it is taken from its owner",
+        "node/cmd_lock.c",
+        "    if (!is_own && (item.exists || !is_turn)) {\n",
+        "    if (!is_own && !is_turn) {\n",
+        ["sim", "test_lock"],
+    ),
+    (
+        "lock: a token is given twice",
+        "node/cmd_lock.c",
+        "        *token += 1;\n",
+        "        *token += *token % 8 == 7 ? 0 : 1;\n",
+        ["sim", "test_lock"],
+    ),
+    (
+        "flush: the servers' own keys go, too",
+        "node/eval.c",
+        "        eval_reserved_restore(eval, buf_slice(&kept));\n",
+        "",
+        ["test_once"],
+    ),
 ]
 
 

@@ -175,6 +175,31 @@ class RedisPy(unittest.TestCase):
                 found.append((message["type"], message["pattern"], message["channel"], message["data"]))
         return found
 
+    def test_locks(self):
+        """Lock with its three scripts, on each node, while somebody else wants the lock too."""
+        with Cluster() as cluster:
+            for client in self.each_node_and_protocol(cluster):
+                self.check_lock(client)
+
+    def check_lock(self, client):
+        lock = client.lock("lock", timeout=5)
+        self.assertTrue(lock.acquire())
+        self.assertFalse(client.lock("lock", timeout=5).acquire(blocking=False))
+        lock.extend(3)
+        self.assertGreater(client.pttl("lock"), 5000)
+        lock.extend(20, replace_ttl=True)
+        self.assertGreater(client.pttl("lock"), 15000)
+        lock.reacquire()
+        self.assertLessEqual(client.pttl("lock"), 5000)
+        lock.release()
+        self.assertIsNone(client.get("lock"))
+        short = client.lock("lock", timeout=0.1)
+        self.assertTrue(short.acquire())
+        time.sleep(0.3)
+        self.assertRaises(self.redis.exceptions.LockNotOwnedError, short.release)
+        with self.assertRaisesRegex(self.redis.exceptions.ResponseError, "scripts are not supported"):
+            client.eval("return 1", 0)
+
     def test_publish_and_subscribe(self):
         with Cluster() as cluster:
             for client in self.each_node_and_protocol(cluster):
