@@ -386,6 +386,10 @@ static int64_t run_deadline(const struct running *running)
     }
     if (running->kv->nodes.count < 2) return running->deadline_ms;
     if (wait < READ_TRY_MIN_MS) wait = READ_TRY_MIN_MS;
+    /* Nodes without a leader answer after so long: who waits less hears "no answer" instead of the reason. */
+    if (wait < running->refused_ms + running->refused_ms / 4) {
+        wait = running->refused_ms + running->refused_ms / 4;
+    }
     return earlier(running->deadline_ms, now + wait);
 }
 

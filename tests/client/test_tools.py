@@ -119,6 +119,13 @@ class Kvctl(unittest.TestCase):
             self.ctl(cluster, "--timeout", "1500", "set", "k", "v", code=NO_ANSWER)
             self.assertLess(time.monotonic() - begin, 6 * harness.SLOW)
 
+    def test_a_read_without_a_majority_says_why(self):
+        with Cluster() as cluster:
+            for node in cluster.nodes[:2]:
+                node.kill()
+            done = self.ctl(cluster, "get", "k", nodes=cluster.nodes[2:], code=NO_ANSWER)
+            self.assertIn("CLUSTERDOWN", done.stderr)
+
     def test_any_live_node_is_enough(self):
         with Cluster() as cluster:
             self.ctl(cluster, "set", "k", "v")
