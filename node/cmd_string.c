@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "node/command.h"
+#include "node/eval_nested.h"
 #include "node/shard.h"
 #include "storage/base/hash.h"
 #include "storage/base/limits.h"
@@ -163,7 +164,7 @@ void cmd_digest(struct eval *eval)
         resp_put_null(eval->out, eval->protocol);
         return;
     }
-    if (!eval_value(eval, &item, &value)) return;
+    if (!eval_value(eval, &item, &value) || !eval_may_digest(eval, value.size)) return;
     digest_of(value, text);
     resp_put_text(eval->out, text);
 }
@@ -217,6 +218,7 @@ bool cmd_condition_check(struct eval *eval, struct item *item,
     if (condition->kind == CMD_IF_EQ || condition->kind == CMD_IF_NE) {
         is_equal = slice_equal(value, condition->wanted);
     } else {
+        if (!eval_may_digest(eval, value.size)) return false;
         digest_of(value, text);
         is_equal = slice_equal_fold(condition->wanted, text);
     }

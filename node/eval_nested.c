@@ -3,12 +3,13 @@
 
 #include <stdio.h>
 
-#include "node/shard.h"
+#include "node/core_parts.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 
-#define WALK_KEYS_MAX 10000u /* in one transaction: about a millisecond */
-#define DEPTH_MAX 2u         /* KV.ONCE of KV.TXN of commands */
+#define WALK_KEYS_MAX 10000u         /* in one transaction: about a millisecond */
+#define DIGEST_SIZE_MAX (256u * MIB) /* likewise: some 40 ms */
+#define DEPTH_MAX 2u                 /* KV.ONCE of KV.TXN of commands */
 
 void eval_mark(struct eval *eval, struct eval_mark *mark)
 {
@@ -23,6 +24,7 @@ void eval_mark(struct eval *eval, struct eval_mark *mark)
     if (eval->root != NULL) return;
     eval->root = mark;
     eval->shard->walk_left = WALK_KEYS_MAX;
+    eval->shard->digest_left = DIGEST_SIZE_MAX;
 }
 
 bool eval_may_walk(struct eval *eval, uint64_t keys)
@@ -38,6 +40,20 @@ bool eval_may_walk(struct eval *eval, uint64_t keys)
                    "TOOBIG the commands of a transaction look at at most %u keys: do this outside",
                    WALK_KEYS_MAX);
     eval_error(eval, text);
+    return false;
+}
+
+bool eval_may_digest(struct eval *eval, uint64_t size)
+{
+    uint64_t *left = &eval->shard->digest_left;
+    eval->core->turn_work += size / (4 * KIB);
+    if (eval->whole == NULL) return true;
+    if (size <= *left) {
+        *left -= size;
+        return true;
+    }
+    eval_error(eval, "TOOBIG the commands of a transaction make digests of at most 256 MiB: do "
+                     "this outside");
     return false;
 }
 

@@ -32,6 +32,8 @@ bool eval_walks(const struct command *command);
 /* It is about to look at @keys more keys in a walk. False: within a transaction, which has one turn for all of it, that
  * is too much (an error was replied). */
 bool eval_may_walk(struct eval *eval, uint64_t keys);
+/* The same for digests of @size bytes. */
+bool eval_may_digest(struct eval *eval, uint64_t size);
 void eval_error_overflow(struct eval *eval); /* after the rollback */
 
 #endif

@@ -50,6 +50,12 @@ struct feed {
     struct buf view_from; /* the key, */
     struct buf view_to;   /* and the next one */
     struct fetch *fetch;
+    /* Where the message's first event is, as position and ordinal: there it begins anew after it had to give up what
+     * there was of it. */
+    uint64_t row_position;
+    uint32_t row_ordinal;
+    bool is_maker;    /* Counted in feeds.makers. */
+    bool wants_maker; /* The message is long, and as many as may be were in the making. */
 };
 
 /* What came of a slice. */
@@ -138,6 +144,40 @@ static void close_view(struct feed *feed)
     feed->view_to.size = 0;
 }
 
+/* Long messages that are not whole yet are what takes memory: a few at a time. False: not now. */
+static bool become_maker(struct core *core, struct feed *feed)
+{
+    if (feed->is_maker) return true;
+    feed->wants_maker = core->feeds.makers >= FEED_MAKERS_MAX;
+    if (feed->wants_maker) return false;
+    feed->is_maker = true;
+    core->feeds.makers++;
+    return true;
+}
+
+static void stop_making(struct core *core, struct feed *feed)
+{
+    if (!feed->is_maker) return;
+    feed->is_maker = false;
+    core->feeds.makers--;
+    core->more = true; /* Another may. */
+}
+
+/* Forgets what there is of a message; it is made anew from its first event. */
+static void begin_anew(struct core *core, struct feed *feed)
+{
+    if (feed->row_count > 0) {
+        feed->position = feed->row_position;
+        feed->ordinal = feed->row_ordinal;
+    }
+    feed->row_count = 0;
+    buf_close(&feed->rows);
+    close_view(feed);
+    forget(&feed->value);
+    forget(&feed->previous);
+    stop_making(core, feed);
+}
+
 static void feed_free(struct core *core, struct feed *feed)
 {
     close_view(feed);
@@ -146,6 +186,7 @@ static void feed_free(struct core *core, struct feed *feed)
     forget(&feed->value);
     forget(&feed->previous);
     set_reader(core, feed, false);
+    stop_making(core, feed);
     list_remove(&feed->all);
     list_remove(&feed->busy);
     list_remove(&feed->own);
@@ -229,6 +270,7 @@ static void tell_rows(struct core *core, struct feed *feed)
     feed->row_count = 0;
     feed->rows.size = 0;
     buf_trim(&feed->rows, 64 * KIB);
+    stop_making(core, feed);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------ */
@@ -433,7 +475,10 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
     close_view(feed);
     if (feed->value.revision != 0) forget(&feed->value);
     if (feed->previous.revision != 0) forget(&feed->previous);
-    feed->row_count++;
+    if (feed->row_count++ == 0) {
+        feed->row_position = feed->position;
+        feed->row_ordinal = feed->ordinal;
+    }
     feed->row_revision = revision;
     *budget -= (int64_t)((rows->size - begin_size) / KIB);
     return OK;
@@ -518,6 +563,15 @@ static enum err read_next(struct core *core, struct feed *feed, struct record *r
                               &place);
 }
 
+/* The slice is over. False: the message was begun and is too long to be kept as well. */
+static bool may_hold(struct core *core, struct feed *feed)
+{
+    if (feed->rows.size <= FEED_HALF_SIZE || become_maker(core, feed)) return true;
+    begin_anew(core, feed);
+    set_reader(core, feed, false); /* Others need it in order to become whole. */
+    return false;
+}
+
 static enum outcome run(struct core *core, struct feed *feed, int64_t *budget)
 {
     const uint64_t applied = store_applied_index(core->shard.store);
@@ -526,14 +580,17 @@ static enum outcome run(struct core *core, struct feed *feed, int64_t *budget)
         if (is_client_full(feed)) {
             /* Its memory is for those who go on. */
             close_view(feed);
+            if (feed->is_maker) begin_anew(core, feed);
             if (!store_records_waits(&feed->records)) set_reader(core, feed, false);
             return OUTCOME_WAITS;
         }
+        if (feed->wants_maker && !become_maker(core, feed)) return OUTCOME_WAITS;
         if (*budget <= 0) return OUTCOME_MORE;
         enum err err = read_next(core, feed, &record);
         if (err == OK && record.type == RECORD_COMMAND) {
             err = tell_entry(core, feed, &record, budget);
         }
+        if ((err == ERR_AGAIN || err == ERR_MORE) && !may_hold(core, feed)) return OUTCOME_WAITS;
         if (err == ERR_AGAIN) return OUTCOME_WAITS;
         if (err == ERR_MORE) continue;
         if (err != OK) return fail(core, feed, err);
@@ -542,6 +599,7 @@ static enum outcome run(struct core *core, struct feed *feed, int64_t *budget)
         if (end_revision > feed->told) feed->told = end_revision;
         feed->next++;
         feed->ordinal = 0;
+        stop_making(core, feed);
     }
     set_reader(core, feed, false);
     return OUTCOME_IDLE;
@@ -566,7 +624,9 @@ void feeds_turn(struct core *core)
         list_remove(&feed->busy);
         const enum outcome outcome = run(core, feed, &budget);
         if (outcome == OUTCOME_IDLE || outcome == OUTCOME_OVER) continue;
-        list_append(&feeds->busy, &feed->busy);
+        /* What is half made is finished first, in the next turn. */
+        const bool is_first = outcome == OUTCOME_MORE && feed->is_maker;
+        list_append(is_first ? feeds->busy.next : &feeds->busy, &feed->busy);
         if (outcome == OUTCOME_MORE) core->more = true;
     }
     if (count > 0) core->more = true;

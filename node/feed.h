@@ -25,6 +25,8 @@
     3000 /* for all feeds in one turn: effects or KiB that are looked at or told */
 #define FEED_PAUSE_SIZE (256u * KIB)
 #define FEED_READERS_MAX 16u /* that read from the disk at a time */
+#define FEED_MAKERS_MAX 4u   /* that hold a half-made message of more than */
+#define FEED_HALF_SIZE (16u * KIB)
 #define FEED_SESSION_MAX 100u
 #define FEED_MAX 10000u
 #define FEED_PROGRESS_MIN_MS 10u
@@ -36,6 +38,7 @@ struct feeds {
     struct list busy; /* those that are behind, by busy: whose turn is next comes first */
     uint32_t count;
     uint32_t readers; /* of them have bytes from the disk */
+    uint32_t makers;  /* of them hold a long message that is not whole yet */
     uint64_t seen;    /* applied index that busy knows of */
     uint64_t messages, effects, compacted, disk_reads;
 };

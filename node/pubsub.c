@@ -7,6 +7,7 @@
 #include "storage/base/mem.h"
 
 #define HEAD_SIZE 8u
+#define STEPS_PER_DELIVERY 256u /* of comparing a pattern, which take about as long */
 
 /* A channel or a pattern that somebody listens to. */
 struct channel {
@@ -211,10 +212,12 @@ uint64_t pubsub_tell(struct core *core, struct slice channel, struct slice messa
     if (named != NULL) count += deliver(core, named, channel, message);
     for (struct list *at = pubsub->patterns.next; at != &pubsub->patterns; at = at->next) {
         struct channel *pattern = LIST_ITEM(at, struct channel, link);
+        core->turn_work += pattern->name.size * channel.size / STEPS_PER_DELIVERY;
         if (!glob_match(buf_slice(&pattern->name), channel)) continue;
         count += deliver(core, pattern, channel, message);
     }
     pubsub->delivered += count;
+    core->turn_work += count * (1 + message.size / KIB);
     return count;
 }
 

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "node/core_parts.h"
+#include "storage/base/mem.h"
 #include "storage/base/prng.h"
 #include "storage/store_inner.h"
 #include "tests/node/core_fixture.h"
@@ -330,6 +331,56 @@ TEST(feed, a_long_transaction_is_one_message_made_over_many_turns)
     EXPECT_EQ(told.messages, 1);
     EXPECT_EQ(told.revision & 0xffff, 19999);
     buf_close(&line);
+    buf_close(&told.text);
+    fixture_close(&fixture);
+}
+
+TEST(feed, long_transactions_are_made_whole_for_a_few_feeds_at_a_time)
+{
+    struct fixture fixture;
+    struct told told = {0};
+    struct buf line = {0};
+    uint64_t peak = 0;
+    fixture_open(&fixture);
+    struct fixture_client *client = fixture_client(&fixture, FEED);
+    for (uint32_t i = 0; i < 40; i++) (void)watch(&fixture, FEED, "PREFIX k");
+    buf_printf(&line, "*%u\r\n$4\r\nMSET\r\n", 1 + 2 * 200);
+    for (uint32_t i = 0; i < 200; i++) {
+        buf_printf(&line, "$7\r\nk%06u\r\n$40000\r\n", i);
+        memset(buf_extend(&line, 40000), 'v', 40000);
+        buf_text(&line, "\r\n");
+    }
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    const uint64_t size = line.size; /* a message is about as long */
+    buf_close(&line);
+    client->take_max = 0;
+    const uint64_t before = mem_used();
+    for (uint32_t i = 0; i < 400; i++) {
+        fixture_run(&fixture, 1);
+        if (mem_used() > before && mem_used() - before > peak) peak = mem_used() - before;
+        EXPECT_TRUE(fixture.core->feeds.makers <= FEED_MAKERS_MAX);
+    }
+    EXPECT_TRUE(peak < 8 * size); /* Not 40 of them, though the client reads nothing. */
+    EXPECT_EQ(fixture.core->feeds.makers, 0);
+    for (uint32_t i = 0; i < 1000 && told.messages < 40; i++) {
+        client->take_max = UINT64_MAX;
+        core_client_writable(fixture.core, client->session);
+        fixture_run(&fixture, 10);
+        told.revision = 0;
+        while (client->out.size > 0) {
+            struct resp_reply reply = {0};
+            EXPECT_EQ(resp_read(&reply, buf_slice(&client->out)), RESP_OK);
+            if (reply.nodes[1].kind == RESP_BULK) {
+                EXPECT_EQ(reply.nodes[4].count, 200);
+                told.messages++;
+            }
+            memmove(client->out.data, client->out.data + reply.size, client->out.size - reply.size);
+            client->out.size -= reply.size;
+            resp_reply_close(&reply);
+        }
+    }
+    EXPECT_EQ(told.messages, 40);
+    EXPECT_EQ(fixture.core->feeds.makers, 0);
     buf_close(&told.text);
     fixture_close(&fixture);
 }

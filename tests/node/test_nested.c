@@ -260,3 +260,32 @@ TEST(nested, revisions_of_changes_on_their_way)
     fixture_run(&w.f, 20);
     world_close(&w);
 }
+
+TEST(nested, digests_of_a_transaction_are_bounded)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    buf_text(&line, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$8000000\r\n");
+    memset(buf_extend(&line, 8000000), 'v', 8000000);
+    buf_text(&line, "\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    fixture_run(&fixture, 200);
+    line.size = 0;
+    buf_text(&line, "MULTI\r\n");
+    for (uint32_t i = 0; i < 40; i++) buf_text(&line, "DIGEST big\r\n");
+    buf_text(&line, "SET after 1\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    (void)fixture_ask(&fixture, 0, "EXEC\r\n", 6);
+    fixture_run(&fixture, 500);
+    const struct buf *out = &fixture_client(&fixture, 0)->out;
+    struct resp_reply reply = {0};
+    EXPECT_EQ(resp_read(&reply, buf_slice(out)), RESP_OK);
+    EXPECT_EQ(reply.nodes[0].count, 41);
+    EXPECT_EQ(reply.nodes[33].kind, RESP_BULK);
+    EXPECT_EQ(reply.nodes[34].kind, RESP_ERROR);                    /* 272 million bytes */
+    EXPECT_TEXT(fixture_say(&fixture, "GET after"), "$1\r\n1\r\n"); /* as in Redis */
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}

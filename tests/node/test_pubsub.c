@@ -218,3 +218,26 @@ TEST(pubsub, malformed_messages_of_nodes_are_refused)
     EXPECT_EQ(receive(&fixture, body, 13), ERR_CORRUPT);
     fixture_close(&fixture);
 }
+
+TEST(pubsub, messages_to_many_do_not_make_a_turn_long)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    for (int i = 1; i < 8; i++) (void)ask(&fixture, i, "SUBSCRIBE ch");
+    for (uint32_t i = 0; i < 400; i++) {
+        buf_text(&line, "*3\r\n$7\r\nPUBLISH\r\n$2\r\nch\r\n$8192\r\n");
+        memset(buf_extend(&line, 8192), 'm', 8192);
+        buf_text(&line, "\r\n");
+    }
+    fixture_client(&fixture, 0)->out.size = 0;
+    core_client_bytes(fixture.core, fixture_client(&fixture, 0)->session, line.data, line.size);
+    fixture_run(&fixture, 1);
+    EXPECT_TRUE(fixture.core->pubsub.published > 10);
+    EXPECT_TRUE(fixture.core->pubsub.published < 100);
+    fixture_run(&fixture, 40); /* Without anything else that happens the rest follows. */
+    EXPECT_EQ(fixture.core->pubsub.published, 400);
+    EXPECT_EQ(fixture.core->pubsub.delivered, 2800);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
