@@ -40,6 +40,7 @@ struct host {
     struct core *core;
     uv_check_t check;
     uv_timer_t timer;
+    uv_idle_t idle; /* Runs while the next turn is due at once. */
     uv_signal_t signals[3];
     uint64_t armed_ms; /* what the timer is set to; UINT64_MAX: not set */
     uint64_t
@@ -96,8 +97,21 @@ static void on_timer(uv_timer_t *timer)
     turn(host);
 }
 
+/* While it runs the loop looks at its sockets without sleeping, and then the next turn comes. */
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
 static void arm(struct host *host, uint64_t deadline_ms)
 {
+    if (deadline_ms <= uv_now(&host->loop)) {
+        /* Not by a timer of 0 ms: libuv would run it, and thereby turn after turn, before it looks at any socket. */
+        (void)uv_idle_start(&host->idle, on_idle);
+        deadline_ms = UINT64_MAX;
+    } else {
+        (void)uv_idle_stop(&host->idle);
+    }
     if (deadline_ms == host->armed_ms) return;
     host->armed_ms = deadline_ms;
     if (deadline_ms == UINT64_MAX) {
@@ -366,6 +380,7 @@ static void serve(struct host *host)
     log_listeners(host->config);
     CHECK(uv_timer_init(&host->loop, &host->timer) == 0);
     CHECK(uv_check_init(&host->loop, &host->check) == 0);
+    CHECK(uv_idle_init(&host->loop, &host->idle) == 0);
     host->timer.data = host;
     host->check.data = host;
     host->armed_ms = UINT64_MAX;
@@ -385,6 +400,7 @@ static void stop(struct host *host)
     host_disk_close(&host->disk);
     uv_close((uv_handle_t *)&host->check, NULL);
     uv_close((uv_handle_t *)&host->timer, NULL);
+    uv_close((uv_handle_t *)&host->idle, NULL);
     for (uint32_t i = 0; i < 3; i++) uv_close((uv_handle_t *)&host->signals[i], NULL);
     if (host->net.peers.lookup_count > 0) {
         /* libuv would wait for the look-up of a name at exit, and that can take long. */
