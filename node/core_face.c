@@ -8,6 +8,7 @@
 #include "node/cmd_lock.h"
 #include "node/cmd_txn.h"
 #include "node/core_parts.h"
+#include "node/manual.h"
 
 void core_reply_error(struct session *session, const char *text)
 {
@@ -28,6 +29,8 @@ void core_unknown_command(struct core *core, struct session *session, const stru
         const int size = args[i].size < 128 ? (int)args[i].size : 128;
         buf_printf(&text, "'%.*s' ", size, (const char *)args[i].data);
     }
+    /* Clients look at how it begins. */
+    if (manual_missing(name) != NULL) buf_printf(&text, "(%s)", manual_missing(name));
     buf_u8(&text, 0);
     core_reply_error(session, (const char *)text.data);
     buf_close(&text);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "node/core_parts.h"
+#include "node/manual.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 
@@ -82,8 +83,10 @@ const char *eval_unfit(const struct command *command, uint32_t count, struct sli
 {
     const int name_size = name.size < 64 ? (int)name.size : 64;
     if (command == NULL) {
-        (void)snprintf(text, size, "ERR unknown command '%.*s'", name_size,
-                       (const char *)name.data);
+        const char *reason = manual_missing(name);
+        (void)snprintf(text, size, "ERR unknown command '%.*s'%s%s%s", name_size,
+                       (const char *)name.data, reason == NULL ? "" : " (",
+                       reason == NULL ? "" : reason, reason == NULL ? "" : ")");
     } else if (!command_arity_fits(command, count)) {
         (void)snprintf(text, size, "ERR wrong number of arguments for '%s' command", command->name);
     } else if ((command->flags & (CMD_ALONE | CMD_LOCAL)) != 0) {

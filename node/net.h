@@ -25,6 +25,8 @@ struct net {
     void (*link_close)(void *context, void *connection);
     /* A line for the operator: "debug" .. "error" is 0 .. 3. */
     void (*log)(void *context, int level, const char *line);
+    /* From now on lines below this level are left out; NULL: the level stays. */
+    void (*log_level)(void *context, int level);
 };
 
 #endif

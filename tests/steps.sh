@@ -63,6 +63,13 @@ check_format() {
     xargs -n 40 -P "$jobs" clang-format --dry-run -Werror <<<"$list"
 }
 
+# docs/commands.md is made of the table of commands: nobody writes it by hand.
+check_commands_page() {
+    build/release/bin/kvnode --commands | diff -u docs/commands.md - && return 0
+    echo "docs/commands.md is not what the commands are: build/release/bin/kvnode --commands >docs/commands.md"
+    return 1
+}
+
 check_scripts() {
     local file status=0
     for file in deploy/up deploy/down deploy/common.sh deploy/deps tests/run .ci/run; do

@@ -189,6 +189,13 @@ static void net_log(void *context, int level, const char *line)
     host_log_line(level, line);
 }
 
+static void net_log_level(void *context, int level)
+{
+    struct host_net *net = context;
+    net->config->log_level = (enum config_log_level)level;
+    host_log_level(level);
+}
+
 static void on_written(struct host_stream *stream)
 {
     struct host_connection *connection = connection_of(stream);
@@ -299,6 +306,7 @@ void host_net_init(struct host_net *net, uv_loop_t *loop, uint64_t seed)
                 .link_send = net_send,
                 .link_close = net_close,
                 .log = net_log,
+                .log_level = net_log_level,
             },
         .loop = loop,
     };
@@ -319,6 +327,7 @@ void host_net_init(struct host_net *net, uv_loop_t *loop, uint64_t seed)
 enum err host_net_listen(struct host_net *net, struct config *config, char *message)
 {
     struct host_listener *listeners = net->listeners;
+    net->config = config;
     enum err err = host_listener_open(&listeners[HOST_FACE_CLIENT], net->loop, "client",
                                       &config->client, message);
     if (err != OK) return err;

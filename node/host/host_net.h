@@ -44,7 +44,8 @@ struct host_connection {
 struct host_net {
     struct net net; /* what the core is given */
     uv_loop_t *loop;
-    struct core *core; /* NULL until host_net_start */
+    struct config *config; /* NULL until host_net_listen */
+    struct core *core;     /* NULL until host_net_start */
     struct host_listener listeners[HOST_FACE_COUNT];
     struct list open;
     struct list closing;

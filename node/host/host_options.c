@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "node/manual.h"
 #include "node/version.h"
 
 #define FILE_SIZE_MAX (256u * KIB)
@@ -144,6 +145,10 @@ static enum err find_special(struct host_options *options, const char **file, ch
             options->wish = HOST_WISH_VERSION;
             return OK;
         }
+        if (strcmp(text, "--commands") == 0) {
+            options->wish = HOST_WISH_COMMANDS;
+            return OK;
+        }
         const enum err err = next_argument(options, &at, &argument, message);
         if (err != OK) return err;
         if (strcmp(argument.name, "config") == 0) *file = argument.value;
@@ -200,13 +205,22 @@ void host_options_help(void)
         printf("  --%-25s %s\n  %-27s takes %s; default: %s\n", option->name, option->description,
                "", option->values, option->fallback);
     }
-    printf("\n  --%-25s %s\n  --%-25s %s\n  --%-25s %s\n", "config FILE", "reads options from FILE",
-           "help", "this text", "version", "the version");
+    printf("\n  --%-25s %s\n  --%-25s %s\n  --%-25s %s\n  --%-25s %s\n", "config FILE",
+           "reads options from FILE", "commands", "docs/commands.md: what clients can ask", "help",
+           "this text", "version", "the version");
     printf("\nSIGTERM, SIGINT: hands leadership over, finishes what was accepted, exits; a second "
            "signal exits at\n"
            "once. SIGHUP: reads log-level again.\n"
            "Exit codes: 0 clean, 1 bad configuration, 2 damaged or foreign data directory, 3 disk "
            "failure, 70 bug.\n");
+}
+
+void host_options_commands(void)
+{
+    struct buf page = {0};
+    manual_page(&page);
+    (void)fwrite(page.data, 1, page.size, stdout);
+    buf_close(&page);
 }
 
 void host_options_version(void)

@@ -9,7 +9,7 @@
 
 #define HOST_OPTIONS_MESSAGE_SIZE 2048u
 
-enum host_wish { HOST_WISH_RUN, HOST_WISH_HELP, HOST_WISH_VERSION };
+enum host_wish { HOST_WISH_RUN, HOST_WISH_HELP, HOST_WISH_VERSION, HOST_WISH_COMMANDS };
 
 struct host_options {
     int argc;
@@ -24,5 +24,6 @@ enum err host_options_load(struct host_options *options, struct config *config, 
 /* --help and --version, to standard output. */
 void host_options_help(void);
 void host_options_version(void);
+void host_options_commands(void); /* docs/commands.md */
 
 #endif

@@ -27,6 +27,10 @@ int main(int argc, char **argv)
         host_options_version();
         return 0;
     }
+    if (options.wish == HOST_WISH_COMMANDS) {
+        host_options_commands();
+        return 0;
+    }
     const int code = host_loop_run(&options, &config);
     /* A node that failed leaves at once: no destructor of a library may wait for a thread. */
     if (code != 0) _exit(code);
