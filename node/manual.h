@@ -1,5 +1,5 @@
-/* manual.h - what the command table does not say of a command: what it guarantees, which errors it may give, where it
- * is not as in Redis, and which commands of Redis there are not. docs/commands.md is made of it (kvnode --commands), and
+/* manual.h - what the command table does not say of a command: what it guarantees, which errors it may give, where
+ * it is not as in Redis, and which commands of Redis there are not. docs/commands.md is made of it, and
  * COMMAND DOCS answers the same words. */
 #ifndef KV_NODE_MANUAL_H
 #define KV_NODE_MANUAL_H

@@ -4,7 +4,7 @@
 
 #define DEPTH_MAX 8u
 
-/* While a text is read every group is a ONEOF whose children are its alternatives, each of them a BLOCK; a group that is
+/* While a text is read every group is a ONEOF whose children are its alternatives, each a BLOCK; a group that is
  * closed becomes as simple as it can be. */
 struct reader_state {
     struct syntax *syntax;

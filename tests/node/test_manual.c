@@ -28,15 +28,15 @@ static const char *drawn(const char *text)
 
 TEST(syntax, becomes_a_tree)
 {
-    EXPECT_STR(drawn("PING"), "");
-    EXPECT_STR(drawn("GET key"), "0:key");
-    EXPECT_STR(drawn("PING [message]"), "0:?message");
-    EXPECT_STR(drawn("DEL key [key ...]"), "0:*key");
-    EXPECT_STR(drawn("X [key [key ...]]"), "0:?*key");
-    EXPECT_STR(drawn("X a [b ...]"), "0:a 0:?*b");
-    EXPECT_STR(drawn("CONFIG GET pattern [pattern ...]"), "0:*GET=pattern");
-    EXPECT_STR(drawn("X key [FLAG] [EX seconds | KEEP]"),
-               "0:key 0:?FLAG= 0:?| 5:EX=seconds 5:KEEP=");
+    EXPECT_TEXT(drawn("PING"), "");
+    EXPECT_TEXT(drawn("GET key"), "0:key");
+    EXPECT_TEXT(drawn("PING [message]"), "0:?message");
+    EXPECT_TEXT(drawn("DEL key [key ...]"), "0:*key");
+    EXPECT_TEXT(drawn("X [key [key ...]]"), "0:?*key");
+    EXPECT_TEXT(drawn("X a [b ...]"), "0:a 0:?*b");
+    EXPECT_TEXT(drawn("CONFIG GET pattern [pattern ...]"), "0:*GET=pattern");
+    EXPECT_TEXT(drawn("X key [FLAG] [EX seconds | KEEP]"),
+                "0:key 0:?FLAG= 0:?| 7:EX=seconds 7:KEEP=");
 }
 
 TEST(syntax, groups_repeat_as_a_whole)
@@ -57,7 +57,7 @@ TEST(syntax, mistakes_are_found)
                                         "X (a [b)] (", "X |a] b"};
     struct syntax syntax;
     for (uint32_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        if (syntax_parse(wrong[i], &syntax)) EXPECT_STR(wrong[i], "refused");
+        if (syntax_parse(wrong[i], &syntax)) EXPECT_TEXT(wrong[i], "refused");
     }
 }
 
@@ -71,7 +71,8 @@ TEST(manual, every_row_has_a_syntax_that_begins_with_its_name)
         EXPECT_TRUE(slice_equal_fold(slice_of(command->syntax, size), command->name));
         EXPECT_TRUE(command->syntax[size] == 0 || command->syntax[size] == ' ');
         EXPECT_TRUE(manual_guarantee(command)[0] != 0);
-        EXPECT_EQ(syntax_children(&syntax, 0) == 0, command->arity == 1);
+        if (command->arity == 1) EXPECT_EQ(syntax_children(&syntax, 0), 0);
+        if (command->arity > 1) EXPECT_TRUE(syntax_children(&syntax, 0) > 0);
     }
 }
 
