@@ -102,8 +102,7 @@ TEST(store_space, random_overwrites_take_twice_what_lives_and_little_more_is_wri
     for (uint32_t i = 0; i < 2000; i++) {
         space_write(EFFECT_PUT, 0, 50, true);
         space_turns(30);
-        const uint64_t bound = 2 * space_live() + model.config.retention_size +
-                               3 * SPACE_SEGMENT;
+        const uint64_t bound = 2 * space_live() + model.config.retention_size + 3 * SPACE_SEGMENT;
         const uint64_t used = store_stats(model.store).disk_size;
         if (i > 200 && used > worst) worst = used;
         if (i > 200) EXPECT_LE(used, bound);
