@@ -269,7 +269,7 @@ static const struct {
     {"limit-arguments", COMMAND_ARGS_MAX},     {"limit-channel-bytes", PUBSUB_CHANNEL_SIZE_MAX},
     {"limit-changes", COMMAND_EFFECTS_MAX},    {"limit-changes-bytes", COMMAND_SIZE_MAX},
     {"limit-command-bytes", REQUEST_SIZE_MAX}, {"limit-key-bytes", KEY_SIZE_MAX},
-    {"limit-message-bytes", PUBLISH_SIZE_MAX}, {"limit-pattern-bytes", PUBSUB_PATTERN_SIZE_MAX},
+    {"limit-message-bytes", PUBLISH_SIZE_MAX}, {"limit-pattern-bytes", PATTERN_SIZE_MAX},
     {"limit-pipeline", SESSION_PIPELINE_MAX},  {"limit-subscriptions", PUBSUB_SESSION_MAX},
     {"limit-transaction-bytes", TXN_SIZE_MAX}, {"limit-transaction-commands", TXN_COMMANDS_MAX},
     {"limit-value-bytes", VALUE_SIZE_MAX},     {"limit-watched-keys", TXN_WATCHES_MAX}};

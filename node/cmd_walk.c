@@ -125,6 +125,7 @@ static bool scan_options(struct eval *eval, struct found *found, int64_t *count)
                 return false;
             }
         } else if (slice_equal_fold(arg, "match")) {
+            if (!eval_pattern_fits(eval, eval->args[i + 1])) return false;
             found->pattern = is_every(eval->args[i + 1]) ? (struct slice){0} : eval->args[i + 1];
             found->no_pattern = eval->args[i + 1].size == 0;
         } else if (slice_equal_fold(arg, "type")) {

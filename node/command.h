@@ -142,6 +142,8 @@ bool eval_flush(struct eval *eval) __attribute__((warn_unused_result));
 /* Key and value sizes; false when refused (an error was replied). */
 bool eval_key_fits(struct eval *eval, struct slice key);
 bool eval_value_fits(struct eval *eval, uint64_t size);
+/* A pattern that is compared with many keys: its size. */
+bool eval_pattern_fits(struct eval *eval, struct slice pattern);
 /* So many bytes of effects, if they need a file of their own; false: no space (an error was replied). */
 bool eval_fits_disk(struct eval *eval, uint64_t size);
 

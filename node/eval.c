@@ -483,6 +483,17 @@ bool eval_value_fits(struct eval *eval, uint64_t size)
     return false;
 }
 
+bool eval_pattern_fits(struct eval *eval, struct slice pattern)
+{
+    char text[96];
+    if (pattern.size <= PATTERN_SIZE_MAX) return true;
+    (void)snprintf(text, sizeof text,
+                   "TOOBIG a pattern has at most %u bytes, this one has %" PRIu64, PATTERN_SIZE_MAX,
+                   pattern.size);
+    eval_error(eval, text);
+    return false;
+}
+
 void eval_ok(struct eval *eval)
 {
     resp_put_simple(eval->out, "OK");

@@ -107,7 +107,7 @@ const char *pubsub_refusal(const struct core *core, const struct push *push, str
                            bool is_pattern)
 {
     const struct pubsub *pubsub = &core->pubsub;
-    if (name.size > (is_pattern ? PUBSUB_PATTERN_SIZE_MAX : PUBSUB_CHANNEL_SIZE_MAX)) {
+    if (name.size > (is_pattern ? PATTERN_SIZE_MAX : PUBSUB_CHANNEL_SIZE_MAX)) {
         return "TOOBIG the name of a channel has at most 4096 bytes, a pattern 1024";
     }
     if (push->channel_count + push->pattern_count >= PUBSUB_SESSION_MAX) {

@@ -15,6 +15,7 @@
 
 #define OUT_PAUSE_SIZE (512u * KIB) /* bytes that wait for the client at which a stream pauses */
 #define LOOK_AHEAD_MAX 256u         /* elements whose values are asked for at once */
+#define GLOB_UNIT 256u /* steps of comparing a key with a pattern that count as a key */
 #define RESTARTS_MAX 5u
 
 enum stream_result stream_error(struct eval *eval, const char *text)
@@ -129,6 +130,7 @@ static bool parse(struct stream *stream, struct eval *eval)
     if (eval->command->function == cmd_cluster) return parse_slot(stream, eval);
     if (eval->command->function == cmd_kv_range) return parse_range(stream, eval);
     if (eval->command->function == cmd_keys) {
+        if (!eval_pattern_fits(eval, first)) return false;
         stream->kind = STREAM_KEYS;
         stream->keys_only = true;
         stream->is_every = first.size == 1 && first.data[0] == '*';
@@ -317,6 +319,7 @@ static enum err put_element(struct stream *stream, struct eval *eval,
     struct slice value;
     if (stream->kind == STREAM_KEYS) {
         const struct slice pattern = buf_slice(&stream->pattern);
+        if (!stream->is_every) *budget -= (int64_t)(pattern.size * info.key.size / GLOB_UNIT);
         if (!stream->is_every && !glob_match(pattern, info.key)) return OK;
         if (stream->has_slot && slot_of_key(info.key) != stream->slot) return OK;
         if (!stream->count_only) resp_put_bulk(&stream->gathered, info.key);

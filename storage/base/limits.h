@@ -52,7 +52,7 @@
 #define PUBLISH_SIZE_MAX (256u * KIB) /* name of the channel and message */
 #define PUBLISH_QUEUE_SIZE (4u * MIB) /* queued to a peer, beyond which messages are dropped */
 #define PUBSUB_CHANNEL_SIZE_MAX (4096u)
-#define PUBSUB_PATTERN_SIZE_MAX (1024u)
+#define PATTERN_SIZE_MAX (1024u) /* of channels and of keys: comparing takes pattern x text steps */
 #define PUBSUB_SESSION_MAX (10000u) /* subscriptions of one connection, */
 #define PUBSUB_MAX (1000000u)       /* of all, */
 #define PUBSUB_PATTERNS_MAX (4096u) /* and different patterns: each message is compared with all */

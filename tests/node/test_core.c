@@ -248,6 +248,15 @@ TEST(core, scan_keys_and_ranges)
     EXPECT_TEXT(fixture_say(&f, "SCAN 0 COUNT 0"), "-ERR syntax error\r\n");
     EXPECT_TEXT(fixture_say(&f, "SCAN 0 TYPE list COUNT 1000"), "*2\r\n$1\r\n0\r\n*0\r\n");
     EXPECT_TEXT(fixture_say(&f, "KEYS key4[12]"), strstr(fixture_say(&f, "KEYS key4[12]"), "*2"));
+    char pattern[1100];
+    for (int i = 0; i < 2; i++) {
+        memset(pattern, '*', sizeof pattern);
+        const int size = snprintf(pattern, sizeof pattern, i == 0 ? "KEYS " : "SCAN 0 MATCH ");
+        pattern[size] = '*';
+        memcpy(pattern + size + 1025, "\r\n", 2);
+        EXPECT_TEXT(fixture_ask(&f, 0, pattern, (uint64_t)size + 1027),
+                    "-TOOBIG a pattern has at most 1024 bytes, this one has 1025\r\n");
+    }
     EXPECT_TEXT(fixture_say(&f, "KV.RANGE key03 key05 KEYS"),
                 "*2\r\n$5\r\nkey03\r\n$5\r\nkey04\r\n");
     EXPECT_TEXT(fixture_say(&f, "KV.RANGE key03 key06 KEYS REVERSE LIMIT 2"),
