@@ -435,7 +435,8 @@ static void take_error(struct sim *sim, const struct sim_client *client,
         memcmp(text.data + 1, "ERR the value could not be read", 31) == 0) {
         is_refusal = true;
         sim->counts.unreadable++;
-        if (!sim->is_taken) sim->clients.failed_count--;
+        /* Those of its parts that are counted below do not count; a range has none. */
+        if (!sim->is_taken) sim->clients.failed_count -= pending->part_count;
     }
     if (!is_refusal && !(text.size > 10 && memcmp(text.data + 1, "UNCERTAIN", 9) == 0)) {
         sim_fail(sim, "client %u: unexpected reply %.*s about %s", client->number,
