@@ -207,7 +207,9 @@ def check_counters(operations, final):
 
 
 class Load:
-    """Clients that each send one operation after another to one node, or to the next when theirs is gone.
+    """Clients that each send one operation after another to one node. With `move`, those beyond one for each node go to
+    the next node when theirs is gone or left an operation unknown; the others stay, so that every node is asked all the
+    time, and one that serves no longer cannot gather all of them.
 
     Keys are used for a while and then left, so that each key's history stays short enough to be checked."""
 
@@ -264,13 +266,14 @@ class Load:
     def _run(self, number):
         prng = random.Random(self.seed * 1000 + number)
         client, at, identity, serial = None, number % len(self.nodes), number, 0
+        moves = self.move and (number >= len(self.nodes) or self.clients < len(self.nodes))
         while not self.stop_flag.is_set():
             node = self.nodes[at % len(self.nodes)]
             try:
                 if client is None:
                     client = harness.Client(node.client_port, self.timeout, node.host)
             except harness.Unsent:
-                at += 1 if self.move else 0
+                at += moves
                 time.sleep(0.02)
                 continue
             serial += 1
@@ -308,7 +311,7 @@ class Load:
                 client.close()
                 client = None
                 identity += 1000
-                at += 1 if self.move else 0
+                at += moves
             elif op.outcome == "fail":
                 time.sleep(0.01)
             time.sleep(self.pause)
