@@ -279,7 +279,7 @@ static void client_reply(struct eval *eval)
     } else if (slice_equal_fold(how, "off")) {
         session->mute = SESSION_MUTE;
     } else if (slice_equal_fold(how, "skip")) {
-        if (session->mute == SESSION_REPLIES) session->mute = SESSION_SKIPS_NEXT;
+        if (session->mute != SESSION_MUTE) session->mute = SESSION_SKIPS_NEXT;
     } else {
         eval_syntax_error(eval);
     }

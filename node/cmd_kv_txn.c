@@ -12,6 +12,7 @@
 #include "node/command.h"
 #include "node/eval_nested.h"
 #include "node/txn.h"
+#include "storage/base/check.h"
 
 enum target { TARGET_VALUE, TARGET_REVISION, TARGET_EXISTS, TARGET_ABSENT, TARGET_COUNT };
 
@@ -141,6 +142,30 @@ static bool read_all(struct eval *eval, struct kv_txn *txn)
     if (at == eval->count) return true;
     return wrong_at(eval, at,
                     "IF, THEN and ELSE, each with its count, in this order, are expected");
+}
+
+/* Any of @parts may change something. */
+static bool may_write(const struct eval *eval, const struct cmd_parts *parts)
+{
+    bool found = false;
+    for (uint32_t at = parts->first; at < parts->end && !found;) {
+        struct cmd_part part;
+        CHECK(cmd_parts_next(eval, parts, &at, &part));
+        found = (command_find(part.args[0])->flags & CMD_WRITE) != 0;
+    }
+    return found;
+}
+
+bool cmd_kv_txn_writes(const struct slice *args, uint32_t count)
+{
+    struct buf errors = {0};
+    struct kv_txn txn;
+    struct eval eval = {.args = args, .count = count, .out = &errors};
+    /* What is written wrongly is refused by whoever leads. */
+    const bool writes = read_all(&eval, &txn) &&
+                        (may_write(&eval, &txn.then) || may_write(&eval, &txn.otherwise));
+    buf_close(&errors);
+    return writes;
 }
 
 /* ---- conditions --------------------------------------------------------------------------------------- */

@@ -3,8 +3,9 @@
 #include <stdio.h>
 
 #include "node/cmd_face.h"
-#include "node/core_parts.h"
+#include "node/cmd_push.h"
 #include "node/cmd_txn.h"
+#include "node/core_parts.h"
 #include "node/push.h"
 #include "node/router.h"
 #include "node/txn.h"
@@ -74,7 +75,10 @@ static enum dispatch go_remote(struct core *core, struct session *session,
         resp_put_command(&encoded, args, count);
         request = buf_slice(&encoded);
     }
-    const bool taken = router_forward(core, session, leader->identity.node_id, request, command);
+    const bool is_write = (command->flags & CMD_WRITE) != 0 &&
+                          (command->function != cmd_kv_txn || cmd_kv_txn_writes(args, count));
+    const bool taken = router_forward(core, session, leader->identity.node_id, request, command,
+                                      is_write);
     buf_close(&encoded);
     return taken ? DISPATCH_DONE : DISPATCH_LATER;
 }
@@ -324,6 +328,22 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     return carry_out(core, session, command, args, count, request);
 }
 
+/* What was replied since is for nobody: CLIENT REPLY. */
+static void drop_replies(struct session *session, uint64_t end, uint32_t waits, uint32_t forwards)
+{
+    session_drop_replies(session, end, waits);
+    if (session->forward_count > forwards) session_last_forward(session)->is_mute = true;
+}
+
+/* What it is told of its subscriptions is no reply. */
+static bool is_about_subscriptions(struct slice name)
+{
+    const struct command *command = command_find(name);
+    return command != NULL &&
+           (command->function == cmd_subscribe || command->function == cmd_psubscribe ||
+            command->function == cmd_unsubscribe || command->function == cmd_punsubscribe);
+}
+
 /* Carries out a command, whose reply the client may not want (CLIENT REPLY). */
 static enum dispatch run_command(struct core *core, struct session *session,
                                  const struct slice *args, uint32_t count, struct slice request)
@@ -331,13 +351,15 @@ static enum dispatch run_command(struct core *core, struct session *session,
     const uint64_t end = session_end(session);
     const uint32_t waits = session->wait_count;
     const uint32_t forwards = session->forward_count;
-    const uint8_t before = session->mute;
+    const bool skips = session->mute == SESSION_SKIPS_NEXT;
+    if (session->mute == SESSION_REPLIES) return dispatch(core, session, args, count, request);
+    if (skips) session->mute = SESSION_SKIPS_THIS;
     const enum dispatch result = dispatch(core, session, args, count, request);
-    if (before == SESSION_REPLIES) return result;
-    if (before == SESSION_MUTE && session->mute != SESSION_MUTE) return result;
-    session_drop_replies(session, end, waits);
-    if (session->forward_count > forwards) session_last_forward(session)->is_mute = true;
-    if (before == SESSION_SKIPS_NEXT && result == DISPATCH_DONE) session->mute = SESSION_REPLIES;
+    if (session->mute == SESSION_REPLIES) return result; /* CLIENT REPLY ON says so itself. */
+    if (!is_about_subscriptions(args[0])) drop_replies(session, end, waits, forwards);
+    if (skips && session->mute == SESSION_SKIPS_THIS) {
+        session->mute = result == DISPATCH_DONE ? SESSION_REPLIES : SESSION_SKIPS_NEXT;
+    }
     return result;
 }
 
@@ -366,6 +388,9 @@ static bool may_run(const struct session *session)
 /* An argument was longer than any value may be: it was read and dropped, the connection stays in step. */
 static void too_big(struct core *core, struct session *session)
 {
+    const uint64_t end = session_end(session);
+    const uint32_t waits = session->wait_count;
+    const uint32_t forwards = session->forward_count;
     core->stats.errors_total++;
     txn_break(session);
     if (session->forward_count > 0) {
@@ -373,6 +398,8 @@ static void too_big(struct core *core, struct session *session)
     } else {
         core_reply_error(session, ROUTER_TOO_BIG_TEXT);
     }
+    if (session->mute != SESSION_REPLIES) drop_replies(session, end, waits, forwards);
+    if (session->mute == SESSION_SKIPS_NEXT) session->mute = SESSION_REPLIES;
 }
 
 /* Requests the memory that the next commands will need: of @session, and of those in @work behind it. */

@@ -86,7 +86,7 @@ static void begin_epoch(struct core *core, struct session *session, uint64_t nod
 }
 
 bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
-                    const struct command *command)
+                    const struct command *command, bool is_write)
 {
     if (session->forward_count > 0 && session->forward_node != node) {
         return false; /* First the answers of the former leader, or its loss. */
@@ -100,7 +100,6 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
         CHECK(list_empty(&session->waiting));
         list_append(&core->forwarding, &session->waiting);
     }
-    const bool is_write = (command->flags & CMD_WRITE) != 0;
     struct session_forward *forward = session_add_forward(session, request, is_write, SESSION_ASK);
     forward->is_watch = command->function == cmd_watch;
     forward->is_patient = (command->flags & CMD_BLOCKS) != 0;
@@ -382,9 +381,11 @@ static void give_up(struct core *core, struct session *session)
         if (first->is_again && first->answer == SESSION_ASK) first->answer = SESSION_UNCERTAIN;
         answer_own(core, session);
         if (session->forward_count == 0) break;
-        resp_put_error(&session->out,
-                       "CLUSTERDOWN no leader is known: the command was not carried out, try again "
-                       "later");
+        if (!session_first_forward(session)->is_mute) {
+            resp_put_error(&session->out,
+                           "CLUSTERDOWN no leader is known: the command was not carried out, try "
+                           "again later");
+        }
         session_add_wait(session, (struct session_wait){0});
         session_drop_forward(session);
         core->stats.errors_total++;

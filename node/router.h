@@ -22,9 +22,10 @@
  * known already, so that the answer leaves in its turn. The error text, or NULL: @name is an ordinary command. */
 const char *router_known_answer(struct slice name);
 
-/* Sends @request of @session, which is @command, to the leader @node (queued until router_flush). False: not now. */
+/* Sends @request of @session, which is @command and may change something or not, to the leader @node (queued until
+ * router_flush). False: not now. */
 bool router_forward(struct core *core, struct session *session, uint64_t node, struct slice request,
-                    const struct command *command);
+                    const struct command *command, bool is_write);
 /* Sends what was queued, and what is due to be sent again. */
 void router_flush(struct core *core);
 /* After bytes left to @session's client: lets the leader go on when it waits for that. */

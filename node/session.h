@@ -58,7 +58,8 @@ struct session_acks {
 /* CLIENT REPLY */
 enum session_mute {
     SESSION_REPLIES,
-    SESSION_SKIPS_NEXT, /* not the next one */
+    SESSION_SKIPS_NEXT, /* not the next one, */
+    SESSION_SKIPS_THIS, /* which is being carried out */
     SESSION_MUTE,
 };
 

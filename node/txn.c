@@ -83,7 +83,7 @@ static struct txn *txn_of(struct session *session)
 
 static uint64_t size_of(const struct txn *txn)
 {
-    return txn->queue.size + txn->watched.size;
+    return txn->queue.size + txn->watched.size + txn->capacity * sizeof *txn->list;
 }
 
 /* Memory that transactions hold has a bound of its own: who has one open may be idle for long. */
@@ -283,7 +283,13 @@ static void answer_here(struct core *core, struct session *session, const struct
                         .protocol = session->protocol,
                         .now_ms = core->shard.clock_ms,
                         .gone_ms = core->shard.clock_ms};
+    const uint8_t mute = session->mute;
     if (out->size <= ANSWERS_SIZE_MAX) command->function(&eval);
+    if (session->mute != mute && reply.size == 0) {
+        /* The array of replies has a place for each command. */
+        session->mute = mute;
+        resp_put_error(&reply, "ERR a transaction answers each of its commands: do this outside");
+    }
     if (reply.size == 0 || reply.size > ANSWER_SIZE_MAX) {
         reply.size = 0;
         resp_put_error(&reply, "TOOBIG the reply is too long inside a transaction");

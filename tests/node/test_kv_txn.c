@@ -194,3 +194,33 @@ TEST(kv_txn, travels_to_the_leader)
     EXPECT_TRUE((strstr(heard(&trio, 2), ":1\r\n*1\r\n+OK") != NULL) != first);
     trio_close(&trio);
 }
+
+/* One that changes nothing whatever its conditions say is asked again, any other is UNCERTAIN. */
+TEST(kv_txn, what_only_reads_is_no_write_when_the_leader_is_lost)
+{
+    static const struct {
+        const char *said, *heard;
+    } cases[] = {
+        {"KV.TXN IF 1 EXISTS k THEN 1 2 GET k ELSE 2 2 TTL k 2 GET l\r\n",
+         "*2\r\n:1\r\n*1\r\n$1\r\n1\r\n"},
+        {"KV.TXN IF 1 EXISTS k\r\n", "*2\r\n:1\r\n*0\r\n"},
+        {"KV.TXN IF 1 EXISTS k ELSE 2 2 GET k 2 DEL k\r\n", "-UNCERTAIN "},
+        {"KV.TXN THEN 2 2 GET k 2 INCR k\r\n", "-UNCERTAIN "},
+        {"KV.TXN THEN 2 2 GET k 3 NOSUCH k\r\n", "-ERR "},
+    };
+    struct trio trio;
+    trio_open(&trio);
+    say(&trio, 1, "SET k 1\r\n");
+    trio_run(&trio, 50);
+    (void)heard(&trio, 1);
+    for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        trio.members[1].to[0].is_swallowed = true;
+        say(&trio, 1, cases[i].said);
+        trio_run(&trio, 6500);
+        const char *text = heard(&trio, 1);
+        if (strncmp(text, cases[i].heard, strlen(cases[i].heard)) != 0) {
+            EXPECT_TEXT(text, cases[i].heard);
+        }
+    }
+    trio_close(&trio);
+}

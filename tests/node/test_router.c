@@ -451,3 +451,71 @@ TEST(router, an_answer_to_what_was_not_asked_yet_closes_the_link)
     buf_close(&body);
     trio_close(&trio);
 }
+
+/* CLIENT REPLY concerns what the client is told, on whichever node its commands are carried out. */
+TEST(router, what_a_client_does_not_want_to_hear_is_carried_out_in_silence)
+{
+    static const struct {
+        const char *said, *heard;
+    } cases[] = {
+        {"SET n 0\r\nCLIENT REPLY SKIP\r\nINCR n\r\nGET n\r\n", "+OK\r\n$1\r\n1\r\n"},
+        {"CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nINCR n\r\nGET n\r\n", "$1\r\n2\r\n"},
+        {"CLIENT REPLY SKIP\r\nINCR n\r\nCLIENT REPLY SKIP\r\nINCR n\r\nPING\r\nGET n\r\n",
+         "+PONG\r\n$1\r\n4\r\n"},
+        {"CLIENT REPLY SKIP\r\nCLIENT REPLY ON\r\nGET n\r\n", "+OK\r\n$1\r\n4\r\n"},
+        {"CLIENT REPLY SKIP\r\nCLIENT REPLY OFF\r\nINCR n\r\nNOSUCH\r\nGET\r\nGET n\r\nCLIENT "
+         "REPLY SKIP\r\nINCR n\r\nPING\r\nCLIENT REPLY ON\r\nGET n\r\n",
+         "+OK\r\n$1\r\n6\r\n"},
+        {"CLIENT REPLY OFF\r\nMULTI\r\nINCR n\r\nEXEC\r\nWATCH n\r\nMULTI\r\nINCR n\r\nEXEC\r\n"
+         "CLIENT REPLY ON\r\nGET n\r\n",
+         "+OK\r\n$1\r\n8\r\n"},
+        {"MULTI\r\nINCR n\r\nCLIENT REPLY SKIP\r\nEXEC\r\nGET n\r\n",
+         "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:9\r\n-ERR a transaction answers each of its "
+         "commands: "
+         "do this outside\r\n$1\r\n9\r\n"},
+        {"CLIENT REPLY SKIP\r\nKV.RANGE a z\r\nGET n\r\n", "$1\r\n9\r\n"},
+        {"CLIENT REPLY OFF\r\nSUBSCRIBE x\r\nUNSUBSCRIBE x\r\nCLIENT REPLY ON\r\n",
+         "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n"
+         "+OK\r\n"},
+    };
+    struct trio trio;
+    trio_open(&trio);
+    for (int at = 0; at < 2; at++) {
+        for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            say(&trio, at, cases[i].said);
+            trio_run(&trio, 400);
+            EXPECT_TEXT(heard(&trio, at), cases[i].heard);
+        }
+    }
+    trio_close(&trio);
+}
+
+/* Also when they come from this node and not from the leader. */
+TEST(router, errors_of_commands_that_are_not_to_be_answered_are_not_told)
+{
+    struct trio trio;
+    struct buf big = {0};
+    trio_open(&trio);
+    buf_text(&big,
+             "CLIENT REPLY OFF\r\nINCR n\r\nINCR n\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n");
+    memset(buf_extend(&big, 200000), 'x', 200000);
+    buf_text(&big, "\r\nINCR n\r\nCLIENT REPLY ON\r\nGET n\r\n");
+    say_bytes(&trio, 1, big.data, big.size);
+    trio_run(&trio, 400);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n$1\r\n3\r\n");
+    buf_close(&big);
+    /* On their way, and nobody answers: UNCERTAIN for the writes, later CLUSTERDOWN for what is still to be asked. */
+    say(&trio, 1, "CLIENT REPLY OFF\r\nGET n\r\nINCR n\r\nGET n\r\n");
+    trio.now_ms++;
+    core_turn(trio.members[1].core, trio.now_ms, 1700000000000 + trio.now_ms);
+    EXPECT_EQ(trio.members[1].client.session->forward_count, 3);
+    trio.members[0].is_frozen = true;
+    trio.members[2].is_frozen = true;
+    trio_run(&trio, 12000);
+    EXPECT_EQ(trio.members[1].client.session->forward_count, 0);
+    EXPECT_TEXT(heard(&trio, 1), "");
+    say(&trio, 1, "CLIENT REPLY ON\r\n");
+    trio_run(&trio, 20);
+    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    trio_close(&trio);
+}

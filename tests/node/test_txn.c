@@ -261,6 +261,24 @@ TEST(txn, what_it_may_hold_is_bounded)
     fixture_close(&f);
 }
 
+/* Commands without arguments take the place that is noted for them, beside their bytes. */
+TEST(txn, what_is_noted_of_queued_commands_counts)
+{
+    struct fixture f;
+    struct buf text = {0};
+    fixture_open(&f);
+    buf_text(&text, "MULTI\r\n");
+    for (uint32_t i = 0; i < 10000; i++) buf_text(&text, "PING\r\n");
+    (void)fixture_ask(&f, 0, text.data, text.size);
+    fixture_run(&f, 100);
+    EXPECT_EQ(txn_count(f.clients[0].session), 10000);
+    EXPECT_TRUE(f.core->txn_size >= 10000 * (strlen("$4\r\nPING\r\n") + 24));
+    EXPECT_TEXT(fixture_say(&f, "DISCARD"), "+OK\r\n");
+    EXPECT_EQ(f.core->txn_size, 0);
+    buf_close(&text);
+    fixture_close(&f);
+}
+
 TEST(txn, open_transactions_of_all_connections_are_bounded_together)
 {
     struct fixture f;
