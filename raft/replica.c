@@ -284,34 +284,6 @@ static void advance_install(struct replica *replica)
     }
 }
 
-/* How far back the log is kept for peers that were offered a base. It ends when such a peer has
- * reached the newest base, shows no progress for REPLICA_HOLD_MS, or is so far behind that memory
- * would suffer. */
-static void hold_log(struct replica *replica)
-{
-    uint64_t lowest = UINT64_MAX;
-    const uint64_t base = store_base(replica->store).index;
-    for (uint32_t i = 0; i < replica->peers->count; i++) {
-        struct replica_hold *hold = &replica->holds[i];
-        if (hold->index == 0) continue;
-        const uint64_t match = replica_match(replica, replica->peers->list[i].identity.node_id);
-        if (match > hold->index) {
-            hold->index = match;
-            hold->ms = replica->now_ms;
-        }
-        const bool is_over = !is_leader(replica) || match >= base ||
-                             replica->now_ms - hold->ms >= REPLICA_HOLD_MS ||
-                             store_last_index(replica->store) - hold->index >
-                                 REPLICA_HOLD_ENTRIES_MAX;
-        if (is_over) {
-            store_unpin(replica->store, hold->pin);
-            *hold = (struct replica_hold){0};
-        }
-        if (hold->index != 0 && hold->index < lowest) lowest = hold->index;
-    }
-    store_hold(replica->store, lowest);
-}
-
 /* What a leader counts on: a peer that comes back with less runs on an older copy of its disk (handshake.h). Entries
  * may be cut, but only under another term, or give way to a base that ends before them. */
 static void note_acknowledged(struct replica *replica)
@@ -344,7 +316,7 @@ enum err replica_turn(struct replica *replica, uint64_t now_ms)
     if (replica->ended == OK) apply(replica);
     note_acknowledged(replica);
     if (replica->ended == OK) {
-        hold_log(replica);
+        replica_hold_turn(replica);
         store_turn(store, replica->now_ms);
         if (!replica->is_installing) replica_report_base(replica);
     }

@@ -178,6 +178,22 @@ static void forget_big(struct replica *replica, uint64_t from)
     if (peer != NULL) replica->bigs[peer - replica->peers->list].term = 0;
 }
 
+/* The library believes that a base is on its way to this peer, which is idle. It listens only to a refusal of just that
+ * base, but its heartbeats ask for the newest one: under load nothing would be offered until the install times out. */
+static enum err refuse_awaited(struct replica *replica, const struct peer *peer,
+                               const char *address, const struct message *message)
+{
+    const uint64_t from = peer->identity.node_id;
+    const uint64_t awaited = replica->holds[peer - replica->peers->list].awaited;
+    raft_index match = 0;
+    if (replica->ended != OK || replica->raft.state != RAFT_LEADER) return OK;
+    if (raft_match_index(&replica->raft, from, &match) != 0 || awaited <= match) return OK;
+    struct message refusal = *message;
+    refusal.rejected = awaited;
+    if (refusal.last_index < match) refusal.last_index = match;
+    return step_append_result(replica, from, address, &refusal);
+}
+
 static enum err receive_append_result(struct replica *replica, uint64_t from, const char *address,
                                       struct message *message)
 {
@@ -203,10 +219,14 @@ static enum err receive_append_result(struct replica *replica, uint64_t from, co
         if (replica->ended != OK || replica->raft.state != RAFT_LEADER) return OK;
         match = message->held_index;
     }
+    const bool is_idle = peer != NULL && replica_hold_rejected(replica, peer, message);
+    const struct message original = *message;
     message->last_index = guard_w19_hint(&view, replica->store, message->last_index, match,
                                          message->conflict_term);
     (void)guard_w15_settles(&view, match, message);
-    return step_append_result(replica, from, address, message);
+    const enum err err = step_append_result(replica, from, address, message);
+    if (err != OK || !is_idle) return err;
+    return refuse_awaited(replica, peer, address, &original);
 }
 
 /* ---- votes --------------------------------------------------------------------------------------- */
@@ -469,21 +489,14 @@ static enum err receive_probe_result(struct replica *replica, const struct wire_
     return OK;
 }
 
-/* The peer is at work on the base that it was offered. */
-static void note_progress(struct replica *replica, uint64_t from)
-{
-    const struct peer *peer = peers_find(replica->peers, from);
-    if (peer == NULL) return;
-    replica->holds[peer - replica->peers->list].ms = replica->now_ms;
-}
-
 static enum err receive_ship(struct replica *replica, const struct wire_frame *frame)
 {
+    const struct peer *peer = peers_find(replica->peers, frame->from);
     enum err err = OK;
     switch (frame->type) {
     case WIRE_SHIP_WANT:
         err = ship_ask(&replica->ship_out, replica->peers, frame->from, frame->body);
-        if (err == OK) note_progress(replica, frame->from);
+        if (err == OK) replica_hold_asked(replica, peer);
         break;
     case WIRE_SHIP_CHUNK:
         err = ship_chunk(&replica->ship_in, replica->store, frame->body, replica->now_ms);

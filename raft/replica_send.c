@@ -320,8 +320,10 @@ static void send_install(struct replica *replica, struct peer *peer,
                          const struct raft_install_snapshot *install)
 {
     const struct store_base base = store_base(replica->store);
+    replica->holds[place_of(replica, peer)].awaited = install->last_index;
     /* A newer base exists and the library is told of it at the end of this turn. */
     if (base.index != install->last_index || base.term != install->last_term) return;
+    if (!replica_hold_may_offer(replica, peer)) return; /* The library repeats. */
     struct message message = {
         .type = WIRE_INSTALL,
         .version = install->version,
@@ -337,12 +339,7 @@ static void send_install(struct replica *replica, struct peer *peer,
     peer->memory.base_term = message.term;
     peer->memory.ack_index = 0;
     send_message(replica, peer, &message);
-    /* A peer that is at work on an older base drops this offer: what it will need follows the older one. */
-    struct replica_hold *hold = &replica->holds[place_of(replica, peer)];
-    if (hold->index == 0 && peer->is_connected) {
-        *hold = (struct replica_hold){
-            .index = base.index, .ms = replica->now_ms, .pin = store_pin(replica->store)};
-    }
+    replica_hold_offered(replica, peer, base.index);
     replica->stats.snapshots_sent++;
 }
 

@@ -5,7 +5,8 @@
  *   replica.c          the public functions, the turn
  *   replica_start.c    self test, first entry, from the disk into the library
  *   replica_step.c     one raft_step() and everything its update asks for, in fixed order
- *   replica_send.c     messages out        replica_receive.c  messages in */
+ *   replica_send.c     messages out        replica_receive.c  messages in
+ *   replica_hold.c     what is kept for peers that receive a base */
 #ifndef KV_RAFT_REPLICA_STATE_H
 #define KV_RAFT_REPLICA_STATE_H
 
@@ -24,8 +25,6 @@
 /* Appends with entries to a peer with more than this in its queue are dropped: the library
  * repeats. */
 #define REPLICA_APPEND_QUEUE_SIZE_MAX (8u * MIB)
-#define REPLICA_HOLD_MS 60000u
-#define REPLICA_HOLD_ENTRIES_MAX (16u * 1024u * 1024u)
 /* A group of one large entry may take longer on a slow disk that works: a millisecond more for each of these. */
 #define REPLICA_STALL_SIZE_PER_MS (32u * KIB)
 /* Of the time between two turns only so much counts as a stall: a process that was stopped, or a machine
@@ -69,11 +68,15 @@ struct replica_big {
     uint64_t checksum; /* as the record's header says */
 };
 
-/* A peer that was offered a base needs the entries behind it, or it is offered base after base. */
+/* What is kept for a peer that was offered a base, see replica_hold.c. */
 struct replica_hold {
-    uint64_t index; /* of the base, then of what the peer has acknowledged; 0: nothing is held */
-    uint64_t ms;    /* last sign of progress */
-    uint64_t pin;   /* keeps the files that it was offered */
+    uint64_t index;    /* of the base, then of what the peer has acknowledged; 0: nothing is held */
+    uint64_t ms;       /* last sign of progress */
+    uint64_t pin;      /* keeps the files that it was offered */
+    uint64_t offered;  /* the base of the last offer; 0: none since the peer had one */
+    uint64_t offer_ms; /* when that was */
+    uint64_t awaited;  /* the base at which the library believes the peer to be at work */
+    bool is_vain;      /* nothing came of it: nothing is held until the peer begins */
 };
 
 struct replica {
@@ -175,5 +178,17 @@ void replica_send_probes(struct replica *replica);
 uint64_t replica_held(const struct replica *replica);
 /* Answers an install that is not taken (now): @rejected 0 only keeps the contact. */
 void replica_send_refusal(struct replica *replica, uint64_t to, uint64_t rejected);
+
+/* replica_hold.c */
+/* May @peer be offered a base now? One that takes none is not asked all the time. */
+bool replica_hold_may_offer(struct replica *replica, const struct peer *peer);
+void replica_hold_offered(struct replica *replica, const struct peer *peer, uint64_t base);
+/* @peer asks for pieces of what it was offered: it is at work. */
+void replica_hold_asked(struct replica *replica, const struct peer *peer);
+/* @peer rejected entries of ours. True: it was offered a base, does not have it and is not at work at it; nothing is
+ * kept for it any more. */
+bool replica_hold_rejected(struct replica *replica, const struct peer *peer,
+                           const struct message *message);
+void replica_hold_turn(struct replica *replica);
 
 #endif

@@ -89,8 +89,9 @@ static void file_drop(const struct snapshot *snapshot, uint64_t file_id)
     file_remove(snapshot->disk, name);
 }
 
-/* Removes from incoming/ what the manifest being received does not name or has nothing of. */
-static void incoming_sweep(struct snapshot *snapshot)
+/* Removes from incoming/ what @manifest does not name, or of which nothing was @received. */
+static void incoming_sweep(struct snapshot *snapshot, const struct manifest *manifest,
+                           const uint64_t *received)
 {
     struct disk *disk = snapshot->disk;
     char folder[NAME_SIZE];
@@ -101,10 +102,10 @@ static void incoming_sweep(struct snapshot *snapshot)
         const char *file = (const char *)names.data + at;
         uint64_t file_id;
         if (!incoming_id(file, &file_id)) continue;
-        const struct log_file *wanted = manifest_find(&snapshot->manifest, file_id);
+        const struct log_file *wanted = manifest_find(manifest, file_id);
         const bool temporary = file[stem_size(file)] != 0;
         if (wanted != NULL && !temporary) {
-            if (snapshot->received[wanted - snapshot->manifest.files] > 0) continue;
+            if (received[wanted - manifest->files] > 0) continue;
         }
         char name[NAME_SIZE];
         (void)snprintf(name, sizeof name, "%.120s/%.60s", folder, file);
@@ -118,7 +119,7 @@ void snapshot_forget(struct snapshot *snapshot)
 {
     if (snapshot->active || !snapshot->has_leftovers) return;
     CHECK(snapshot->manifest.file_count == 0);
-    incoming_sweep(snapshot);
+    incoming_sweep(snapshot, &snapshot->manifest, snapshot->received);
 }
 
 void snapshot_abort(struct snapshot *snapshot)
@@ -213,7 +214,7 @@ static enum err incoming_make(const struct snapshot *snapshot)
     return err == OK ? disk->make_folder(disk->context, name) : err;
 }
 
-enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
+enum err snapshot_fits(struct snapshot *snapshot, struct slice bytes)
 {
     struct manifest manifest = {0};
     const char *wrong = NULL;
@@ -221,6 +222,12 @@ enum err snapshot_fits(const struct snapshot *snapshot, struct slice bytes)
     if (err != OK) return err;
     uint64_t *received = received_before(snapshot, &manifest);
     err = space_check(snapshot, &manifest, received);
+    if (err == ERR_NOSPACE && !snapshot->active && snapshot->has_leftovers) {
+        /* What came of an earlier base, and is no part of this one, may be what takes the room. */
+        incoming_sweep(snapshot, &manifest, received);
+        snapshot->has_leftovers = true;
+        err = space_check(snapshot, &manifest, received);
+    }
     mem_free(received);
     manifest_close(&manifest);
     return err == OK ? incoming_make(snapshot) : err;
@@ -236,7 +243,7 @@ static void state_replace(struct snapshot *snapshot, struct manifest *manifest, 
     snapshot->received = received;
     snapshot->next = next;
     snapshot->active = true;
-    incoming_sweep(snapshot);
+    incoming_sweep(snapshot, &snapshot->manifest, snapshot->received);
 }
 
 enum err snapshot_begin(struct snapshot *snapshot, struct slice bytes, uint64_t above_index)

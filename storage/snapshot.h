@@ -47,9 +47,9 @@ void snapshot_close(struct snapshot *snapshot); /* leaves the disk as it is */
  *   ERR_NOSPACE                        what is missing would not fit on the disk; nothing changed
  *   ERR_IO and others                  the folder could not be made */
 enum err snapshot_begin(struct snapshot *snapshot, struct slice manifest, uint64_t above_index);
-/* Would snapshot_begin() find room for what is missing of @manifest? ERR_NOSPACE: no. ERR_EXISTS: a
- * file is where its folder ought to be. Errors as there; makes the folder, changes nothing else. */
-enum err snapshot_fits(const struct snapshot *snapshot, struct slice manifest);
+/* Would snapshot_begin() find room for what is missing of @manifest? ERR_NOSPACE: not even when what else was received
+ * is removed. ERR_EXISTS: a file is where its folder ought to be. Errors as there; makes the folder. */
+enum err snapshot_fits(struct snapshot *snapshot, struct slice manifest);
 /* Bytes of the files that are here, and of all of them; zeros while nothing is being received. */
 void snapshot_progress(const struct snapshot *snapshot, uint64_t *here, uint64_t *all);
 /* What is wanted next: a file from @offset on, @size bytes up to its end. False: nothing for now while

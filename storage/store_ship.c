@@ -98,7 +98,7 @@ enum err store_install_chunk(struct store *store, uint64_t file_id, uint64_t off
     return snapshot_chunk(&store->incoming, file_id, offset, data);
 }
 
-enum err store_install_fits(const struct store *store, struct slice manifest)
+enum err store_install_fits(struct store *store, struct slice manifest)
 {
     return snapshot_fits(&store->incoming, manifest);
 }

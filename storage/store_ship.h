@@ -41,8 +41,9 @@ void store_piece_close(struct store *store, struct store_piece *piece);
  *   ERR_CORRUPT ERR_FOREIGN ERR_NEWER: the manifest is refused    ERR_NOSPACE: try later
  *   ERR_INVALID: its base is not above what is applied here       ERR_IO: the disk failed */
 enum err store_install_begin(struct store *store, struct slice manifest);
-/* Is there room for it? ERR_NOSPACE: no. ERR_EXISTS: a file has the name of its folder. Other errors as begin. */
-enum err store_install_fits(const struct store *store, struct slice manifest);
+/* Is there room for it? ERR_NOSPACE: no, not even without what an earlier attempt left, which is removed then, unless
+ * the manifest names it. ERR_EXISTS: a file has the name of its folder. Other errors as begin. */
+enum err store_install_fits(struct store *store, struct slice manifest);
 /* Bytes that are here, and of the whole base; zeros while nothing is being received. */
 void store_install_progress(const struct store *store, uint64_t *here, uint64_t *all);
 /* What is wanted next: a file from @offset on, @size bytes up to its end. False: nothing for now while

@@ -86,11 +86,10 @@ class AtWork(unittest.TestCase):
                 load.wait_ok(100)
                 # What it is asked the others answer.
                 data.verify(late, "k", 100, 8000)
-                # What is kept for a node that waits grows with every write: a disk as small as this one would stay full.
-                load.stop()
                 mount.burst()
                 wait_until("the install is done", lambda: installed(late), 60)
                 late.wait_serving()
+                load.stop()
                 self.assertEqual([], [op for op in load.operations if op.outcome != "ok"], "a majority had room")
                 cluster.wait_converged()
                 self.assertEqual("ok", late.status()["health"])

@@ -1,7 +1,9 @@
 /* Nodes that come so late that the others have dropped the log that they need. */
 #include "tests/sim/scenario.h"
 
+#include "raft/replica.h"
 #include "storage/store.h"
+#include "tests/sim/check_space.h"
 
 /* Three nodes, of which the last was never started, and more log than anybody keeps. */
 static struct sim *begin_late(uint64_t seed)
@@ -101,6 +103,92 @@ TEST(install, f07_a_rotten_base_is_not_sent_for_ever)
         EXPECT_TRUE(sim_run_until_true(sim, 9000, has_installed));
         EXPECT_TRUE(sim->counts.reopens - sim->counts.installs < 10);
         EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+        scenario_end(sim);
+    }
+}
+
+static uint64_t first_of(const struct sim *sim, uint32_t node)
+{
+    return store_first_index(core_store(sim->nodes[node].core));
+}
+
+static uint64_t refused_by(const struct sim *sim, uint32_t node)
+{
+    return replica_stats(core_replica(sim->nodes[node].core)).snapshots_refused;
+}
+
+static bool is_bounded(struct sim *sim)
+{
+    return check_space_bounded(sim);
+}
+
+/* Writes ten times what a node may keep, and looks at what the leader keeps all the time. */
+static void expect_no_hoard(struct sim *sim)
+{
+    const uint32_t leader = sim_leader(sim);
+    uint64_t first = first_of(sim, leader);
+    for (uint32_t i = 0; i < 10; i++) {
+        scenario_fill(sim, 100);
+        EXPECT_EQ(sim_leader(sim), leader);
+        EXPECT_TRUE(first_of(sim, leader) > first);
+        first = first_of(sim, leader);
+        /* Compaction is at most a job behind. */
+        EXPECT_TRUE(sim_run_until_true(sim, 300, is_bounded));
+        if (sim->has_failed) check_space_fail(sim);
+    }
+    EXPECT_EQ(sim->counts.installs, 0);
+    EXPECT_TRUE(refused_by(sim, 2) > 0);
+}
+
+/* There is room again, and the load goes on. */
+static void expect_install(struct sim *sim)
+{
+    sim->nodes[2].disk.capacity = UINT64_MAX;
+    const uint64_t begin = sim->now;
+    /* A third of the time after which the library gives up an offer. */
+    while (sim->counts.installs == 0 && sim->now < begin + SIM_SECOND) scenario_fill(sim, 5);
+    EXPECT_EQ(sim->counts.installs, 1);
+    /* What it needs beside the base was kept for it. */
+    scenario_fill(sim, 200);
+    sim_run_converge(sim);
+    EXPECT_EQ(sim->counts.installs, 1);
+    EXPECT_EQ(scenario_get(sim, NOBODY, "k"), 42);
+}
+
+/* F11: nothing is kept for a node that does not take what it is offered: that would grow with every write, and so would
+ * the base, until it fits nowhere. */
+TEST(install, f11_nothing_is_kept_for_a_node_without_room)
+{
+    for (uint64_t seed = 61; seed <= 63; seed++) {
+        struct sim *sim = begin_late(seed);
+        struct sim_disk *disk = &sim->nodes[2].disk;
+        EXPECT_TRUE(sim_start(sim, 2));
+        disk->capacity = sim_disk_used(disk) + MIB; /* A base wants that beside its files. */
+        sim_run_for(sim, 1000);
+        expect_no_hoard(sim);
+        expect_install(sim);
+        scenario_end(sim);
+    }
+}
+
+static bool is_installing(struct sim *sim)
+{
+    return replica_installing(core_replica(sim->nodes[2].core));
+}
+
+/* F11: the same when it had begun, and found that there is no room. */
+TEST(install, f11_nothing_is_kept_for_a_node_that_gave_up)
+{
+    for (uint64_t seed = 64; seed <= 66; seed++) {
+        struct sim *sim = begin_late(seed);
+        struct sim_disk *disk = &sim->nodes[2].disk;
+        EXPECT_TRUE(sim_start(sim, 2));
+        EXPECT_TRUE(sim_run_until_true(sim, 5000, is_installing));
+        disk->capacity = sim_disk_used(disk);
+        sim_run_for(sim, 1000);
+        EXPECT_FALSE(is_installing(sim));
+        expect_no_hoard(sim);
+        expect_install(sim);
         scenario_end(sim);
     }
 }

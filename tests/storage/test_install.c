@@ -263,13 +263,9 @@ TEST(install, goes_on_where_it_was_interrupted)
     end();
 }
 
-TEST(install, of_another_source_begins_anew)
+/* Another replica of the same cluster has sealed the same entries in other files. */
+static void other_source(void)
 {
-    begin(900);
-    EXPECT_EQ(install_begin(), OK);
-    for (uint32_t i = 0; i < 11; i++) EXPECT_EQ(ship_one(20000), OK);
-    EXPECT_LT(0, files_in(&target, "incoming/"));
-    /* Another replica of the same cluster has sealed the same entries in other files. */
     store_close(source.store);
     model_close(&source);
     model_init(&source, 99);
@@ -277,12 +273,65 @@ TEST(install, of_another_source_begins_anew)
     for (uint32_t i = 0; i < 700; i++) model_append(&source);
     model_settle(&source);
     model_idle(&source);
+}
+
+TEST(install, of_another_source_begins_anew)
+{
+    begin(900);
+    EXPECT_EQ(install_begin(), OK);
+    for (uint32_t i = 0; i < 11; i++) EXPECT_EQ(ship_one(20000), OK);
+    EXPECT_LT(0, files_in(&target, "incoming/"));
+    other_source();
     EXPECT_EQ(install_begin(), OK);
     EXPECT_EQ(files_in(&target, "incoming/"), 0);
     EXPECT_EQ(ship_all(UINT64_MAX), OK);
     EXPECT_EQ(store_install_finish(target.store), OK);
     reopen_target();
     expect_installed();
+    end();
+}
+
+static uint64_t base_size(struct slice bytes)
+{
+    struct manifest manifest = {0};
+    const char *wrong = NULL;
+    uint64_t size = 0;
+    EXPECT_EQ(manifest_decode(bytes, &manifest, &wrong), OK);
+    for (uint32_t i = 0; i < manifest.file_count; i++) size += manifest.files[i].used;
+    manifest_close(&manifest);
+    return size;
+}
+
+/* What came of the base of before takes the room that the next one wants. */
+TEST(install, what_an_earlier_attempt_left_gives_way_to_a_later_one)
+{
+    begin(900);
+    struct buf manifest = {0};
+    EXPECT_EQ(install_begin(), OK);
+    for (uint32_t i = 0; i < 11; i++) EXPECT_EQ(ship_one(20000), OK);
+    store_install_abort(target.store);
+    const uint64_t kept = files_in(&target, ".idx");
+    EXPECT_LT(0, kept);
+    /* The same base: that it does not fit is no reason to fetch again what is here. */
+    store_ship_manifest(source.store, &manifest);
+    target.disk.capacity = sim_disk_used(&target.disk);
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), ERR_NOSPACE);
+    EXPECT_EQ(files_in(&target, ".idx"), kept);
+    const uint64_t used = sim_disk_used(&target.disk);
+    other_source();
+    manifest.size = 0;
+    store_ship_manifest(source.store, &manifest);
+    const uint64_t size = base_size(buf_slice(&manifest));
+    target.disk.capacity = used + MIB + size;
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), OK);
+    EXPECT_EQ(files_in(&target, ".idx"), kept);
+    /* A little less than both together need. */
+    target.disk.capacity = used + MIB + size - 40000;
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), OK);
+    EXPECT_EQ(files_in(&target, "incoming/"), 0);
+    target.disk.capacity = sim_disk_used(&target.disk) + MIB;
+    EXPECT_EQ(store_install_fits(target.store, buf_slice(&manifest)), ERR_NOSPACE);
+    buf_close(&manifest);
     end();
 }
 
