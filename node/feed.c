@@ -8,7 +8,8 @@
 #include "storage/base/mem.h"
 #include "storage/compress.h"
 
-#define PREVIOUS_STEPS_MAX 64u /* changes of the expiry between a value and what became of it */
+#define WAY_STEPS_MAX                                                                              \
+    64u /* changes of the expiry between a value and what became of it that are read one by one */
 #define ROW_ITEMS 6u
 
 /* A large value that is unpacked over several turns. */
@@ -45,6 +46,11 @@ struct feed {
     uint64_t row_revision;     /* of the last of them */
     struct unpacking value;    /* For the next row, */
     struct unpacking previous; /* and the value before. */
+    /* The way back from a change to the put before it, over changes of the expiry, each of which may have to be read
+     * in the background: how far it was gone. */
+    uint64_t way_from; /* revision of the change */
+    uint64_t way_at;   /* revision to look at next; 0: there is none */
+    uint32_t way_steps;
     /* A value before whose entry is not kept any more: the key as it was, from where it lies now. */
     struct store_past *view;
     struct buf view_from; /* the key, */
@@ -391,43 +397,59 @@ static enum err previous_in_files(struct core *core, struct feed *feed, struct s
     return err;
 }
 
+/* The revision that an effect of @revision names as the one before: small numbers are places in its own entry. */
+static uint64_t revision_before(const struct effect *effect, uint64_t revision)
+{
+    const uint64_t previous = effect->previous_revision;
+    if (previous == 0 || previous > BATCH_EFFECTS_MAX) return previous;
+    return revision_of(revision_index(revision), (uint32_t)previous - 1);
+}
+
+/* The entry @index for previous_of(). */
+static enum err read_before(struct core *core, struct feed *feed, uint64_t index,
+                            struct record *record)
+{
+    struct store *store = core->shard.store;
+    struct place place;
+    if (!store_records_near(store, index)) {
+        if (!feed->is_reader && core->feeds.readers >= FEED_READERS_MAX) return ERR_AGAIN;
+        set_reader(core, feed, true);
+        core->feeds.disk_reads++;
+    }
+    const enum err err = store_records_read(store, &feed->before, index, index, record, &place);
+    return err == OK && record->type != RECORD_COMMAND ? ERR_CORRUPT : err;
+}
+
 /* What the key held before: the put that the effect names, or that the change of the expiry names which it names.
  * ERR_NOT_FOUND: nothing, or it is not kept any more. ERR_AGAIN: it is being read. */
 static enum err previous_of(struct core *core, struct feed *feed, struct slice payload,
                             const struct effect *effect, uint64_t revision, struct slice *value,
                             int64_t *budget)
 {
-    struct store *store = core->shard.store;
-    uint64_t previous = effect->previous_revision;
     if (effect->kind == EFFECT_FLUSH) return ERR_NOT_FOUND;
-    for (uint32_t i = 0; i < PREVIOUS_STEPS_MAX && previous != 0; i++) {
+    if (feed->way_from != revision) {
+        feed->way_from = revision;
+        feed->way_at = revision_before(effect, revision);
+        feed->way_steps = 0;
+    }
+    while (feed->way_at != 0) {
         struct effect before;
         struct record record = {.payload = payload, .type = RECORD_COMMAND};
-        struct place place;
-        uint32_t ordinal = (uint32_t)previous - 1;
+        const uint64_t at = feed->way_at;
+        const uint64_t index = revision_index(at);
         enum err err = OK;
-        if (previous > BATCH_EFFECTS_MAX) {
-            const uint64_t index = revision_index(previous);
-            if (index < store_first_index(store)) {
-                return previous_in_files(core, feed, effect->key, revision, value, budget);
-            }
-            ordinal = (uint32_t)(previous & 0xffff);
-            if (!store_records_near(store, index)) {
-                if (!feed->is_reader && core->feeds.readers >= FEED_READERS_MAX) return ERR_AGAIN;
-                set_reader(core, feed, true);
-                core->feeds.disk_reads++;
-            }
-            err = store_records_read(store, &feed->before, index, index, &record, &place);
+        if (index < store_first_index(core->shard.store) || feed->way_steps == WAY_STEPS_MAX) {
+            return previous_in_files(core, feed, effect->key, revision, value, budget);
         }
-        if (err == OK && record.type != RECORD_COMMAND) err = ERR_CORRUPT;
-        if (err == OK) err = effect_at(record.payload, ordinal, &before, budget);
+        if (index != revision_index(revision)) err = read_before(core, feed, index, &record);
+        if (err == OK) err = effect_at(record.payload, (uint32_t)(at & 0xffff), &before, budget);
         if (err != OK) return err;
         if (before.kind == EFFECT_PUT) {
-            return value_of(core, &feed->previous, &before, previous, value, budget);
+            return value_of(core, &feed->previous, &before, at, value, budget);
         }
         if (before.kind != EFFECT_EXPIRE_AT) break;
-        payload = record.payload;
-        previous = before.previous_revision;
+        feed->way_at = revision_before(&before, at);
+        feed->way_steps++;
     }
     return ERR_NOT_FOUND;
 }

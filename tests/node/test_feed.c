@@ -471,6 +471,33 @@ TEST(feed, values_before_are_found_although_the_log_does_not_have_them_any_more)
     fixture_close(&fixture);
 }
 
+TEST(feed, values_before_several_entries_of_which_none_is_in_memory)
+{
+    struct fixture fixture;
+    struct told told = {0};
+    fixture_open_sized(&fixture, 256 * KIB);
+    (void)fixture_say(&fixture, "SET a1 first\r\nSET a2 second");
+    write_much(&fixture, 0, 100);
+    (void)fixture_say(&fixture, "PEXPIRE a1 10000000");
+    write_much(&fixture, 100, 200);
+    (void)fixture_say(&fixture, "PERSIST a1");
+    /* More than are looked at one by one. */
+    for (int i = 0; i < 50; i++) {
+        (void)fixture_say(&fixture, "PEXPIRE a2 10000000\r\nPERSIST a2");
+        if (i % 10 == 0) write_much(&fixture, 100, 110);
+    }
+    write_much(&fixture, 200, 300);
+    EXPECT_FALSE(store_records_near(core_store(fixture.core), 3));
+    (void)watch(&fixture, FEED, "PREFIX a PREV");
+    (void)fixture_say(&fixture, "DEL a1\r\nDEL a2");
+    fixture_run(&fixture, 300);
+    EXPECT_TEXT(hear(&fixture, FEED, &told), "[delete a1 - first;][delete a2 - second;]");
+    EXPECT_EQ(core_store(fixture.core)->past_count, 0);
+    EXPECT_EQ(fixture.core->feeds.readers, 0);
+    buf_close(&told.text);
+    fixture_close(&fixture);
+}
+
 TEST(feed, who_is_overtaken_by_retention_is_told_and_can_go_on)
 {
     struct fixture fixture;
