@@ -14,7 +14,9 @@
 #define SCAN_VISITS_MAX 1000u      /* keys that one SCAN looks at, whatever its COUNT */
 #define SCAN_SIZE_MAX (256u * KIB) /* bytes of keys after which it ends */
 #define SCAN_STEP 16u
+#define SCAN_STEPS_MAX (512u * KIB) /* of comparing keys with its pattern, likewise */
 #define KEYS_STEP 100000u
+#define KEYS_STEPS_MAX (4u * MIB) /* in a transaction, which has one turn for all of it */
 #define RANDOM_TRIES 100u
 
 void cmd_dbsize(struct eval *eval)
@@ -87,6 +89,8 @@ struct found {
     uint64_t count;
     uint64_t visited; /* keys, */
     uint64_t size;    /* and bytes of them */
+    uint64_t steps;   /* of comparing them with the pattern, */
+    uint64_t steps_max;
 };
 
 static void visit(void *context, const struct keydir_entry *entry)
@@ -100,7 +104,10 @@ static void visit(void *context, const struct keydir_entry *entry)
         eval_note_expired(found->eval, &info);
         return;
     }
-    if (found->pattern.size > 0 && !glob_match(found->pattern, info.key)) return;
+    if (found->steps > found->steps_max) return; /* Whoever walks ends or refuses it. */
+    if (found->pattern.size > 0 && !glob_match_counting(found->pattern, info.key, &found->steps)) {
+        return;
+    }
     resp_put_bulk(&found->keys, info.key);
     found->count++;
 }
@@ -140,7 +147,7 @@ static bool scan_options(struct eval *eval, struct found *found, int64_t *count)
 
 void cmd_scan(struct eval *eval)
 {
-    struct found found = {.eval = eval};
+    struct found found = {.eval = eval, .steps_max = UINT64_MAX};
     char cursor_text[24];
     int64_t cursor = 0;
     int64_t count = 10;
@@ -160,7 +167,7 @@ void cmd_scan(struct eval *eval)
         next = keydir_scan(store_keys(eval->shard->store), next, step, visit, &found);
         /* A part of the table that is empty ends it too: many keys were removed. */
     } while (next != 0 && found.visited > before && found.visited < wanted &&
-             found.size < SCAN_SIZE_MAX);
+             found.size < SCAN_SIZE_MAX && found.steps < SCAN_STEPS_MAX);
     (void)snprintf(cursor_text, sizeof cursor_text, "%" PRIu64, next);
     resp_put_array(eval->out, 2);
     resp_put_text(eval->out, cursor_text);
@@ -171,16 +178,20 @@ void cmd_scan(struct eval *eval)
 
 void cmd_keys(struct eval *eval)
 {
-    struct found found = {.eval = eval, .pattern = eval->args[1]};
+    struct found found = {.eval = eval, .pattern = eval->args[1], .steps_max = KEYS_STEPS_MAX};
     const uint64_t limit = eval->shard->config->output_limit_size;
     uint64_t cursor = 0;
+    if (!eval_pattern_fits(eval, eval->args[1])) return;
     if (!eval_may_walk(eval, keydir_count(store_keys(eval->shard->store)))) return;
     if (is_every(found.pattern)) found.pattern = (struct slice){0};
     found.no_pattern = eval->args[1].size == 0;
     do {
         cursor = keydir_scan(store_keys(eval->shard->store), cursor, KEYS_STEP, visit, &found);
-    } while (cursor != 0 && found.keys.size <= limit);
-    if (found.keys.size > limit) {
+    } while (cursor != 0 && found.keys.size <= limit && found.steps <= found.steps_max);
+    if (found.steps > found.steps_max) {
+        eval_error(eval, "TOOBIG to compare all keys with this pattern takes too long for a "
+                         "transaction: do this outside");
+    } else if (found.keys.size > limit) {
         eval_error(eval, "TOOBIG the reply would be longer than output-limit: use SCAN");
     } else {
         resp_put_array(eval->out, found.count);

@@ -1,6 +1,7 @@
 /* glob.h - Redis' patterns: * ? [abc] [^a] [a-z] and \ before a character.
  *
- * Iterative, with one point to go back to (the last star): at most pattern x text steps, whatever the input. */
+ * Nothing is tried twice: whatever the input, it takes at most (256 x pattern + pattern x text / 64) steps of about a
+ * nanosecond, and usually no more than the pattern is long. */
 #ifndef KV_NODE_GLOB_H
 #define KV_NODE_GLOB_H
 
@@ -9,5 +10,7 @@
 #include "storage/base/bytes.h"
 
 bool glob_match(struct slice pattern, struct slice text);
+/* The same, and adds to @steps what it took. */
+bool glob_match_counting(struct slice pattern, struct slice text, uint64_t *steps);
 
 #endif

@@ -319,8 +319,10 @@ static enum err put_element(struct stream *stream, struct eval *eval,
     struct slice value;
     if (stream->kind == STREAM_KEYS) {
         const struct slice pattern = buf_slice(&stream->pattern);
-        if (!stream->is_every) *budget -= (int64_t)(pattern.size * info.key.size / GLOB_UNIT);
-        if (!stream->is_every && !glob_match(pattern, info.key)) return OK;
+        uint64_t steps = 0;
+        const bool fits = stream->is_every || glob_match_counting(pattern, info.key, &steps);
+        *budget -= (int64_t)(steps / GLOB_UNIT);
+        if (!fits) return OK;
         if (stream->has_slot && slot_of_key(info.key) != stream->slot) return OK;
         if (!stream->count_only) resp_put_bulk(&stream->gathered, info.key);
         stream->done++;

@@ -270,6 +270,43 @@ TEST(core, scan_keys_and_ranges)
     fixture_close(&f);
 }
 
+/* Patterns that are slow to compare: SCAN answers fewer keys, KEYS in a transaction is refused. */
+TEST(core, hostile_patterns_do_not_make_a_turn_long)
+{
+    struct fixture f;
+    struct buf line = {0};
+    struct buf hostile = {0};
+    fixture_open(&f);
+    for (uint32_t i = 0; i < 300; i++) {
+        line.size = 0;
+        buf_printf(&line, "*3\r\n$3\r\nSET\r\n$4003\r\n%03u", i);
+        for (uint32_t k = 0; k < 4000; k++) buf_u8(&line, (uint8_t)('a' + (k * k + i) % 26));
+        buf_text(&line, "\r\n$1\r\nv\r\n");
+        EXPECT_TEXT(fixture_ask(&f, 0, line.data, line.size), "+OK\r\n");
+    }
+    buf_u8(&hostile, '*');
+    for (uint32_t i = 0; i < 200; i++) buf_text(&hostile, "[a-z]");
+    buf_text(&hostile, "1*");
+    line.size = 0;
+    buf_printf(&line, "SCAN 0 COUNT 1000 MATCH %.*s\r\n", (int)hostile.size,
+               (const char *)hostile.data);
+    const char *text = fixture_ask(&f, 0, line.data, line.size);
+    if (strncmp(text, "*2\r\n$", 5) != 0) EXPECT_TEXT(text, "*2");
+    EXPECT_TRUE(strncmp(text, "*2\r\n$1\r\n0\r\n", 11) != 0); /* There is more. */
+    line.size = 0;
+    buf_printf(&line, "MULTI\r\nKEYS %.*s\r\nEXEC\r\n", (int)hostile.size,
+               (const char *)hostile.data);
+    EXPECT_TEXT(fixture_ask(&f, 0, line.data, line.size),
+                "+OK\r\n+QUEUED\r\n*1\r\n-TOOBIG to compare all keys with this pattern takes too "
+                "long for a transaction: do this outside\r\n");
+    line.size = 0;
+    buf_printf(&line, "KEYS %.*s\r\n", (int)hostile.size, (const char *)hostile.data);
+    EXPECT_TEXT(fixture_ask(&f, 0, line.data, line.size), "*0\r\n");
+    buf_close(&line);
+    buf_close(&hostile);
+    fixture_close(&f);
+}
+
 TEST(core, too_long_keys_and_values_are_refused_and_the_connection_goes_on)
 {
     struct fixture f;
