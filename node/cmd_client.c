@@ -6,7 +6,9 @@
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/push.h"
+#include "node/subcommand.h"
 #include "node/txn.h"
+#include "storage/base/check.h"
 
 #define USER "default" /* the only one */
 
@@ -337,60 +339,34 @@ static void client_getredir(struct eval *eval)
     resp_put_int(eval->out, -1);
 }
 
-static void client_help(struct eval *eval);
-
 static const struct {
     const char *name;
-    int arity; /* as in the command table: CLIENT and the name included */
     void (*function)(struct eval *eval);
-    const char *help;
 } subcommands[] = {
-    {"capa", -3, client_capa, "CAPA <capability> ...: with redirect this node answers REDIRECT"},
-    {"getname", 2, client_getname, "GETNAME: the name of this connection"},
-    {"getredir", 2, client_getredir, "GETREDIR: -1, there is no client side caching"},
-    {"help", 2, client_help, "HELP: this"},
-    {"id", 2, client_id, "ID: the number of this connection on this node"},
-    {"info", 2, client_info, "INFO: what CLIENT LIST says of this connection"},
-    {"kill", -3, client_kill,
-     "KILL <address> | [ID id] [TYPE type] [ADDR address] [LADDR address] [USER name] [SKIPME "
-     "yes | no]"},
-    {"list", -2, client_list, "LIST [TYPE type | ID id ...]: the connections of this node"},
-    {"no-evict", 3, client_switch, "NO-EVICT ON | OFF: taken, nothing is ever evicted"},
-    {"no-touch", 3, client_switch, "NO-TOUCH ON | OFF: taken, reads leave no trace"},
-    {"reply", 3, client_reply, "REPLY ON | OFF | SKIP: whether replies are sent"},
-    {"setinfo", 4, client_setinfo, "SETINFO LIB-NAME | LIB-VER <value>"},
-    {"setname", 3, client_setname, "SETNAME <name>"},
-    {"tracking", -3, client_tracking, "TRACKING OFF: there is no client side caching"},
-    {"trackinginfo", 2, client_trackinginfo, "TRACKINGINFO: that it is off"},
+    {"capa", client_capa},
+    {"getname", client_getname},
+    {"getredir", client_getredir},
+    {"help", subcommand_help},
+    {"id", client_id},
+    {"info", client_info},
+    {"kill", client_kill},
+    {"list", client_list},
+    {"no-evict", client_switch},
+    {"no-touch", client_switch},
+    {"reply", client_reply},
+    {"setinfo", client_setinfo},
+    {"setname", client_setname},
+    {"tracking", client_tracking},
+    {"trackinginfo", client_trackinginfo},
 };
-#define SUBCOMMAND_COUNT ((uint32_t)(sizeof subcommands / sizeof subcommands[0]))
 
-static void client_help(struct eval *eval)
-{
-    resp_put_array(eval->out, SUBCOMMAND_COUNT + 1);
-    resp_put_simple(eval->out, "CLIENT <subcommand> [<argument> ...], where subcommand is one of:");
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        resp_put_simple(eval->out, subcommands[i].help);
-    }
-}
-
+/* The table of subcommands has let it through: it is one of these. */
 void cmd_client(struct eval *eval)
 {
-    const struct slice sub = eval->args[1];
-    char text[128];
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        const int arity = subcommands[i].arity;
-        if (!slice_equal_fold(sub, subcommands[i].name)) continue;
-        if (arity > 0 ? (int)eval->count == arity : (int)eval->count >= -arity) {
-            subcommands[i].function(eval);
-            return;
-        }
-        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'client|%s' command",
-                       subcommands[i].name);
-        eval_error(eval, text);
-        return;
+    uint32_t at = 0;
+    while (!slice_equal_fold(eval->args[1], subcommands[at].name)) {
+        at++;
+        CHECK(at < sizeof subcommands / sizeof subcommands[0]);
     }
-    (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try CLIENT HELP.",
-                   sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-    eval_error(eval, text);
+    subcommands[at].function(eval);
 }

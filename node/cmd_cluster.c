@@ -7,6 +7,8 @@
 #include "node/cmd_face.h"
 #include "node/command.h"
 #include "node/core_parts.h"
+#include "node/subcommand.h"
+#include "storage/base/check.h"
 
 struct seen_node {
     const struct peer_identity *identity;
@@ -172,21 +174,6 @@ static void cluster_info(struct eval *eval, const struct topology *topology)
     buf_close(&text);
 }
 
-static void cluster_id(struct eval *eval, const struct topology *topology, bool of_shard)
-{
-    for (uint32_t i = 0; i < topology->count; i++) {
-        const struct seen_node *node = &topology->nodes[i];
-        if (of_shard && i == 0) {
-            char id[CORE_NODE_ID_SIZE];
-            (void)snprintf(id, sizeof id, "%016" PRIx64 "%024x", eval->core->identity.cluster_id,
-                           0u);
-            resp_put_text(eval->out, id);
-            return;
-        }
-        if (!of_shard && node->is_self) resp_put_text(eval->out, node->id);
-    }
-}
-
 static void cluster_keyslot(struct eval *eval, const struct topology *topology)
 {
     (void)topology;
@@ -195,12 +182,18 @@ static void cluster_keyslot(struct eval *eval, const struct topology *topology)
 
 static void cluster_myid(struct eval *eval, const struct topology *topology)
 {
-    cluster_id(eval, topology, false);
+    char id[CORE_NODE_ID_SIZE];
+    (void)topology;
+    core_node_id(eval->core, eval->core->identity.node_id, id);
+    resp_put_text(eval->out, id);
 }
 
 static void cluster_myshardid(struct eval *eval, const struct topology *topology)
 {
-    cluster_id(eval, topology, true);
+    char id[CORE_NODE_ID_SIZE];
+    (void)topology;
+    (void)snprintf(id, sizeof id, "%016" PRIx64 "%024x", eval->core->identity.cluster_id, 0u);
+    resp_put_text(eval->out, id);
 }
 
 static void cluster_links(struct eval *eval, const struct topology *topology)
@@ -222,69 +215,33 @@ static void cluster_walk(struct eval *eval, const struct topology *topology)
     eval_error(eval, "ERR commands that look at all keys of a slot are not for transactions");
 }
 
-static void cluster_refused(struct eval *eval, const struct topology *topology)
+static void cluster_refused(struct eval *eval)
 {
     char text[160];
-    (void)topology;
     (void)snprintf(text, sizeof text,
                    "ERR CLUSTER %.*s is not supported: use kvctl member and kvctl leader",
                    (int)eval->args[1].size, (const char *)eval->args[1].data);
     eval_error(eval, text);
 }
 
-static void cluster_help(struct eval *eval, const struct topology *topology);
-
 static const struct {
     const char *name;
-    int arity; /* as in the command table: CLUSTER and the name included */
     void (*function)(struct eval *eval, const struct topology *topology);
 } subcommands[] = {
-    {"addslots", -3, cluster_refused},
-    {"addslotsrange", -4, cluster_refused},
-    {"bumpepoch", 2, cluster_refused},
-    {"count-failure-reports", 3, cluster_no_failures},
-    {"countkeysinslot", 3, cluster_walk},
-    {"delslots", -3, cluster_refused},
-    {"delslotsrange", -4, cluster_refused},
-    {"failover", -2, cluster_refused},
-    {"flushslots", 2, cluster_refused},
-    {"forget", 3, cluster_refused},
-    {"getkeysinslot", 4, cluster_walk},
-    {"help", 2, cluster_help},
-    {"info", 2, cluster_info},
-    {"keyslot", 3, cluster_keyslot},
-    {"links", 2, cluster_links},
-    {"meet", -4, cluster_refused},
-    {"myid", 2, cluster_myid},
-    {"myshardid", 2, cluster_myshardid},
-    {"nodes", 2, cluster_nodes},
-    {"replicas", 3, cluster_replicas},
-    {"replicate", 3, cluster_refused},
-    {"reset", -2, cluster_refused},
-    {"saveconfig", 2, cluster_refused},
-    {"set-config-epoch", 3, cluster_refused},
-    {"setslot", -4, cluster_refused},
-    {"shards", 2, cluster_shards},
-    {"slaves", 3, cluster_replicas},
-    {"slots", 2, cluster_slots},
+    {"count-failure-reports", cluster_no_failures},
+    {"countkeysinslot", cluster_walk},
+    {"getkeysinslot", cluster_walk},
+    {"info", cluster_info},
+    {"keyslot", cluster_keyslot},
+    {"links", cluster_links},
+    {"myid", cluster_myid},
+    {"myshardid", cluster_myshardid},
+    {"nodes", cluster_nodes},
+    {"replicas", cluster_replicas},
+    {"shards", cluster_shards},
+    {"slaves", cluster_replicas},
+    {"slots", cluster_slots},
 };
-#define SUBCOMMAND_COUNT ((uint32_t)(sizeof subcommands / sizeof subcommands[0]))
-
-static void cluster_help(struct eval *eval, const struct topology *topology)
-{
-    uint32_t count = 0;
-    (void)topology;
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        count += subcommands[i].function != cluster_refused;
-    }
-    resp_put_array(eval->out, count + 1);
-    resp_put_simple(eval->out,
-                    "CLUSTER <subcommand> [<argument> ...], where subcommand is one of:");
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        if (subcommands[i].function != cluster_refused)
-            resp_put_simple(eval->out, subcommands[i].name);
-    }
-}
 
 bool cmd_cluster_walks(const struct session *session, const struct command *command,
                        const struct slice *args, uint32_t count)
@@ -298,27 +255,25 @@ bool cmd_cluster_walks(const struct session *session, const struct command *comm
 void cmd_cluster(struct eval *eval)
 {
     const struct slice sub = eval->args[1];
-    char text[160];
+    uint32_t at = 0;
     if (eval->session->face != CORE_FACE_CLUSTER) {
         eval_error(eval, "ERR This instance has cluster support disabled");
         return;
     }
-    const struct topology topology = look(eval->core);
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        const int arity = subcommands[i].arity;
-        if (!slice_equal_fold(sub, subcommands[i].name)) continue;
-        if (arity > 0 ? (int)eval->count == arity : (int)eval->count >= -arity) {
-            subcommands[i].function(eval, &topology);
-            return;
-        }
-        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'cluster|%s' command",
-                       subcommands[i].name);
-        eval_error(eval, text);
+    if ((subcommand_find(eval->command, sub)->flags & SUBCOMMAND_REFUSED) != 0) {
+        cluster_refused(eval);
         return;
     }
-    (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try CLUSTER HELP.",
-                   sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-    eval_error(eval, text);
+    if (slice_equal_fold(sub, "help")) {
+        subcommand_help(eval);
+        return;
+    }
+    const struct topology topology = look(eval->core);
+    while (!slice_equal_fold(sub, subcommands[at].name)) {
+        at++;
+        CHECK(at < sizeof subcommands / sizeof subcommands[0]);
+    }
+    subcommands[at].function(eval, &topology);
 }
 
 /* Without READONLY a node that does not lead sends cluster clients to the leader, reads too. */

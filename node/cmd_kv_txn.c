@@ -99,7 +99,7 @@ static bool read_operation(struct eval *eval, uint32_t *at)
                         "expected");
     }
     const struct command *command = command_find(part.args[0]);
-    const char *unfit = eval_unfit(command, part.count, part.args[0], text, sizeof text);
+    const char *unfit = eval_unfit(command, part.args, part.count, text, sizeof text);
     if (unfit == NULL && (eval_walks(command) || command->function == cmd_kv_txn)) {
         (void)snprintf(text, sizeof text, "ERR '%s' is not allowed inside of KV.TXN",
                        command->name);

@@ -137,7 +137,7 @@ static bool arguments_fit(struct eval *eval, uint64_t *sequence)
     }
     *sequence = (uint64_t)number;
     const struct command *command = command_find(eval->args[3]);
-    const char *unfit = eval_unfit(command, eval->count - 3, eval->args[3], text, sizeof text);
+    const char *unfit = eval_unfit(command, eval->args + 3, eval->count - 3, text, sizeof text);
     if (unfit == NULL && (eval_walks(command) || command->function == cmd_kv_once)) {
         (void)snprintf(text, sizeof text, "ERR '%s' is not allowed inside of KV.ONCE",
                        command->name);

@@ -6,6 +6,7 @@
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/pubsub.h"
+#include "node/subcommand.h"
 
 /* ["subscribe", name or nil, subscriptions] */
 static void confirm(struct eval *eval, const char *what, struct slice name)
@@ -107,48 +108,31 @@ static void channels(struct eval *eval)
     buf_close(&list);
 }
 
-static void help(struct eval *eval)
-{
-    static const char *const lines[] = {"PUBSUB <subcommand> [<arg> ...]. Subcommands are:",
-                                        "CHANNELS [<pattern>]",
-                                        "    The channels of this node that somebody listens to.",
-                                        "NUMPAT",
-                                        "    How many patterns clients of this node listen to.",
-                                        "NUMSUB [<channel> ...]",
-                                        "    How many clients of this node listen to each channel.",
-                                        "HELP",
-                                        "    This text."};
-    const uint32_t count = sizeof lines / sizeof lines[0];
-    resp_put_array(eval->out, count);
-    for (uint32_t i = 0; i < count; i++) resp_put_simple(eval->out, lines[i]);
-}
-
 void cmd_pubsub(struct eval *eval)
 {
     const struct slice sub = eval->args[1];
-    char text[160];
-    if (slice_equal_fold(sub, "channels") && eval->count <= 3) {
-        channels(eval);
-    } else if (slice_equal_fold(sub, "numsub")) {
+    const bool is_shard = slice_equal_fold(sub, "shardnumsub");
+    if (slice_equal_fold(sub, "help")) {
+        subcommand_help(eval);
+    } else if (slice_equal_fold(sub, "numpat")) {
+        resp_put_int(eval->out, eval->core->pubsub.pattern_count);
+    } else if (slice_equal_fold(sub, "numsub") || is_shard) {
         resp_put_array(eval->out, 2 * (eval->count - 2));
         for (uint32_t i = 2; i < eval->count; i++) {
+            const uint64_t listeners = is_shard ? 0 : pubsub_listeners(eval->core, eval->args[i]);
             resp_put_bulk(eval->out, eval->args[i]);
-            resp_put_int(eval->out, (int64_t)pubsub_listeners(eval->core, eval->args[i]));
+            resp_put_int(eval->out, (int64_t)listeners);
         }
-    } else if (slice_equal_fold(sub, "numpat") && eval->count == 2) {
-        resp_put_int(eval->out, eval->core->pubsub.pattern_count);
-    } else if ((slice_equal_fold(sub, "shardchannels") && eval->count <= 3) ||
-               (slice_equal_fold(sub, "shardnumsub") && eval->count == 2)) {
-        resp_put_array(eval->out, 0); /* There are no shard channels. */
-    } else if (slice_equal_fold(sub, "help") && eval->count == 2) {
-        help(eval);
-    } else if (slice_equal_fold(sub, "channels") || slice_equal_fold(sub, "numpat")) {
-        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'pubsub|%s' command",
-                       slice_equal_fold(sub, "channels") ? "channels" : "numpat");
+    } else if (eval->count > 3) {
+        char text[160];
+        (void)snprintf(text, sizeof text,
+                       "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try "
+                       "PUBSUB HELP.",
+                       (int)sub.size, (const char *)sub.data);
         eval_error(eval, text);
+    } else if (slice_equal_fold(sub, "shardchannels")) {
+        resp_put_array(eval->out, 0); /* There are none. */
     } else {
-        (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try PUBSUB HELP.",
-                       sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-        eval_error(eval, text);
+        channels(eval);
     }
 }

@@ -2,11 +2,10 @@
  *
  * There is no Lua here. The scripts that these libraries send are known by the SHA-1 of their text, and what each of
  * them does is done natively, at one moment and in one entry like any command. Everything else is refused. */
-#include <stdio.h>
-
 #include "node/cmd_lock.h"
 #include "node/eval_nested.h"
 #include "node/shard.h"
+#include "node/subcommand.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/base/sha1.h"
@@ -517,26 +516,22 @@ static void script_load(struct eval *eval)
 void cmd_script(struct eval *eval)
 {
     const struct slice name = eval->args[1];
-    if (slice_equal_fold(name, "load") && eval->count == 3) {
+    if (slice_equal_fold(name, "help")) {
+        subcommand_help(eval);
+    } else if (slice_equal_fold(name, "load")) {
         script_load(eval);
-    } else if (slice_equal_fold(name, "exists") && eval->count >= 3) {
+    } else if (slice_equal_fold(name, "exists")) {
         resp_put_array(eval->out, eval->count - 2);
         for (uint32_t i = 2; i < eval->count; i++) {
             resp_put_int(eval->out, find_script(eval->args[i]) != NULL);
         }
-    } else if (slice_equal_fold(name, "flush") &&
-               (eval->count == 2 ||
-                (eval->count == 3 && (slice_equal_fold(eval->args[2], "sync") ||
-                                      slice_equal_fold(eval->args[2], "async"))))) {
-        eval_ok(eval); /* There is nothing that could be forgotten. */
-    } else if (slice_equal_fold(name, "kill") && eval->count == 2) {
+    } else if (slice_equal_fold(name, "kill")) {
         eval_error(eval, "NOTBUSY No scripts in execution right now.");
+    } else if (eval->count == 2 ||
+               (eval->count == 3 && (slice_equal_fold(eval->args[2], "sync") ||
+                                     slice_equal_fold(eval->args[2], "async")))) {
+        eval_ok(eval); /* FLUSH: there is nothing that could be forgotten. */
     } else {
-        char text[160];
-        (void)snprintf(text, sizeof text,
-                       "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try "
-                       "SCRIPT HELP.",
-                       name.size < 64 ? (int)name.size : 64, (const char *)name.data);
-        eval_error(eval, text);
+        eval_error(eval, "ERR SCRIPT FLUSH only support SYNC|ASYNC option");
     }
 }

@@ -9,6 +9,8 @@
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/pubsub.h"
+#include "node/subcommand.h"
+#include "storage/base/check.h"
 
 struct seen {
     const struct peer_identity *identity;
@@ -216,47 +218,17 @@ static void sentinel_refused(struct eval *eval)
 
 /* ---- the command -------------------------------------------------------------------------------------------- */
 
-static void sentinel_help(struct eval *eval);
-
 static const struct {
     const char *name;
-    int arity; /* as in the command table: SENTINEL and the name included */
     bool names_master;
     void (*function)(struct eval *eval);
 } subcommands[] = {
-    {"ckquorum", 3, true, sentinel_ckquorum},
-    {"config", -3, false, sentinel_refused},
-    {"failover", 3, false, sentinel_refused},
-    {"flushconfig", 2, false, sentinel_refused},
-    {"get-master-addr-by-name", 3, true, sentinel_address},
-    {"help", 2, false, sentinel_help},
-    {"master", 3, true, sentinel_master},
-    {"masters", 2, false, sentinel_masters},
-    {"monitor", -3, false, sentinel_refused},
-    {"myid", 2, false, sentinel_myid},
-    {"remove", 3, false, sentinel_refused},
-    {"replicas", 3, true, sentinel_replicas},
-    {"reset", 3, false, sentinel_refused},
-    {"sentinels", 3, true, sentinel_sentinels},
-    {"set", -3, false, sentinel_refused},
-    {"slaves", 3, true, sentinel_replicas},
+    {"ckquorum", true, sentinel_ckquorum}, {"get-master-addr-by-name", true, sentinel_address},
+    {"help", false, subcommand_help},      {"master", true, sentinel_master},
+    {"masters", false, sentinel_masters},  {"myid", false, sentinel_myid},
+    {"replicas", true, sentinel_replicas}, {"sentinels", true, sentinel_sentinels},
+    {"slaves", true, sentinel_replicas},
 };
-#define SUBCOMMAND_COUNT ((uint32_t)(sizeof subcommands / sizeof subcommands[0]))
-
-static void sentinel_help(struct eval *eval)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        count += subcommands[i].function != sentinel_refused;
-    }
-    resp_put_array(eval->out, count + 1);
-    resp_put_simple(eval->out,
-                    "SENTINEL <subcommand> [<argument> ...], where subcommand is one of:");
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        if (subcommands[i].function != sentinel_refused)
-            resp_put_simple(eval->out, subcommands[i].name);
-    }
-}
 
 static void carry_out(struct eval *eval, uint32_t at)
 {
@@ -272,23 +244,16 @@ static void carry_out(struct eval *eval, uint32_t at)
 
 void cmd_sentinel(struct eval *eval)
 {
-    const struct slice sub = eval->args[1];
-    char text[160];
-    for (uint32_t i = 0; i < SUBCOMMAND_COUNT; i++) {
-        const int arity = subcommands[i].arity;
-        if (!slice_equal_fold(sub, subcommands[i].name)) continue;
-        if (arity > 0 ? (int)eval->count == arity : (int)eval->count >= -arity) {
-            carry_out(eval, i);
-            return;
-        }
-        (void)snprintf(text, sizeof text, "ERR wrong number of arguments for 'sentinel|%s' command",
-                       subcommands[i].name);
-        eval_error(eval, text);
+    uint32_t at = 0;
+    if ((subcommand_find(eval->command, eval->args[1])->flags & SUBCOMMAND_REFUSED) != 0) {
+        sentinel_refused(eval);
         return;
     }
-    (void)snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try SENTINEL HELP.",
-                   sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-    eval_error(eval, text);
+    while (!slice_equal_fold(eval->args[1], subcommands[at].name)) {
+        at++;
+        CHECK(at < sizeof subcommands / sizeof subcommands[0]);
+    }
+    carry_out(eval, at);
 }
 
 /* ---- +switch-master -------------------------------------------------------------------------------------- */

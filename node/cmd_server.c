@@ -5,6 +5,7 @@
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/glob.h"
+#include "node/subcommand.h"
 #include "node/txn.h"
 #include "node/version.h"
 #include "storage/base/limits.h"
@@ -416,20 +417,14 @@ static void config_set_options(struct eval *eval)
 void cmd_config(struct eval *eval)
 {
     const struct slice sub = eval->args[1];
-    if (slice_equal_fold(sub, "get") && eval->count >= 3) {
-        config_get_options(eval);
-    } else if (slice_equal_fold(sub, "set") && eval->count >= 4 && eval->count % 2 == 0) {
-        config_set_options(eval);
-    } else if (slice_equal_fold(sub, "set")) {
-        eval_error(eval, "ERR wrong number of arguments for 'config|set' command");
+    if (slice_equal_fold(sub, "help")) {
+        subcommand_help(eval);
     } else if (slice_equal_fold(sub, "get")) {
-        eval_error(eval, "ERR wrong number of arguments for 'config|get' command");
+        config_get_options(eval);
+    } else if (eval->count % 2 == 0) {
+        config_set_options(eval);
     } else {
-        char text[160];
-        (void)snprintf(text, sizeof text,
-                       "ERR unknown subcommand '%.*s': there are CONFIG GET and CONFIG SET",
-                       sub.size < 64 ? (int)sub.size : 64, (const char *)sub.data);
-        eval_error(eval, text);
+        eval_error(eval, "ERR wrong number of arguments for 'config|set' command");
     }
 }
 

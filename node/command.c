@@ -14,6 +14,7 @@
 #define READ (CMD_READ | CMD_FAST)
 #define WRITE (CMD_WRITE | CMD_FAST)
 #define FREES (CMD_WRITE | CMD_FREES | CMD_FAST)
+#define SLOW(flags) ((flags) & ~CMD_FAST)
 #define EXPIRY (CMD_WRITE | CMD_EXPIRY | CMD_FAST)
 #define LONG (CMD_READ | CMD_LEADER | CMD_BLOCKS)
 #define WALK (CMD_READ | CMD_APPLIED)
@@ -36,7 +37,7 @@ static const struct command table[] = {
      "LINKS "
      "MYID MYSHARDID NODES REPLICAS SHARDS SLOTS",
      "CLUSTER subcommand [argument ...]"},
-    {"command", -1, LOCAL, 0, 0, 0, cmd_command, "server", "2.8.13", "O(n) commands",
+    {"command", -1, SLOW(LOCAL), 0, 0, 0, cmd_command, "server", "2.8.13", "O(n) commands",
      "Describes the commands: COUNT DOCS GETKEYS GETKEYSANDFLAGS HELP INFO LIST",
      "COMMAND [subcommand [argument ...]]"},
     {"config", -2, LOCAL, 0, 0, 0, cmd_config, "server", "2.0.0", "O(n) options",
@@ -52,7 +53,7 @@ static const struct command table[] = {
      "Subtracts one from an integer value", "DECR key"},
     {"decrby", 3, WRITE, 1, 1, 1, cmd_decrby, "string", "1.0.0", "O(1)",
      "Subtracts a number from an integer value", "DECRBY key decrement"},
-    {"del", -2, FREES, 1, -1, 1, cmd_del, "generic", "1.0.0", "O(n) keys", "Deletes keys",
+    {"del", -2, SLOW(FREES), 1, -1, 1, cmd_del, "generic", "1.0.0", "O(n) keys", "Deletes keys",
      "DEL key [key ...]"},
     {"delex", -2, FREES, 1, 1, 1, cmd_delex, "string", "8.4.0", "O(n) of the value",
      "Deletes a key if its value, or the digest of it, is (or is not) the one given",
@@ -68,12 +69,12 @@ static const struct command table[] = {
     {"eval", -3, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_eval, "scripting", "2.6.0",
      "O(n) keys", "Carries out a script of a lock library; others are not supported",
      "EVAL script numkeys [key ...] [arg ...]"},
-    {"eval_ro", -3, READ, 0, 0, 0, cmd_eval_ro, "scripting", "7.0.0", "O(n) keys",
+    {"eval_ro", -3, CMD_READ, 0, 0, 0, cmd_eval_ro, "scripting", "7.0.0", "O(n) keys",
      "The same for a script that only reads", "EVAL_RO script numkeys [key ...] [arg ...]"},
     {"evalsha", -3, CMD_WRITE | CMD_FREES | CMD_EXPIRY, 0, 0, 0, cmd_evalsha, "scripting", "2.6.0",
      "O(n) keys", "Carries out a script of a lock library by the SHA1 of its text",
      "EVALSHA sha1 numkeys [key ...] [arg ...]"},
-    {"evalsha_ro", -3, READ, 0, 0, 0, cmd_evalsha_ro, "scripting", "7.0.0", "O(n) keys",
+    {"evalsha_ro", -3, CMD_READ, 0, 0, 0, cmd_evalsha_ro, "scripting", "7.0.0", "O(n) keys",
      "The same for a script that only reads", "EVALSHA_RO sha1 numkeys [key ...] [arg ...]"},
     {"exec", 1, LOCAL & ~CMD_FAST, 0, 0, 0, cmd_exec, "transactions", "1.2.0",
      "that of the commands queued",
@@ -90,9 +91,9 @@ static const struct command table[] = {
     {"expiretime", 2, READ, 1, 1, 1, cmd_expiretime, "generic", "7.0.0", "O(1)",
      "The moment at which a key expires, in seconds since the epoch; -1: never, -2: no such key",
      "EXPIRETIME key"},
-    {"flushall", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
-     "Deletes every key", "FLUSHALL [ASYNC | SYNC]"},
-    {"flushdb", -1, FREES, 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
+    {"flushall", -1, SLOW(FREES), 0, 0, 0, cmd_flushall, "server", "1.0.0",
+     "O(n) keys on each node", "Deletes every key", "FLUSHALL [ASYNC | SYNC]"},
+    {"flushdb", -1, SLOW(FREES), 0, 0, 0, cmd_flushall, "server", "1.0.0", "O(n) keys on each node",
      "Deletes every key: there is one database", "FLUSHDB [ASYNC | SYNC]"},
     {"get", 2, READ, 1, 1, 1, cmd_get, "string", "1.0.0", "O(1)", "Answers the value of a key",
      "GET key"},
@@ -193,9 +194,9 @@ static const struct command table[] = {
      "Answers the values of keys, all of one moment", "MGET key [key ...]"},
     {"move", 3, WRITE, 1, 1, 1, cmd_move, "generic", "1.0.0", "O(1)",
      "Refused: there is one database", "MOVE key db"},
-    {"mset", -3, WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
+    {"mset", -3, CMD_WRITE, 1, -1, 2, cmd_mset, "string", "1.0.1", "O(n) keys",
      "Sets keys, all at one moment", "MSET key value [key value ...]"},
-    {"msetnx", -3, WRITE, 1, -1, 2, cmd_msetnx, "string", "1.0.1", "O(n) keys",
+    {"msetnx", -3, CMD_WRITE, 1, -1, 2, cmd_msetnx, "string", "1.0.1", "O(n) keys",
      "Sets keys, all at one moment, if none of them exists", "MSETNX key value [key value ...]"},
     {"multi", 1, LOCAL, 0, 0, 0, cmd_multi, "transactions", "1.2.0", "O(1)",
      "Begins a transaction: commands are queued up to EXEC", "MULTI"},
@@ -216,7 +217,7 @@ static const struct command table[] = {
      "PEXPIRETIME key"},
     {"ping", -1, LOCAL, 0, 0, 0, cmd_ping, "connection", "1.0.0", "O(1)",
      "Answers PONG, or its argument", "PING [message]"},
-    {"psetex", 4, WRITE, 1, 1, 1, cmd_psetex, "string", "2.6.0", "O(1)",
+    {"psetex", 4, CMD_WRITE, 1, 1, 1, cmd_psetex, "string", "2.6.0", "O(1)",
      "Sets a value and its time to live in milliseconds", "PSETEX key milliseconds value"},
     {"psubscribe", -2, (LOCAL & ~CMD_FAST) | CMD_ALONE, 0, 0, 0, cmd_psubscribe, "pubsub", "2.0.0",
      "O(n) patterns", "Listens to the channels that match patterns",
@@ -245,7 +246,7 @@ static const struct command table[] = {
      "The opposite of READONLY", "READWRITE"},
     {"rename", 3, CMD_WRITE, 1, 2, 1, cmd_rename, "generic", "1.0.0", "O(n) of the value",
      "Gives a key another name; a key of that name is replaced", "RENAME key newkey"},
-    {"renamenx", 3, CMD_WRITE, 1, 2, 1, cmd_renamenx, "generic", "1.0.0", "O(n) of the value",
+    {"renamenx", 3, WRITE, 1, 2, 1, cmd_renamenx, "generic", "1.0.0", "O(n) of the value",
      "Gives a key another name that no key has", "RENAMENX key newkey"},
     {"reset", 1, LOCAL, 0, 0, 0, cmd_reset, "connection", "6.2.0", "O(1)",
      "Puts the connection back to its first state", "RESET"},
@@ -263,12 +264,12 @@ static const struct command table[] = {
      "Where the leader is, for Sentinel clients: CKQUORUM GET-MASTER-ADDR-BY-NAME HELP MASTER "
      "MASTERS MYID REPLICAS SENTINELS",
      "SENTINEL subcommand [argument ...]"},
-    {"set", -3, WRITE, 1, 1, 1, cmd_set, "string", "1.0.0", "O(1)", "Sets the value of a key",
+    {"set", -3, CMD_WRITE, 1, 1, 1, cmd_set, "string", "1.0.0", "O(1)", "Sets the value of a key",
      "SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest | IFREV "
      "revision] [GET] [EX seconds | PX milliseconds | EXAT seconds "
      "| PXAT "
      "milliseconds | KEEPTTL]"},
-    {"setex", 4, WRITE, 1, 1, 1, cmd_setex, "string", "2.0.0", "O(1)",
+    {"setex", 4, CMD_WRITE, 1, 1, 1, cmd_setex, "string", "2.0.0", "O(1)",
      "Sets a value and its time to live in seconds", "SETEX key seconds value"},
     {"setnx", 3, WRITE, 1, 1, 1, cmd_setnx, "string", "1.0.0", "O(1)",
      "Sets the value of a key that does not exist", "SETNX key value"},

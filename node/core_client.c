@@ -10,6 +10,7 @@
 #include "node/router.h"
 #include "node/txn.h"
 #include "node/stream.h"
+#include "node/subcommand.h"
 #include "node/warm.h"
 #include "storage/base/check.h"
 
@@ -316,6 +317,12 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
         return refuse(core, session, command, args, count);
     }
     session->last_command = command->name;
+    const char *unfit = subcommand_refusal(command, args, count, text, sizeof text);
+    if (unfit != NULL) {
+        if (session->forward_count > 0) return DISPATCH_LATER;
+        break_with(core, session, unfit);
+        return DISPATCH_DONE;
+    }
     const char *refusal = push_refusal(session, command, text);
     if (refusal != NULL) {
         core->stats.errors_total++;

@@ -5,6 +5,7 @@
 
 #include "node/core_parts.h"
 #include "node/manual.h"
+#include "node/subcommand.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 
@@ -78,9 +79,10 @@ static uint32_t depth_of(const struct eval *eval)
     return depth;
 }
 
-const char *eval_unfit(const struct command *command, uint32_t count, struct slice name, char *text,
-                       uint64_t size)
+const char *eval_unfit(const struct command *command, const struct slice *args, uint32_t count,
+                       char *text, uint64_t size)
 {
+    const struct slice name = args[0];
     const int name_size = name.size < 64 ? (int)name.size : 64;
     if (command == NULL) {
         const char *reason = manual_missing(name);
@@ -92,7 +94,7 @@ const char *eval_unfit(const struct command *command, uint32_t count, struct sli
     } else if ((command->flags & (CMD_ALONE | CMD_LOCAL)) != 0) {
         (void)snprintf(text, size, "ERR '%s' is not allowed inside a transaction", command->name);
     } else {
-        return NULL;
+        return subcommand_refusal(command, args, count, text, size);
     }
     return text;
 }
@@ -135,7 +137,7 @@ bool eval_nested(struct eval *eval, const struct slice *args, uint32_t count, st
                         .whole = eval,
                         .root = eval->root,
                         .overflows = eval->overflows};
-    const char *unfit = eval_unfit(command, count, args[0], text, sizeof text);
+    const char *unfit = eval_unfit(command, args, count, text, sizeof text);
     if (unfit == NULL && depth_of(&part) > DEPTH_MAX) {
         unfit = "ERR transactions within transactions are not allowed";
     }

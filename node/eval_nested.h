@@ -24,9 +24,9 @@ void eval_rollback(struct eval *eval, const struct eval_mark *mark);
  * first part. False: eval->waits or eval->overflows, in which case everything must be undone; it may go on with further
  * parts while eval_wants_more(), so that all values are fetched together. */
 bool eval_nested(struct eval *eval, const struct slice *args, uint32_t count, struct buf *out);
-/* Why @command with @count arguments cannot be a part of a transaction; NULL: it can. @command may be NULL. */
-const char *eval_unfit(const struct command *command, uint32_t count, struct slice name, char *text,
-                       uint64_t size);
+/* Why @command with these arguments cannot be a part of a transaction; NULL: it can. @command may be NULL. */
+const char *eval_unfit(const struct command *command, const struct slice *args, uint32_t count,
+                       char *text, uint64_t size);
 /* Looks at all keys: only in a transaction that writes nothing. */
 bool eval_walks(const struct command *command);
 /* It is about to look at @keys more keys in a walk. False: within a transaction, which has one turn for all of it, that

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "node/manual.h"
+#include "node/subcommand.h"
 #include "node/txn.h"
 #include "storage/base/limits.h"
 
@@ -54,6 +55,22 @@ static void put_codes(struct buf *out, const char *words)
     buf_text(out, "`");
 }
 
+static void put_subcommands(struct buf *out, const struct command *command)
+{
+    const struct subcommand *part = NULL;
+    if (subcommand_has(command)) buf_text(out, "| subcommand | |\n| --- | --- |\n");
+    for (uint32_t at = 0; (part = subcommand_at(command, at)) != NULL; at++) {
+        if ((part->flags & SUBCOMMAND_REFUSED) != 0) continue;
+        buf_text(out, "| `");
+        for (const char *byte = part->syntax; *byte != 0; byte++) {
+            if (*byte == '|') buf_text(out, "\\"); /* It would end the column. */
+            buf_u8(out, (uint8_t)*byte);
+        }
+        buf_printf(out, "` | %s |\n", part->summary);
+    }
+    if (subcommand_has(command)) buf_text(out, "\n");
+}
+
 static void put_command(struct buf *out, const struct command *command)
 {
     const char *differs = manual_differs(command);
@@ -61,6 +78,7 @@ static void put_command(struct buf *out, const struct command *command)
     buf_text(out, "### ");
     put_upper(out, command->name);
     buf_printf(out, "\n\n    %s\n\n%s.\n\n", command->syntax, command->summary);
+    put_subcommands(out, command);
     buf_printf(out, "- Since %s %s. Complexity: %s.\n- %s\n", manual_origin(command),
                command->since, command->complexity, manual_guarantee(command));
     if (differs != NULL) buf_printf(out, "- Unlike Redis: %s\n", differs);

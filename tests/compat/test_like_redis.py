@@ -296,6 +296,77 @@ def same(command, theirs, ours):
 
 
 @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+class CommandTable(unittest.TestCase):
+    """What COMMAND says of each command that Redis has, too: clients and proxies route by it."""
+
+    # Flags of Redis that mean nothing here, and those that say something else here on purpose.
+    FLAGS = {"noscript", "skip_monitor", "skip_slowlog", "sentinel", "no_mandatory_keys", "allow_busy", "no_multi",
+             "may_replicate", "no_async_loading", "touches_arbitrary_keys", "loading", "stale", "denyoom"}
+    # Scripts are known, hence do what is said of them; SWAPDB is refused; WAIT blocks; WATCH is answered by who leads.
+    OTHERWISE = {"eval", "evalsha", "eval_ro", "evalsha_ro", "swapdb", "wait", "watch"}
+    # Redis 7.2 says other than 7.0, which Debian ships.
+    NEWER = {"client|setname", "msetnx", "randomkey", "scan", "command|getkeys", "command|getkeysandflags"}
+
+    def text(self, value):
+        """Bytes as text, without what Redis notes of keys."""
+        if isinstance(value, list):
+            items = [self.text(item) for item in value]
+            return items[2:] if items[:1] == ["notes"] else items
+        return value.decode() if isinstance(value, bytes) else value
+
+    def table(self, port):
+        with harness.Client(port) as client:
+            rows = self.text(client.call("COMMAND"))
+        return {row[0]: row for row in rows + [part for row in rows for part in row[9]]}
+
+    def compare(self, ours, theirs):
+        name = ours[0]
+        self.assertEqual(theirs[3:6], ours[3:6], "places of keys")
+        self.assertEqual(theirs[8], ours[8], "specification of keys")
+        if name not in self.NEWER:
+            self.assertEqual(theirs[1], ours[1], "arity")
+            self.assertEqual(theirs[7], ours[7], "tips")
+        if name not in self.OTHERWISE:
+            self.assertEqual(set(theirs[2]) - self.FLAGS, set(ours[2]) - self.FLAGS, "flags")
+            self.assertEqual(set(theirs[6]), set(ours[6]), "categories")
+
+    def test_is_that_of_redis(self):
+        with Redis() as redis, Cluster(1) as cluster:
+            theirs = self.table(redis.port)
+            ours = self.table(cluster.nodes[0].client_port)
+            both = sorted(set(theirs) & set(ours))
+            for name in both:
+                with self.subTest(name):
+                    self.compare(ours[name], theirs[name])
+            self.assertGreater(len(both), 130)
+
+    def test_keys_of_a_command(self):
+        questions = ("GETKEYS MSET a 1 b 2", "GETKEYS EVAL s 2 a b c", "GETKEYS EVAL s 9 a", "GETKEYS EVAL s x a",
+                     "GETKEYS OBJECT HELP", "GETKEYS OBJECT NOSUCH a", "GETKEYS OBJECT ENCODING a",
+                     "GETKEYS MEMORY USAGE a", "GETKEYS CLUSTER MEET a b", "GETKEYS NOSUCH a", "GETKEYS GET a b",
+                     "GETKEYSANDFLAGS RENAME a b", "GETKEYSANDFLAGS COPY a b", "INFO dbsize",
+                     "GETKEYSANDFLAGS GETEX a PERSIST", "LIST FILTERBY OTHER x", "LIST FILTERBY MODULE x",
+                     "INFO config|get get|x", "NOSUCH", "COUNT x")
+        with Redis() as redis, Cluster(1) as cluster:
+            theirs, ours = Raw(redis.port, 2), Raw(cluster.nodes[0].client_port, 2)
+            for question in questions:
+                words = ["COMMAND", *question.split()]
+                with self.subTest(question):
+                    replies = []
+                    for server in (theirs, ours):
+                        server.send([[word.encode() for word in words]])
+                        reply = self.text(server.read()[1])
+                        replies.append(sorted(map(str, self.flat(reply))))
+                    self.assertEqual(*replies)
+
+    def flat(self, value):
+        """Without the order of sets, and without flags that mean nothing here."""
+        if not isinstance(value, list):
+            return [] if isinstance(value, str) and value[1:].strip() in self.FLAGS else [value]
+        return [item for part in value for item in self.flat(part)]
+
+
+@unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
 class LikeRedis(unittest.TestCase):
     def check(self, history, command, theirs, ours):
         if same(command, theirs, ours):

@@ -165,6 +165,17 @@ class RedisPy(unittest.TestCase):
                 self.assertEqual(["OK", 2, "2"], pipeline.execute())
             client.close()
 
+    def test_cluster_mode_asks_where_keys_are(self):
+        """Of a command whose keys are not at fixed places: COMMAND GETKEYS answers."""
+        with Cluster() as cluster:
+            client = self.redis.RedisCluster(host="127.0.0.1", port=cluster.followers()[0].cluster_client_port,
+                                             decode_responses=True, socket_timeout=10)
+            transaction = ["KV.TXN", "IF", 1, "ABSENT", "{a}1", "THEN", 1, 3, "SET", "{a}2", "x"]
+            self.assertEqual([1, ["OK"]], client.execute_command(*transaction))
+            self.assertEqual("x", client.execute_command("KV.ONCE", "me", 1, "GET", "{a}2"))
+            self.assertEqual("x", client.execute_command("GET", "{a}2"))
+            client.close()
+
     def messages(self, pubsub, count):
         """The next messages, without confirmations."""
         found = []

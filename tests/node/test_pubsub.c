@@ -50,7 +50,8 @@ TEST(pubsub, resp2_shapes_and_words_are_those_of_redis)
     EXPECT_TEXT(ask(&fixture, 0, "PUBSUB WHAT"),
                 "-ERR unknown subcommand 'WHAT'. Try PUBSUB HELP. ");
     EXPECT_TEXT(ask(&fixture, 0, "PUBSUB CHANNELS a b"),
-                "-ERR wrong number of arguments for 'pubsub|channels' command ");
+                "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB "
+                "HELP. ");
     EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"),
                 "*3 $11 unsubscribe $1 a :2 *3 $11 unsubscribe $1 b :1 ");
     EXPECT_TEXT(ask(&fixture, 1, "RESET"), "+RESET ");
