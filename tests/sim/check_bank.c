@@ -11,14 +11,14 @@
 /* The accounts after each transfer in the log; position 0 is before the first one. */
 struct state {
     struct sim_bank_value values[SIM_BANK_ACCOUNTS];
-    uint64_t txn; /* the transfer that led here */
+    uint64_t txn; /* the transfer that led here; 0: a flush */
 };
 
 struct history {
     struct sim *sim;
     struct sim_bank *bank;
     struct state *states;
-    uint64_t count;      /* of transfers */
+    uint64_t count;      /* of transfers and flushes */
     uint64_t *positions; /* by number of the operation; 0: not in the log */
 };
 
@@ -86,14 +86,20 @@ static bool take_transfer(struct history *history, uint64_t at, const struct sta
 static bool read_log(struct history *history)
 {
     struct sim_bank *bank = history->bank;
-    if (bank->change_count % 2 != 0) {
-        sim_fail(history->sim, "the log holds half a transfer");
-        return false;
-    }
-    for (uint64_t at = 0; at < bank->change_count; at += 2) {
-        struct state *before = &history->states[history->count];
+    uint64_t at = 0;
+    while (at < bank->change_count) {
+        struct state *before = &history->states[history->count++];
+        if (bank->changes[at].account == SIM_BANK_ACCOUNTS) {
+            at++; /* The state behind it is all zero. */
+            continue;
+        }
+        if (at + 1 == bank->change_count) {
+            sim_fail(history->sim, "the log holds half a transfer");
+            return false;
+        }
         if (!take_transfer(history, at, before, before + 1)) return false;
-        history->positions[before[1].txn] = ++history->count;
+        history->positions[before[1].txn] = history->count;
+        at += 2;
     }
     for (uint64_t i = 0; i < bank->op_count; i++) {
         const struct sim_bank_op *op = &bank->ops[i];
@@ -112,9 +118,11 @@ static void check_watch(struct history *history, uint64_t position)
 {
     const struct sim_bank_op *ops = history->bank->ops;
     const uint64_t txn = history->states[position].txn;
+    if (txn == 0) return;
     const struct sim_bank_op *op = &ops[txn - 1];
     if (op->kind != SIM_BANK_WATCH) return;
     for (uint64_t at = position - 1; at > 0 && at + BACK_MAX > position; at--) {
+        if (history->states[at].txn == 0) continue;
         const struct sim_bank_op *other = &ops[history->states[at].txn - 1];
         bool meets = false;
         for (uint32_t i = 0; i < 4; i++) meets |= op->accounts[i / 2] == other->accounts[i % 2];
@@ -196,7 +204,7 @@ void sim_bank_check(struct sim *sim)
     if (bank->change_count == 0) return;
     qsort(bank->changes, bank->change_count, sizeof *bank->changes, by_index);
     if (!is_whole(sim)) return;
-    history.states = mem_zero((bank->change_count / 2 + 1) * sizeof *history.states);
+    history.states = mem_zero((bank->change_count + 1) * sizeof *history.states);
     history.positions = mem_zero((bank->op_count + 1) * sizeof *history.positions);
     if (read_log(&history)) {
         uint64_t *order = mem_alloc((bank->op_count + 1) * sizeof *order);

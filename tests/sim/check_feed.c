@@ -6,30 +6,6 @@
 #include "storage/effect.h"
 #include "tests/sim/sim.h"
 
-struct change {
-    uint64_t revision;
-    uint64_t value; /* hash */
-    struct effect effect;
-    uint64_t size; /* in check_past.changes */
-};
-
-/* The change at @offset. False: nothing more is known to be committed. */
-static bool change_at(const struct sim *sim, uint64_t offset, struct change *change)
-{
-    const struct buf *changes = &sim->past.changes;
-    uint64_t size = 0;
-    if (offset >= changes->size) return false;
-    const uint8_t *at = changes->data + offset;
-    change->revision = get_u64(at);
-    change->value = get_u64(at + 8);
-    if (effect_decode(slice_of(at + 16, changes->size - offset - 16), &change->effect, &size) !=
-        OK) {
-        return false;
-    }
-    change->size = 16 + size;
-    return true;
-}
-
 static bool is_in_range(const struct sim_feed_client *client, const struct effect *effect)
 {
     if (effect->kind == EFFECT_FLUSH) return true;
@@ -39,9 +15,10 @@ static bool is_in_range(const struct sim_feed_client *client, const struct effec
 }
 
 /* The next change of the range behind the position; @client->offset is there then. */
-static bool seek(const struct sim *sim, struct sim_feed_client *client, struct change *change)
+static bool seek(const struct sim *sim, struct sim_feed_client *client,
+                 struct check_past_change *change)
 {
-    while (change_at(sim, client->offset, change)) {
+    while (check_past_change_at(&sim->past, client->offset, change)) {
         if (change->revision > client->position && is_in_range(client, &change->effect)) {
             return true;
         }
@@ -57,9 +34,9 @@ static bool is_unknown(const struct sim *sim, uint64_t revision)
 }
 
 /* The hash of what the key held before @change, if there was anything. */
-static bool before(const struct sim *sim, const struct change *change, uint64_t *value)
+static bool before(const struct sim *sim, const struct check_past_change *change, uint64_t *value)
 {
-    struct change other = {.revision = 0};
+    struct check_past_change other = {.revision = 0};
     uint64_t wanted = change->effect.previous_revision;
     uint64_t index = revision_index(change->revision);
     while (wanted != 0) {
@@ -68,7 +45,8 @@ static bool before(const struct sim *sim, const struct change *change, uint64_t 
         }
         index = revision_index(wanted);
         uint64_t offset = 0;
-        while (change_at(sim, offset, &other) && other.revision < wanted) offset += other.size;
+        while (check_past_change_at(&sim->past, offset, &other) && other.revision < wanted)
+            offset += other.size;
         if (other.revision != wanted) return false;
         *value = other.value;
         if (other.effect.kind == EFFECT_PUT) return true;
@@ -80,7 +58,7 @@ static bool before(const struct sim *sim, const struct change *change, uint64_t 
 
 /* A value before that was told is the one that the log names. None may be told when it is not kept any more. */
 static bool previous_fits(struct sim *sim, const struct resp_node *told,
-                          const struct change *change)
+                          const struct check_past_change *change)
 {
     uint64_t value = 0;
     if (told->kind == RESP_NULL) return true;
@@ -90,16 +68,8 @@ static bool previous_fits(struct sim *sim, const struct resp_node *told,
     return before(sim, change, &value) && hash64(told->text.data, told->text.size) == value;
 }
 
-static const char *kind_of(const struct effect *effect)
-{
-    if (effect->kind == EFFECT_PUT) return "put";
-    if (effect->kind == EFFECT_EXPIRE_AT) return "expire-change";
-    if (effect->kind == EFFECT_FLUSH) return "flush";
-    return (effect->flags & EFFECT_FLAG_EXPIRED) != 0 ? "expired" : "delete";
-}
-
 /* [kind, key, value, revision, previous, expiry] */
-static bool fits(const struct resp_node *row, const struct change *change)
+static bool fits(const struct resp_node *row, const struct check_past_change *change)
 {
     const struct effect *effect = &change->effect;
     const bool has_key = effect->kind != EFFECT_FLUSH;
@@ -108,7 +78,7 @@ static bool fits(const struct resp_node *row, const struct change *change)
                                ? -1
                                : (int64_t)effect->expiry_ms;
     if (row->kind != RESP_ARRAY || row->count != 6) return false;
-    if (!slice_equal(row[1].text, slice_text(kind_of(effect)))) return false;
+    if (!slice_equal(row[1].text, slice_text(check_past_kind_of(effect)))) return false;
     if (has_key ? !slice_equal(row[2].text, effect->key) : row[2].kind != RESP_NULL) return false;
     if (is_put && hash64(row[3].text.data, row[3].text.size) != change->value) return false;
     if (!is_put && row[3].kind != RESP_NULL) return false;
@@ -128,7 +98,7 @@ static void fail(struct sim *sim, const struct sim_feed_client *client, uint64_t
 void check_feed_events(struct sim *sim, struct sim_feed_client *client, uint64_t revision,
                        const struct resp_node *rows)
 {
-    struct change change;
+    struct check_past_change change;
     const struct resp_node *row = rows + 1;
     if (revision <= client->position) {
         fail(sim, client, revision, "it was told before", 0);
@@ -153,11 +123,11 @@ void check_feed_events(struct sim *sim, struct sim_feed_client *client, uint64_t
         client->offset += change.size;
         row += row->span;
         /* The rest of what the command did, if it is of interest, must be in this message. */
-        struct change next;
+        struct check_past_change next;
         uint64_t offset = client->offset;
         bool is_more = false;
-        while (change_at(sim, offset, &next) && (next.effect.flags & EFFECT_FLAG_JOINED) != 0 &&
-               !is_more) {
+        while (check_past_change_at(&sim->past, offset, &next) &&
+               (next.effect.flags & EFFECT_FLAG_JOINED) != 0 && !is_more) {
             is_more = is_in_range(client, &next.effect);
             offset += next.size;
         }
@@ -174,7 +144,7 @@ void check_feed_events(struct sim *sim, struct sim_feed_client *client, uint64_t
 
 void check_feed_mark(struct sim *sim, struct sim_feed_client *client, uint64_t revision)
 {
-    struct change change;
+    struct check_past_change change;
     if (revision < client->position) {
         fail(sim, client, revision, "a mark goes back", 0);
         return;

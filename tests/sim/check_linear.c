@@ -104,6 +104,7 @@ static bool apply(const struct check_op *op, struct check_value *value)
     case CHECK_KIND_PERSIST:
         value->expires = false;
         return is_free || op->number == (old.exists && old.expires);
+    case CHECK_KIND_FLUSH: *value = (struct check_value){0}; return true;
     }
     UNREACHABLE();
 }
@@ -225,7 +226,7 @@ static bool has_double(const struct search *search, const struct check_op *op)
     if (op->is_known) return false;
     if (op->kind != CHECK_KIND_INCREMENT && op->kind != CHECK_KIND_DELETE &&
         op->kind != CHECK_KIND_GET_DELETE && op->kind != CHECK_KIND_EXPIRE &&
-        op->kind != CHECK_KIND_PERSIST) {
+        op->kind != CHECK_KIND_PERSIST && op->kind != CHECK_KIND_FLUSH) {
         return false;
     }
     for (uint32_t i = 0; i < search->count; i++) {

@@ -28,6 +28,7 @@ enum check_kind {
     CHECK_KIND_GET_DELETE,   /* answers the old value */
     CHECK_KIND_EXPIRE,       /* answers 1 when it is there; from then on it may vanish */
     CHECK_KIND_PERSIST,      /* answers 1 when it is there and could have vanished */
+    CHECK_KIND_FLUSH,        /* a delete that answers nothing */
 };
 
 /* A value as the checker sees it: numbers that stand for its bytes. */

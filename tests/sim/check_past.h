@@ -1,8 +1,10 @@
 /* check_past.h - is what a node tells of a revision what the committed log makes of it?
  *
- * Keeps every committed change in the order of the log. A range that was told at a revision must be, key by key, value
- * by value and revision by revision, what the changes up to there leave; keys whose expiry is not above the stamp of
- * the entry of that revision are gone. */
+ * Keeps every committed change in the order of the log, and makes questions about the past: ranges and single keys at a
+ * revision, and what became of a key. A state that was told must be, key by key, value by value and revision by
+ * revision, what the changes up to there leave; keys whose expiry is not above the stamp of the entry of that revision
+ * are gone. A history must name the changes of its key one by one, the newest first, and leave out only what the node
+ * does not keep any more. Whatever asks for the newest sees everything that was committed when it was asked. */
 #ifndef KV_TESTS_SIM_CHECK_PAST_H
 #define KV_TESTS_SIM_CHECK_PAST_H
 
@@ -28,13 +30,46 @@ struct check_past {
     uint32_t told_count;
 };
 
+struct check_past_change {
+    uint64_t revision;
+    uint64_t value; /* hash */
+    struct effect effect;
+    uint64_t size; /* in check_past.changes */
+};
+
+enum check_past_kind { CHECK_PAST_RANGE, CHECK_PAST_KEY, CHECK_PAST_HISTORY };
+
+/* What is asked, and what was known by then. */
+struct check_past_question {
+    enum check_past_kind kind;
+    uint64_t revision; /* 0: the newest */
+    uint64_t limit;    /* elements; UINT64_MAX: all */
+    const char *from;  /* of a range */
+    const char *to;    /* empty: the end */
+    bool is_reverse;
+    char key[24];
+    uint64_t floor; /* index: this much was committed */
+    uint32_t node;
+    uint64_t life; /* of the node */
+};
+
 void check_past_close(struct check_past *past);
 /* A committed entry, each one once. */
 void check_past_entry(struct check_past *past, const struct record *record);
-/* A revision to ask for again; 0: none yet. */
-uint64_t check_past_pick(struct sim *sim);
-/* @reply answers KV.RANGE "" "" [AT @revision] [REVISION] in the protocol's version 2. @revision 0: it tells which.
- * False: it has another shape. Fails the run when it is not what was. */
-bool check_past_range(struct sim *sim, uint64_t revision, struct slice reply);
+/* The change at @offset of check_past.changes. False: nothing more is known to be committed. */
+bool check_past_change_at(const struct check_past *past, uint64_t offset,
+                          struct check_past_change *change);
+/* As KV.WATCH and KV.HISTORY call it. */
+const char *check_past_kind_of(const struct effect *effect);
+
+/* Makes a question for @node, about @key if it is about one. @words: the command, where "?" is an empty argument. */
+void check_past_ask(struct sim *sim, uint32_t node, const char *key,
+                    struct check_past_question *question, char words[128]);
+/* @reply answers it in the protocol's version 2. False: it has another shape. Fails the run when it is not what was. */
+bool check_past_reply(struct sim *sim, const struct check_past_question *question,
+                      struct slice reply);
+/* The answer was COMPACTED. */
+void check_past_gone(struct sim *sim, const struct check_past_question *question,
+                     struct slice text);
 
 #endif

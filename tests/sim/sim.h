@@ -101,7 +101,7 @@ struct sim_counts {
     uint64_t transfers, transfers_not, bank_reads;
     uint64_t feed_messages, feed_changes, feed_resumes, feeds_gone, feed_previous;
     uint64_t once_sequences, once_repeats, locks;
-    uint64_t ranges, ranges_gone;
+    uint64_t ranges, past_keys, histories, ranges_gone, flushes;
     uint64_t ops_ok, ops_failed, ops_unknown, keys_checked, entries, resets, dials, frames_changed;
     uint64_t quarantines, repairs; /* repairs of a log */
     uint64_t decays, losses, strangers, mended, last_copies, unreadable, fragments;

@@ -392,15 +392,16 @@ void sim_bank_effect(struct sim *sim, uint64_t index, const struct effect *effec
 {
     struct sim_bank *bank = &sim->bank;
     const bool is_account = effect->key.size == 2 && effect->key.data[0] == 'm';
-    if (!is_account || (effect->kind != EFFECT_PUT && effect->kind != EFFECT_DELETE)) return;
+    const bool is_flush = effect->kind == EFFECT_FLUSH;
+    if (!is_flush && !(is_account && effect->kind <= EFFECT_DELETE)) return;
     if (bank->change_count == bank->change_capacity) {
         bank->change_capacity = bank->change_capacity * 2 + 256;
         bank->changes = mem_resize(bank->changes, bank->change_capacity * sizeof *bank->changes);
     }
     struct sim_bank_change *change = &bank->changes[bank->change_count++];
-    *change = (struct sim_bank_change){.index = index,
-                                       .order = bank->change_count,
-                                       .account = (uint32_t)(effect->key.data[1] - '0')};
+    *change = (struct sim_bank_change){
+        .index = index, .order = bank->change_count, .account = SIM_BANK_ACCOUNTS};
+    if (!is_flush) change->account = (uint32_t)(effect->key.data[1] - '0');
     if (effect->kind == EFFECT_PUT && !read_value(sim, effect->value, &change->value)) {
         sim_fail(sim, "the log holds an account that nobody wrote");
     }

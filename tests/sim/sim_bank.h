@@ -48,8 +48,8 @@ struct sim_bank_op {
 /* A change of an account in the committed log. */
 struct sim_bank_change {
     uint64_t index;
-    uint64_t order; /* in which they were seen */
-    uint32_t account;
+    uint64_t order;   /* in which they were seen */
+    uint32_t account; /* SIM_BANK_ACCOUNTS: all of them are gone */
     struct sim_bank_value value;
 };
 

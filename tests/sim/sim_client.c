@@ -6,100 +6,20 @@
 #include <string.h>
 
 #include "storage/base/check.h"
-#include "storage/base/hash.h"
 #include "storage/base/mem.h"
 #include "storage/compress.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_decay.h"
+#include "tests/sim/sim_value.h"
 
 #define NONE UINT32_MAX
 #define DOUBTS_MAX 8u
-#define VALUE_SIZE_BIG 6000u
 #define PIECE_SIZE_LARGE 26000u /* of what is appended in runs with large values */
 #define PIECES_MAX_LARGE 40u
 
 /* Shapes of replies: 'o' +OK or nil (conditional), 'v' a value, 'i' a number, 'w' +OK for one or two keys,
- * 'm' an array of values, 'k' nil or an array of value, revision and time to live, 'r' a range. */
-
-/* ---- values ----------------------------------------------------------------------------------------- */
-
-/* Letters that no packing makes smaller by much. */
-static void noise(uint64_t seed, uint64_t size, struct buf *out)
-{
-    struct prng prng = prng_seed(seed);
-    uint8_t *at = buf_extend(out, size);
-    uint64_t random = 0;
-    for (uint64_t i = 0; i < size; i++, random /= 26) {
-        if (i % 12 == 0) random = prng_next(&prng);
-        at[i] = (uint8_t)('a' + random % 26);
-    }
-}
-
-/* The whole text of value @id. */
-static void value_text(uint64_t id, bool is_big, struct buf *out)
-{
-    const uint64_t random = hash64(&id, sizeof id);
-    uint64_t size = random % 40;
-    if (random >> 32 & 1) size = random % 400;
-    if ((random >> 33 & 7) == 0) size = random % 3000;
-    if (is_big) size = VALUE_SIZE_BIG / 2 + random % (VALUE_SIZE_BIG / 2);
-    buf_printf(out, "v%" PRIu64 ":", id);
-    if ((random >> 36 & 1) != 0) {
-        noise(random, size, out);
-        return;
-    }
-    uint8_t *at = buf_extend(out, size);
-    for (uint64_t i = 0; i < size; i++) at[i] = (uint8_t)('a' + (random + i) % 26);
-}
-
-/* What a value that was read stands for. False: nobody wrote such a thing. */
-static bool value_read(const struct sim *sim, const struct sim_key *key, struct slice text,
-                       struct check_value *value)
-{
-    *value = (struct check_value){.exists = true};
-    if (key->kind == SIM_KEY_COUNTER) {
-        int64_t number = 0;
-        if (!slice_int64(text, &number)) return false;
-        value->content = (uint64_t)number;
-        return true;
-    }
-    if (key->kind == SIM_KEY_TEXT) {
-        value->content = check_linear_hash(0, text);
-        value->size = text.size;
-        return true;
-    }
-    uint64_t id = 0;
-    if (text.size < 3 || text.data[0] != 'v') return false;
-    for (uint64_t i = 1; i < text.size && i < 20 && text.data[i] != ':'; i++) {
-        id = id * 10 + (uint64_t)(text.data[i] - '0');
-    }
-    if (id >= sim->clients.next_value) return false;
-    struct buf expected = {0};
-    value_text(id, key->kind == SIM_KEY_BIG, &expected);
-    const bool same = slice_equal(text, buf_slice(&expected));
-    buf_close(&expected);
-    value->content = id;
-    return same;
-}
-
-/* The id of the write that made this value: of the last one for a text. 0: its writes have none. */
-static uint64_t id_written(enum sim_key_kind kind, struct slice value)
-{
-    uint64_t at = 1;
-    uint64_t id = 0;
-    if (kind == SIM_KEY_COUNTER) return 0;
-    if (kind == SIM_KEY_TEXT) {
-        /* Pieces are "17," or "17,v17:abc": the digits before the last comma. */
-        at = value.size;
-        while (at > 0 && value.data[at - 1] != ',') at--;
-        if (at > 0) at--;
-        while (at > 0 && value.data[at - 1] >= '0' && value.data[at - 1] <= '9') at--;
-    }
-    for (; at < value.size && value.data[at] >= '0' && value.data[at] <= '9'; at++) {
-        id = id * 10 + (uint64_t)(value.data[at] - '0');
-    }
-    return id;
-}
+ * 'm' an array of values, 'k' nil or an array of value, revision and time to live, 'p' something of the past,
+ * 'f' +OK: everything is gone. */
 
 /* ---- keys and their histories ----------------------------------------------------------------------- */
 
@@ -194,14 +114,14 @@ static struct check_value value_new(struct sim *sim, const struct sim_key *key, 
     } else if (key->kind == SIM_KEY_TEXT) {
         buf_printf(text, "%" PRIu64 ",", id);
         if (sim->clients.has_large) {
-            noise(id, PIECE_SIZE_LARGE / 2 + sim_below(sim, PIECE_SIZE_LARGE / 2), text);
+            sim_value_noise(id, PIECE_SIZE_LARGE / 2 + sim_below(sim, PIECE_SIZE_LARGE / 2), text);
         } else if (sim_chance(sim, 300)) {
-            value_text(id, false, text);
+            sim_value_text(id, false, text);
         }
         value.content = check_linear_hash(0, buf_slice(text));
         value.size = text->size;
     } else {
-        value_text(id, key->kind == SIM_KEY_BIG, text);
+        sim_value_text(id, key->kind == SIM_KEY_BIG, text);
     }
     return value;
 }
@@ -238,7 +158,7 @@ static void ask_set(struct sim *sim, const struct sim_client *client, struct sim
     struct check_op *op = op_new(sim, client, pending, at);
     op->kind = form->kind;
     op->argument = value_new(sim, key, &text);
-    op->id = id_written(key->kind, buf_slice(&text));
+    op->id = sim_value_id(key->kind, buf_slice(&text));
     pending->shape = form->shape;
     int size = snprintf(words, sizeof words, form->words, key->name);
     if (key->kind == SIM_KEY_EXPIRING && form->shape != 'i' && sim_chance(sim, 700)) {
@@ -260,7 +180,7 @@ static void ask_change(struct sim *sim, const struct sim_client *client,
         struct check_op *op = op_new(sim, client, pending, at);
         op->kind = CHECK_KIND_APPEND;
         op->argument = value_new(sim, key, &text);
-        op->id = id_written(key->kind, buf_slice(&text));
+        op->id = sim_value_id(key->kind, buf_slice(&text));
         pending->shape = 'i';
         (void)snprintf(words, sizeof words, "APPEND %s ?", key->name);
     } else if (key->kind == SIM_KEY_COUNTER && sim_chance(sim, 800)) {
@@ -305,22 +225,35 @@ static void ask_two(struct sim *sim, const struct sim_client *client, struct sim
         if (!is_set) continue;
         struct buf text = {0};
         op->argument = value_new(sim, &sim->clients.keys[keys[i]], &text);
-        op->id = id_written(SIM_KEY_REGISTER, buf_slice(&text));
+        op->id = sim_value_id(SIM_KEY_REGISTER, buf_slice(&text));
         put_argument(out, buf_slice(&text));
         buf_close(&text);
     }
 }
 
-/* Everything, now or at a revision that was told before. */
-static void ask_range(struct sim *sim, struct sim_pending *pending, struct buf *out)
+/* What was, of all keys or of one, which may have retired. */
+static void ask_past(struct sim *sim, const struct sim_client *client, struct sim_pending *pending,
+                     struct buf *out)
 {
-    char words[64] = "KV.RANGE ? ? REVISION";
-    pending->shape = 'r';
-    pending->revision = sim_chance(sim, 500) ? check_past_pick(sim) : 0;
-    if (pending->revision != 0) {
-        (void)snprintf(words, sizeof words, "KV.RANGE ? ? AT %" PRIu64, pending->revision);
-    }
+    char words[128];
+    const struct sim_clients *clients = &sim->clients;
+    const uint32_t at = sim_chance(sim, 700) ? clients->live[sim_below(sim, SIM_KEYS_LIVE)]
+                                             : (uint32_t)sim_below(sim, clients->key_count);
+    pending->shape = 'p';
+    check_past_ask(sim, client->node, clients->keys[at].name, &pending->past, words);
     put_command(out, words, slice_of("", 0));
+}
+
+/* Every key is deleted, at one moment. */
+static void ask_flush(struct sim *sim, struct sim_pending *pending, struct buf *out)
+{
+    struct sim_clients *clients = &sim->clients;
+    struct check_op *op = &clients->flushes[clients->flush_count];
+    *op = (struct check_op){.kind = CHECK_KIND_FLUSH, .before = NONE, .answered = UINT64_MAX};
+    op->asked = ++clients->clock;
+    pending->shape = 'f';
+    pending->flush = clients->flush_count++;
+    put_command(out, sim_chance(sim, 500) ? "FLUSHALL" : "FLUSHDB ASYNC", (struct slice){0});
 }
 
 static void ask_one(struct sim *sim, struct sim_client *client, struct buf *out)
@@ -332,8 +265,10 @@ static void ask_one(struct sim *sim, struct sim_client *client, struct buf *out)
         const uint32_t total = clients->key_count * sim->node_count;
         if (clients->final_next >= total) return;
         ask_get(sim, client, &pending, clients->final_next++ / sim->node_count, out);
-    } else if (sim_chance(sim, 25)) {
-        ask_range(sim, &pending, out);
+    } else if (clients->flush_count < clients->flush_max && sim_chance(sim, 2)) {
+        ask_flush(sim, &pending, out);
+    } else if (sim_chance(sim, 50)) {
+        ask_past(sim, client, &pending, out);
     } else if (sim_chance(sim, 60)) {
         ask_two(sim, client, &pending, out);
     } else {
@@ -425,14 +360,14 @@ static void take_error(struct sim *sim, const struct sim_client *client,
         const uint64_t size = strlen(refusals[i]);
         if (text.size > size && memcmp(text.data + 1, refusals[i], size) == 0) is_refusal = true;
     }
-    if (pending->shape == 'r' && pending->revision != 0 && text.size > 10 &&
-        memcmp(text.data + 1, "COMPACTED", 9) == 0) {
-        sim->counts.ranges_gone++;
+    if (pending->shape == 'p' && text.size > 10 && memcmp(text.data + 1, "COMPACTED", 9) == 0) {
+        check_past_gone(sim, &pending->past, text);
         return;
     }
     /* Of a disk that was changed on purpose: nothing happened, and nothing wrong was shown. */
     if (sim_decay_any(sim) && text.size > 40 &&
-        memcmp(text.data + 1, "ERR the value could not be read", 31) == 0) {
+        (memcmp(text.data + 1, "ERR the value could not be read", 31) == 0 ||
+         memcmp(text.data + 1, "ERR the history could not be read", 33) == 0)) {
         is_refusal = true;
         sim->counts.unreadable++;
         /* Those of its parts that are counted below do not count; a range has none. */
@@ -442,6 +377,9 @@ static void take_error(struct sim *sim, const struct sim_client *client,
         sim_fail(sim, "client %u: unexpected reply %.*s about %s", client->number,
                  (int)(text.size > 200 ? 200 : text.size), (const char *)text.data,
                  about(sim, pending));
+    }
+    if (pending->shape == 'f' && is_refusal) {
+        sim->clients.flushes[pending->flush].kind = CHECK_KIND_GET;
     }
     for (uint32_t i = 0; i < pending->part_count; i++) {
         if (is_refusal) op_refused(sim, op_of(sim, pending, i));
@@ -459,7 +397,7 @@ static uint64_t take_value(struct sim *sim, const struct sim_key *key, struct sl
     if (!line_of(bytes, &number, &size) || bytes.data[0] != '$') return 0;
     if (number < 0) return size;
     const struct slice text = slice_of(bytes.data + size, (uint64_t)number);
-    if (!value_read(sim, key, text, value)) {
+    if (!sim_value_read(sim, key->kind, text, value)) {
         sim_fail(sim, "key %s holds what nobody wrote: %.*s", key->name,
                  (int)(text.size > 100 ? 100 : text.size), (const char *)text.data);
     }
@@ -468,7 +406,13 @@ static uint64_t take_value(struct sim *sim, const struct sim_key *key, struct sl
 
 static bool take_known(struct sim *sim, const struct sim_pending *pending, struct slice bytes)
 {
-    if (pending->shape == 'r') return check_past_range(sim, pending->revision, bytes);
+    if (pending->shape == 'p') return check_past_reply(sim, &pending->past, bytes);
+    if (pending->shape == 'f') {
+        if (bytes.data[0] != '+') return false;
+        op_done(sim, &sim->clients.flushes[pending->flush]);
+        sim->counts.flushes++;
+        return true;
+    }
     struct check_op *op = op_of(sim, pending, 0);
     const struct sim_key *key = &sim->clients.keys[pending->keys[0]];
     int64_t number = 0;
@@ -630,6 +574,7 @@ void sim_client_init(struct sim *sim)
     clients->count = sim->options.clients;
     if (clients->count == 0) clients->count = 4 + (uint32_t)sim_below(sim, 4);
     clients->next_value = 1;
+    clients->flush_max = sim_chance(sim, 250) ? SIM_FLUSHES_MAX : 0;
     clients->big_share = 100 + sim_below(sim, 200);
     for (uint32_t i = 0; i <= SIM_CLIENT_LIMIT; i++) {
         clients->list[i].number = i;
@@ -680,15 +625,16 @@ void sim_client_effect(struct sim *sim, const struct effect *effect)
 {
     static const char letters[] = "rcatb";
     struct sim_clients *clients = &sim->clients;
+    if (effect->kind != EFFECT_PUT) return;
     const char *letter = strchr(letters, (char)effect->key.data[0]);
-    if (effect->kind != EFFECT_PUT || letter == NULL || *letter == 0) return;
+    if (letter == NULL || *letter == 0) return;
     struct buf raw = {0};
     struct slice value = effect->value;
     if ((effect->flags & EFFECT_FLAG_LZ4) != 0) {
         CHECK(compress_unpack(value, &raw) == OK);
         value = buf_slice(&raw);
     }
-    const uint64_t id = id_written((enum sim_key_kind)(letter - letters), value);
+    const uint64_t id = sim_value_id((enum sim_key_kind)(letter - letters), value);
     buf_close(&raw);
     if (id == 0 || id >= clients->next_value) return;
     if (id >= clients->written_capacity) {
@@ -721,8 +667,8 @@ static void check_written(struct sim *sim, const struct sim_key *key, struct che
 
 static void describe(struct sim *sim, const struct sim_key *key)
 {
-    static const char *const kinds[] = {"get",    "set", "setnx", "setxx",
-                                        "getset", "del", "incr",  "append"};
+    static const char *const kinds[] = {"get",  "set",    "setnx",  "setxx",  "getset",  "del",
+                                        "incr", "append", "getdel", "expire", "persist", "flush"};
     if (sim->options.verbose == 0) return;
     for (uint32_t i = 0; i < key->op_count; i++) {
         const struct check_op *op = &key->ops[i];
@@ -734,10 +680,23 @@ static void describe(struct sim *sim, const struct sim_key *key)
     }
 }
 
+/* What deleted every key is part of the history of each. */
+static void add_flushes(struct sim *sim, struct sim_key *key)
+{
+    const struct sim_clients *clients = &sim->clients;
+    if (clients->flush_count == 0) return;
+    key->op_capacity = key->op_count + clients->flush_count;
+    key->ops = mem_resize(key->ops, key->op_capacity * sizeof *key->ops);
+    for (uint32_t i = 0; i < clients->flush_count; i++) {
+        key->ops[key->op_count++] = clients->flushes[i];
+    }
+}
+
 void sim_client_check(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->clients.key_count && !sim->has_failed; i++) {
-        const struct sim_key *key = &sim->clients.keys[i];
+        struct sim_key *key = &sim->clients.keys[i];
+        add_flushes(sim, key);
         for (uint32_t k = 0; k < key->op_count; k++) check_written(sim, key, &key->ops[k]);
         const enum check_verdict verdict = check_linear(key->ops, key->op_count);
         sim->counts.keys_checked++;

@@ -15,21 +15,16 @@
 #include "storage/base/bytes.h"
 #include "storage/effect.h"
 #include "tests/sim/check_linear.h"
+#include "tests/sim/check_past.h"
+#include "tests/sim/sim_value.h"
 
 struct sim;
 struct sim_conn;
 
 #define SIM_CLIENT_LIMIT 8u /* clients at most */
 #define SIM_PIPELINE_MAX 5u /* commands on their way */
+#define SIM_FLUSHES_MAX 6u
 
-enum sim_key_kind {
-    SIM_KEY_REGISTER,
-    SIM_KEY_COUNTER,
-    SIM_KEY_TEXT, /* appended to */
-    SIM_KEY_EXPIRING,
-    SIM_KEY_BIG, /* a register with long values, to fill segments */
-    SIM_KEY_KINDS,
-};
 #define SIM_KEYS_LIVE 8u /* keys in use at a time */
 
 struct sim_key {
@@ -44,8 +39,9 @@ struct sim_key {
 
 /* A command on its way. */
 struct sim_pending {
-    char shape;        /* of the reply: see sim_client.c */
-    uint64_t revision; /* that a range was asked for at; 0: the newest */
+    char shape;                      /* of the reply: see sim_client.c */
+    struct check_past_question past; /* of shape 'p' */
+    uint32_t flush;                  /* of shape 'f' */
     uint32_t part_count;
     uint32_t keys[2];
     uint32_t ops[2];
@@ -71,6 +67,9 @@ struct sim_clients {
     uint32_t key_count;
     uint32_t key_capacity;
     uint32_t live[SIM_KEYS_LIVE];
+    struct check_op flushes[SIM_FLUSHES_MAX];
+    uint32_t flush_count;
+    uint32_t flush_max;  /* of this run: of most none, for it leaves little to go wrong */
     uint64_t clock;      /* asked and answered: grows with each */
     uint64_t next_value; /* id */
     uint8_t *written;    /* by id: how often the committed log writes this value; saturates */

@@ -157,33 +157,35 @@ static void print_counts(const struct sim_counts *c)
            " sectors lost, %" PRIu64 " torn tails cut, %" PRIu64 " seals, %" PRIu64
            " compactions, %" PRIu64 " cuts, %" PRIu64 " installs (%" PRIu64 " given up); %" PRIu64
            " turns; %" PRIu64 " transfers, %" PRIu64 " not done, %" PRIu64
-           " reads of all accounts; %" PRIu64 " ranges, %" PRIu64 " not kept any more; %" PRIu64
-           " messages with %" PRIu64 " changes to %" PRIu64 " feeds, %" PRIu64
-           " values before looked up, %" PRIu64 " overtaken by retention; %" PRIu64
-           " sequences once, %" PRIu64 " repeats, %" PRIu64 " locks taken\n",
+           " reads of all accounts; %" PRIu64 " ranges, %" PRIu64 " keys at a revision, %" PRIu64
+           " histories, %" PRIu64 " not kept any more; %" PRIu64 " messages with %" PRIu64
+           " changes to %" PRIu64 " feeds, %" PRIu64 " values before looked up, %" PRIu64
+           " overtaken by retention; %" PRIu64 " sequences once, %" PRIu64 " repeats, %" PRIu64
+           " locks taken, %" PRIu64 " flushes\n",
            c->ops_ok, c->ops_failed, c->ops_unknown, c->keys_checked, c->entries, c->elections,
            c->faults, c->crashes, c->power_cuts, c->stops, c->freezes, c->partitions, c->resets,
            c->frames_changed, c->disk_full, c->jumps, c->rots, c->refusals, c->quarantines,
            c->decays, c->losses, c->strangers, c->mended, c->repairs, c->last_copies, c->unreadable,
            c->fragments, c->torn_writes, c->lost_sectors, c->torn_tails, c->seals, c->compactions,
            c->cuts, c->installs, c->reopens - c->installs, c->turns, c->transfers, c->transfers_not,
-           c->bank_reads, c->ranges, c->ranges_gone, c->feed_messages, c->feed_changes,
-           c->feed_resumes, c->feed_previous, c->feeds_gone, c->once_sequences, c->once_repeats,
-           c->locks);
+           c->bank_reads, c->ranges, c->past_keys, c->histories, c->ranges_gone, c->feed_messages,
+           c->feed_changes, c->feed_resumes, c->feed_previous, c->feeds_gone, c->once_sequences,
+           c->once_repeats, c->locks, c->flushes);
 }
 
 /* Long runs in which something never happened did not test it. */
 static bool all_happened(const struct sim_counts *c)
 {
     const uint64_t floors[] = {
-        c->crashes,        c->power_cuts,    c->stops,        c->freezes,     c->partitions,
-        c->resets,         c->disk_full,     c->jumps,        c->torn_writes, c->lost_sectors,
-        c->torn_tails,     c->seals,         c->cuts,         c->installs,    c->frames_changed,
-        c->ops_unknown,    c->refusals,      c->compactions,  c->decays,      c->losses,
-        c->strangers,      c->mended,        c->repairs,      c->last_copies, c->fragments,
-        c->transfers,      c->transfers_not, c->bank_reads,   c->ranges,      c->ranges_gone,
-        c->feed_messages,  c->feed_changes,  c->feed_resumes, c->feeds_gone,  c->feed_previous,
-        c->once_sequences, c->once_repeats,  c->locks};
+        c->crashes,     c->power_cuts,    c->stops,          c->freezes,      c->partitions,
+        c->resets,      c->disk_full,     c->jumps,          c->torn_writes,  c->lost_sectors,
+        c->torn_tails,  c->seals,         c->cuts,           c->installs,     c->frames_changed,
+        c->ops_unknown, c->refusals,      c->compactions,    c->decays,       c->losses,
+        c->strangers,   c->mended,        c->repairs,        c->last_copies,  c->fragments,
+        c->transfers,   c->transfers_not, c->bank_reads,     c->ranges,       c->past_keys,
+        c->histories,   c->ranges_gone,   c->feed_messages,  c->feed_changes, c->feed_resumes,
+        c->feeds_gone,  c->feed_previous, c->once_sequences, c->once_repeats, c->locks,
+        c->flushes};
     for (size_t i = 0; i < sizeof floors / sizeof floors[0]; i++) {
         if (floors[i] == 0) return false;
     }

@@ -80,6 +80,7 @@ static void ask(struct sim *sim, struct sim_once_client *client)
     char line[128];
     struct buf out = {0};
     const bool is_count = counts(sim, client);
+    client->asked = sim->log.last;
     if (is_count) {
         ask_count(sim, client, line, sizeof line);
     } else {
@@ -113,8 +114,20 @@ static void take_count(struct sim *sim, struct sim_once_client *client, int64_t 
     once->answers[once->answer_count++] = number;
 }
 
+static void add_claim(struct sim *sim, const struct sim_once_client *client, int64_t token)
+{
+    struct sim_once *once = &sim->once;
+    if (once->claim_count == once->claim_capacity) {
+        once->claim_capacity = once->claim_capacity * 2 + 64;
+        once->claims = mem_resize(once->claims, once->claim_capacity * sizeof *once->claims);
+    }
+    once->claims[once->claim_count++] = (struct sim_once_claim){
+        .from = client->asked, .to = sim->log.last, .owner = at_of(sim, client), .token = token};
+}
+
 static void take_lock(struct sim *sim, struct sim_once_client *client, int64_t number)
 {
+    if (number != 0) add_claim(sim, client, client->is_open ? number : 0);
     if (!client->is_open) {
         if (number == 0) client->holds = false;
         return;
@@ -218,7 +231,7 @@ static void add_change(struct sim *sim, uint64_t index, enum sim_once_kind kind,
 {
     struct sim_once *once = &sim->once;
     int64_t number = 0;
-    if (kind != SIM_ONCE_FREE && !slice_int64(text, &number)) {
+    if (kind < SIM_ONCE_FREE && !slice_int64(text, &number)) {
         sim_fail(sim, "the log holds a count, a token or an owner that nobody wrote");
         return;
     }
@@ -233,7 +246,9 @@ static void add_change(struct sim *sim, uint64_t index, enum sim_once_kind kind,
 void sim_once_effect(struct sim *sim, uint64_t index, const struct effect *effect)
 {
     const struct slice key = effect->key;
-    if (effect->kind == EFFECT_PUT && slice_equal(key, slice_text("oc"))) {
+    if (effect->kind == EFFECT_FLUSH) {
+        add_change(sim, index, SIM_ONCE_FLUSH, (struct slice){0});
+    } else if (effect->kind == EFFECT_PUT && slice_equal(key, slice_text("oc"))) {
         add_change(sim, index, SIM_ONCE_COUNT, effect->value);
     } else if (effect->kind == EFFECT_PUT && reserved_key(key) && key.size == 9 &&
                memcmp(key.data + RESERVED_PREFIX_SIZE, "token", 5) == 0) {
@@ -273,39 +288,101 @@ static bool is_whole(const struct sim *sim)
     return true;
 }
 
+/* What the log has made of the counter and the lock. */
+struct replay {
+    int64_t count;
+    uint64_t counted; /* with what flushes took */
+    int64_t token;
+    int64_t owner;    /* 0: nobody */
+    uint64_t taken;   /* entry of the newest token */
+    uint64_t flushed; /* entry of the newest flush, which puts the token back */
+};
+
+static void replay_token(struct sim *sim, struct replay *replay,
+                         const struct sim_once_change *change)
+{
+    if (change->index == replay->flushed && change->number == replay->token) return;
+    replay->taken = change->index;
+    if (change->number == ++replay->token) return;
+    sim_fail(sim, "entry %" PRIu64 " has token %" PRId64 " instead of %" PRId64, change->index,
+             change->number, replay->token);
+}
+
+static void replay_owner(struct sim *sim, struct replay *replay,
+                         const struct sim_once_change *change)
+{
+    if (replay->owner != 0 && replay->owner != change->number) {
+        sim_fail(sim, "entry %" PRIu64 " gives the lock of w%" PRId64 " to w%" PRId64,
+                 change->index, replay->owner, change->number);
+    }
+    if (replay->taken != change->index) {
+        sim_fail(sim, "entry %" PRIu64 " gives the lock without a token", change->index);
+    }
+    replay->owner = change->number;
+}
+
+static void replay_change(struct sim *sim, struct replay *replay,
+                          const struct sim_once_change *change)
+{
+    switch (change->kind) {
+    case SIM_ONCE_COUNT:
+        replay->counted++;
+        if (change->number == ++replay->count) return;
+        sim_fail(sim, "entry %" PRIu64 " counts %" PRId64 " instead of %" PRId64, change->index,
+                 change->number, replay->count);
+        return;
+    case SIM_ONCE_TOKEN: replay_token(sim, replay, change); return;
+    case SIM_ONCE_OWNER: replay_owner(sim, replay, change); return;
+    case SIM_ONCE_FREE: replay->owner = 0; return;
+    case SIM_ONCE_FLUSH:
+        replay->owner = 0;
+        replay->count = 0;
+        replay->flushed = change->index;
+        return;
+    }
+    UNREACHABLE();
+}
+
+static bool is_claimed(const struct sim_once_claim *claim, int64_t owner, int64_t token)
+{
+    return owner == claim->owner && (claim->token == 0 || token == claim->token);
+}
+
+/* Had the owner the lock at some moment between the two, and with that token? */
+static void check_claim(struct sim *sim, const struct sim_once_claim *claim)
+{
+    const struct sim_once *once = &sim->once;
+    int64_t owner = 0;
+    int64_t token = 0;
+    if (claim->to > once->changes[once->change_count - 1].index) return;
+    for (uint64_t i = 0; i < once->change_count; i++) {
+        const struct sim_once_change *change = &once->changes[i];
+        if (is_claimed(claim, owner, token) && change->index > claim->from) return;
+        if (change->index > claim->to) break;
+        if (change->kind == SIM_ONCE_TOKEN) token = change->number;
+        if (change->kind == SIM_ONCE_OWNER) owner = change->number;
+        if (change->kind >= SIM_ONCE_FREE) owner = 0;
+    }
+    if (is_claimed(claim, owner, token)) return;
+    sim_fail(sim,
+             "w%" PRId64 " was told between %" PRIu64 " and %" PRIu64
+             " that it has the lock (token %" PRId64 "), and never had it then",
+             claim->owner, claim->from, claim->to, claim->token);
+}
+
 static void check_changes(struct sim *sim)
 {
     const struct sim_once *once = &sim->once;
-    int64_t count = 0;
-    int64_t token = 0;
-    int64_t owner = 0;  /* 0: nobody */
-    uint64_t taken = 0; /* entry of the newest token */
-    for (uint64_t i = 0; i < once->change_count; i++) {
-        const struct sim_once_change *change = &once->changes[i];
-        const int64_t number = change->number;
-        if (change->kind == SIM_ONCE_COUNT && number != ++count) {
-            sim_fail(sim, "entry %" PRIu64 " counts %" PRId64 " instead of %" PRId64, change->index,
-                     number, count);
-        } else if (change->kind == SIM_ONCE_TOKEN && number != ++token) {
-            sim_fail(sim, "entry %" PRIu64 " has token %" PRId64 " instead of %" PRId64,
-                     change->index, number, token);
-        } else if (change->kind == SIM_ONCE_OWNER) {
-            if (owner != 0 && owner != number) {
-                sim_fail(sim, "entry %" PRIu64 " gives the lock of w%" PRId64 " to w%" PRId64,
-                         change->index, owner, number);
-            }
-            if (taken != change->index) {
-                sim_fail(sim, "entry %" PRIu64 " gives the lock without a token", change->index);
-            }
-            owner = number;
-        }
-        if (change->kind == SIM_ONCE_TOKEN) taken = change->index;
-        if (change->kind == SIM_ONCE_FREE) owner = 0;
-        if (sim->has_failed) return;
+    struct replay replay = {0};
+    for (uint64_t i = 0; i < once->change_count && !sim->has_failed; i++) {
+        replay_change(sim, &replay, &once->changes[i]);
     }
-    if ((uint64_t)count != once->answer_count) {
-        sim_fail(sim, "%" PRIu64 " sequences were answered, and the counter says %" PRId64,
-                 once->answer_count, count);
+    if (replay.counted != once->answer_count) {
+        sim_fail(sim, "%" PRIu64 " sequences were answered, and %" PRIu64 " were counted",
+                 once->answer_count, replay.counted);
+    }
+    for (uint64_t i = 0; i < once->claim_count && !sim->has_failed; i++) {
+        check_claim(sim, &once->claims[i]);
     }
 }
 
@@ -313,7 +390,7 @@ void sim_once_check(struct sim *sim)
 {
     struct sim_once *once = &sim->once;
     qsort(once->answers, once->answer_count, sizeof *once->answers, by_number);
-    for (uint64_t i = 1; i < once->answer_count; i++) {
+    for (uint64_t i = 1; i < once->answer_count && sim->clients.flush_count == 0; i++) {
         if (once->answers[i - 1] != once->answers[i]) continue;
         sim_fail(sim, "two sequences were answered %" PRId64, once->answers[i]);
         return;
@@ -338,6 +415,7 @@ void sim_once_close(struct sim *sim)
     for (uint32_t i = 0; i < SIM_ONCE_CLIENTS; i++) buf_close(&once->clients[i].in);
     mem_free(once->answers);
     mem_free(once->changes);
+    mem_free(once->claims);
 }
 
 void sim_once_start(struct sim *sim)

@@ -1,9 +1,10 @@
 /* sim_once.h - clients that repeat commands until they are answered (KV.ONCE), and clients that take a lock (KV.LOCK).
  *
  * The first count together: each of their sequences adds one to a counter, is sent again after every error, lost
- * connection and impatience, to any node, and sometimes twice at once. In the end the counter says how many sequences
- * there were, and every answer was another number. The others take one lock, keep it, renew it, give it back or let it
- * run out. The committed log must show one owner at a time, and tokens that grow with each change of hands. */
+ * connection and impatience, to any node, and sometimes twice at once. In the end as many were counted as there were
+ * sequences, and every answer was another number, unless a flush let the counter begin anew. The others take one lock,
+ * keep it, renew it, give it back or let it run out. The committed log must show one owner at a time, and tokens that
+ * grow with each change of hands; who was told that it has the lock, or had it until now, must have had it then. */
 #ifndef KV_TESTS_SIM_SIM_ONCE_H
 #define KV_TESTS_SIM_SIM_ONCE_H
 
@@ -27,10 +28,17 @@ struct sim_once_client {
     bool is_open;      /* the sequence has no answer yet; of locks: the answer is a token */
     bool holds;
     int64_t answer; /* the last one */
+    uint64_t asked; /* index that was committed then */
     struct buf in;
 };
 
-enum sim_once_kind { SIM_ONCE_COUNT, SIM_ONCE_TOKEN, SIM_ONCE_OWNER, SIM_ONCE_FREE };
+enum sim_once_kind {
+    SIM_ONCE_COUNT,
+    SIM_ONCE_TOKEN,
+    SIM_ONCE_OWNER,
+    SIM_ONCE_FREE,
+    SIM_ONCE_FLUSH
+};
 
 /* A change of the counter, of the tokens, of the lock in the committed log. */
 struct sim_once_change {
@@ -38,6 +46,14 @@ struct sim_once_change {
     uint64_t order; /* in which they were seen */
     enum sim_once_kind kind;
     int64_t number; /* or the owner's */
+};
+
+/* Between two indexes somebody was told that the lock was its own. */
+struct sim_once_claim {
+    uint64_t from;
+    uint64_t to;
+    int64_t owner;
+    int64_t token; /* 0: none was told */
 };
 
 struct sim_once {
@@ -50,6 +66,9 @@ struct sim_once {
     struct sim_once_change *changes;
     uint64_t change_count;
     uint64_t change_capacity;
+    struct sim_once_claim *claims;
+    uint64_t claim_count;
+    uint64_t claim_capacity;
     uint64_t repeats, locks;
     bool checked; /* the log was whole */
 };

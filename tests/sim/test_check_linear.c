@@ -83,6 +83,30 @@ TEST(check_linear, an_unknown_write_may_happen_late_or_never_but_not_twice)
     EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
 }
 
+TEST(check_linear, a_flush_deletes_once_while_it_was_asked)
+{
+    begin();
+    set(1, 1, 2);
+    add(CHECK_KIND_FLUSH, 3, 8);
+    get(1, 4, 5);
+    get(0, 6, 7);
+    EXPECT_EQ(verdict(), CHECK_LINEAR);
+    get(1, 9, 10);
+    EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
+    begin();
+    set(1, 1, 2);
+    add(CHECK_KIND_FLUSH, 3, UINT64_MAX);
+    add(CHECK_KIND_FLUSH, 4, UINT64_MAX);
+    get(1, 5, 6);
+    get(0, 7, 8);
+    EXPECT_EQ(verdict(), CHECK_LINEAR);
+    begin();
+    set(1, 1, 2);
+    add(CHECK_KIND_FLUSH, 3, 4);
+    get(1, 5, 6);
+    EXPECT_EQ(verdict(), CHECK_NOT_LINEAR);
+}
+
 TEST(check_linear, an_unknown_write_cannot_happen_before_it_was_asked)
 {
     begin();
