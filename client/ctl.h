@@ -22,6 +22,7 @@ struct ctl {
     int64_t timeout_ms;
     bool json;
     bool colour;   /* standard output is a terminal that wants it */
+    bool in_shell; /* further commands follow on standard input */
     struct kv *kv; /* NULL: not connected yet */
 };
 
@@ -129,6 +130,10 @@ enum ctl_exit ctl_failed(const struct ctl *ctl, enum kv_err err); /* what the li
 
 /* A value as it is when it is readable text, else with escapes. With @one_line line ends are escaped, too. */
 void ctl_put_text(struct kv_bytes bytes, bool one_line);
+
+/* Words for people, in lines of at most 80 columns and a line end; @column of the first one is taken already, the
+ * others begin @indent columns in. */
+void ctl_put_wrapped(const char *text, size_t column, size_t indent);
 
 /* "1.5 MiB". */
 #define CTL_SIZE_TEXT 24u

@@ -443,7 +443,7 @@ static void tell(const struct save *save)
     const uint64_t revision = manifest->base_index * 65536 + 65535;
     char size[CTL_SIZE_TEXT];
     if (!save->ctl->json) {
-        (void)printf("%s: cluster %016" PRIx64 ", from node %s, up to index %" PRIu64
+        (void)printf("%s: cluster %016" PRIx64 ", from %s, up to index %" PRIu64
                      " (revision %" PRIu64 "), %u file%s, %s\n",
                      save->path, save->cluster_id, save->node->name, manifest->base_index, revision,
                      manifest->file_count, manifest->file_count == 1 ? "" : "s",

@@ -159,7 +159,7 @@ static void put_disk_text(const struct ctl *ctl, const char *name, const struct 
     const struct kv_reply *files = ctl_field(disk, "files");
     uint64_t sums[4] = {0};
     char size[5][CTL_SIZE_TEXT];
-    (void)printf("%snode %s%s\n", ctl->colour ? "\033[1m" : "", name, ctl->colour ? "\033[0m" : "");
+    (void)printf("%s%s%s\n", ctl->colour ? "\033[1m" : "", name, ctl->colour ? "\033[0m" : "");
     (void)puts("  NUMBER     KIND    STATE        SIZE        USED        LIVE        DEAD  DEAD%  "
                "ENTRIES");
     for (size_t i = 0; is_list(files) && i < files->count; i++) {

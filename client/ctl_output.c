@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LINE_WIDTH 80u
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 /* Bytes of the UTF-8 character at the start of @size bytes, 0 when there is none. Overlong forms, surrogates and
@@ -98,6 +100,28 @@ void ctl_put_text(struct kv_bytes bytes, bool one_line)
     }
 }
 
+void ctl_put_wrapped(const char *text, size_t column, size_t indent)
+{
+    bool is_first = true;
+    while (*text != 0) {
+        /* [--rev R] stays together. */
+        const size_t group = text[0] == '[' ? strcspn(text, "]") : 0;
+        const size_t size = group + strcspn(text + group, " ");
+        if (!is_first && column + 1 + size > LINE_WIDTH) {
+            (void)printf("\n%*s", (int)indent, "");
+            column = indent;
+        } else if (!is_first) {
+            (void)fputc(' ', stdout);
+            column++;
+        }
+        (void)fwrite(text, 1, size, stdout);
+        column += size;
+        text += size + strspn(text + size, " ");
+        is_first = false;
+    }
+    (void)fputc('\n', stdout);
+}
+
 const char *ctl_size_text(uint64_t bytes, char text[CTL_SIZE_TEXT])
 {
     static const char units[] = "KMGTPE";
@@ -114,6 +138,7 @@ const char *ctl_size_text(uint64_t bytes, char text[CTL_SIZE_TEXT])
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
+#define REASON_MS 300 /* for the question why there was no answer */
 #define PROGRESS_TERMINAL_MS 200
 #define PROGRESS_LINE_MS 5000
 
@@ -327,9 +352,27 @@ enum ctl_exit ctl_complain(const struct ctl *ctl, enum ctl_exit exit, const char
     return exit;
 }
 
+/* Nodes wait for a leader, some of them longer than we do: then the reason of a silence is asked for. */
+static bool is_leaderless(const struct ctl *ctl, enum kv_err err)
+{
+    const char *name = NULL;
+    const char *client = NULL;
+    if (err != KV_ERR_TIMEOUT || strstr(kv_message(ctl->kv), "no answer") == NULL) return false;
+    kv_set_timeout(ctl->kv, REASON_MS);
+    const bool is = kv_leader(ctl->kv, &name, &client) == KV_ERR_NOT_FOUND;
+    kv_set_timeout(ctl->kv, ctl->timeout_ms);
+    return is;
+}
+
 enum ctl_exit ctl_failed(const struct ctl *ctl, enum kv_err err)
 {
-    return ctl_complain(ctl, ctl_exit_of(err), kv_err_name(err), "%s", kv_message(ctl->kv));
+    char message[512];
+    (void)snprintf(message, sizeof message, "%s", kv_message(ctl->kv));
+    if (is_leaderless(ctl, err)) {
+        return ctl_complain(ctl, ctl_exit_of(err), kv_err_name(err),
+                            "%s: there is no leader, which takes a majority of the nodes", message);
+    }
+    return ctl_complain(ctl, ctl_exit_of(err), kv_err_name(err), "%s", message);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */

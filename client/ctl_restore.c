@@ -179,7 +179,7 @@ static void tell_restored(const struct ctl *ctl, const char *data, const struct 
     char id[20];
     (void)snprintf(id, sizeof id, "%016" PRIx64, identity->cluster_id);
     if (!ctl->json) {
-        (void)printf("%s: node %s of the new cluster %s, %u member%s; revisions go on behind "
+        (void)printf("%s: %s of the new cluster %s, %u member%s; revisions go on behind "
                      "%" PRIu64 "\nstart it with: kvnode --name %s --data %s",
                      data, identity->name, id, identity->member_count,
                      identity->member_count == 1 ? "" : "s", index * 65536 + 65535, identity->name,

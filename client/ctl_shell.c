@@ -17,8 +17,12 @@ static void shell_help(void)
     for (size_t i = 0; ctl_command_at(i) != NULL; i++) {
         const struct ctl_command *command = ctl_command_at(i);
         if (command->run == ctl_shell || strcmp(command->name, "help") == 0) continue;
-        (void)printf("  %s%s%s %s\n", command->name, command->second != NULL ? " " : "",
-                     command->second != NULL ? command->second : "", command->usage);
+        char line[256];
+        (void)snprintf(line, sizeof line, "%s%s%s %s", command->name,
+                       command->second != NULL ? " " : "",
+                       command->second != NULL ? command->second : "", command->usage);
+        (void)fputs("  ", stdout);
+        ctl_put_wrapped(line, 2, 6);
     }
     (void)puts("  help [COMMAND]\n  exit\n"
                "Words with spaces stand in quotes; \"\\x00\" is any byte.");
@@ -232,6 +236,7 @@ static enum ctl_exit run_terminal(struct ctl *ctl)
 enum ctl_exit ctl_shell(struct ctl *ctl, const struct ctl_args *args)
 {
     (void)args;
+    ctl->in_shell = true;
     return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 ? run_terminal(ctl)
                                                                    : run_plain(ctl);
 }

@@ -171,6 +171,12 @@ static bool take_line(struct txn_text *text, const char *line)
     return true;
 }
 
+static bool is_blank(const char *line)
+{
+    const char first = line[strspn(line, " \t\r\n")];
+    return first == 0 || first == '#';
+}
+
 static bool read_text(struct txn_text *text)
 {
     char *line = NULL;
@@ -179,6 +185,14 @@ static bool read_text(struct txn_text *text)
     while (ok && text->section != SECTION_END && getline(&line, &capacity, stdin) >= 0) {
         text->line++;
         ok = take_line(text, line);
+    }
+    /* In the shell the next command follows. Elsewhere nobody would notice that it was not read. */
+    while (ok && text->section == SECTION_END && !text->ctl->in_shell &&
+           getline(&line, &capacity, stdin) >= 0) {
+        text->line++;
+        ok = is_blank(line) ||
+             wrong(text, strspn(line, " \t") + 1,
+                   "nothing may follow end: one transaction is read, and none was sent");
     }
     free(line);
     if (ok && text->count == 1) {

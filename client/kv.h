@@ -322,9 +322,10 @@ struct kv_node {
         role; /* of a member: "voter" or "learner"; of a status: "leader", "follower", "learner", "down" */
     /* Of a status only; zero or empty for a node that is down. */
     uint64_t term;
-    uint64_t committed;  /* log index up to which the cluster has agreed, as this node knows it */
-    uint64_t applied;    /* log index up to which this node's state is */
-    uint64_t lag;        /* entries that the leader has committed and this node has not applied */
+    uint64_t committed; /* log index up to which the cluster has agreed, as this node knows it */
+    uint64_t applied;   /* log index up to which this node's state is */
+    uint64_t
+        lag; /* entries that the leader had committed and this node had not applied 150 ms later */
     uint64_t keys;       /* count */
     uint64_t disk_bytes; /* bytes of the data directory */
     const char *version;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #define NAME_SIZE 64u
+#define SETTLE_MS 150 /* more than a heartbeat, by default */
 #define ASK_MIN_MS 50 /* each node gets at least so long, if the deadline has it */
 
 struct node_texts {
@@ -185,6 +186,34 @@ static void find_leader(struct kv_overview *overview)
     }
 }
 
+static bool is_behind(const struct kv_node *node)
+{
+    return node->lag > 0 && strcmp(node->role, "down") != 0;
+}
+
+/* Followers hear what is committed with the next heartbeat, and were asked at other moments than the leader. So those
+ * that seem to lag are asked once more, a little later, about what the leader had committed. */
+static enum kv_err look_again(struct kv *kv, struct kv_overview *overview, int64_t deadline_ms)
+{
+    const struct kv_link nowhere = {.fd = -1};
+    enum kv_err err = KV_OK;
+    bool any = false;
+    for (size_t i = 0; i < overview->count; i++) any = any || is_behind(&overview->nodes[i]);
+    if (!any || deadline_ms - kv_now_ms() < 2 * SETTLE_MS) return KV_OK;
+    (void)kv_link_wait(&nowhere, 0, kv_now_ms() + SETTLE_MS);
+    for (size_t i = 0; err == KV_OK && i < overview->count; i++) {
+        struct kv_node *node = &overview->nodes[i];
+        const uint64_t goal = node->applied + node->lag;
+        if (!is_behind(node)) continue;
+        const int64_t now = kv_now_ms();
+        const int64_t limit = now + kv->connect_timeout_ms;
+        err = ask_node(kv, overview, i, limit < deadline_ms ? limit : deadline_ms);
+        const bool is_down = strcmp(node->role, "down") == 0;
+        node->lag = !is_down && goal > node->applied ? goal - node->applied : 0;
+    }
+    return err;
+}
+
 static void give(const struct kv_overview *overview, struct kv_cluster *cluster)
 {
     *cluster = (struct kv_cluster){.cluster = overview->cluster,
@@ -210,6 +239,8 @@ enum kv_err kv_status(struct kv *kv, struct kv_cluster *cluster)
     }
     if (err != KV_OK) return err;
     find_leader(overview);
+    err = look_again(kv, overview, deadline_ms);
+    if (err != KV_OK) return err;
     give(overview, cluster);
     return KV_OK;
 }

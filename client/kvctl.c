@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define TIMEOUT_MAX_MS 86400000
+#define HELP_INDENT 30
 
 /* Tried one by one, and only a FlashKV node is taken: something else may listen there. */
 static const char *const default_nodes[] = {"127.0.0.1:6379", "127.0.0.1:7001", "127.0.0.1:7002",
@@ -36,13 +37,11 @@ static const struct ctl_command commands[] = {
      ctl_scan, false},
     {"txn", NULL, "",
      "conditions and commands from the standard input, carried out at one moment: sections if, "
-     "then, "
-     "else; see docs/operations.md",
+     "then, else, and end at last; see docs/operations.md",
      0, 0, 0, ctl_txn, false},
     {"watch", NULL, "[PREFIX] [--from REV] [--prev] [--limit N]",
-     "every change of the keys that begin so, as it happens or from a revision on; --prev: with "
-     "the "
-     "value before",
+     "every change of the keys that begin so, as it happens, or from a revision on; 0: from the "
+     "oldest change that is kept; --prev: with the value before",
      0, 1, BIT(CTL_FROM) | BIT(CTL_PREV) | BIT(CTL_LIMIT), ctl_watch, false},
     {"lock", NULL, "NAME [--ttl MS] [--wait MS] -- COMMAND...",
      "run a command while holding a lock, which is renewed; the command ends when the lock is lost",
@@ -121,15 +120,18 @@ const char *ctl_option_name(enum ctl_option option)
 
 static void put_usage(const struct ctl_command *command)
 {
-    char left[128];
+    char left[256];
     (void)snprintf(left, sizeof left, "%s%s%s %s", command->name,
                    command->second != NULL ? " " : "",
                    command->second != NULL ? command->second : "", command->usage);
-    if (strlen(left) > 26) {
-        (void)printf("  %s\n%30s%s\n", left, "", command->summary);
+    if (strlen(left) > HELP_INDENT - 4) {
+        (void)fputs("  ", stdout);
+        ctl_put_wrapped(left, 2, HELP_INDENT / 5);
+        (void)printf("%*s", HELP_INDENT, "");
     } else {
-        (void)printf("  %-28s%s\n", left, command->summary);
+        (void)printf("  %-*s", HELP_INDENT - 2, left);
     }
+    ctl_put_wrapped(command->summary, HELP_INDENT, HELP_INDENT);
 }
 
 void ctl_help(const char *name)
@@ -155,8 +157,8 @@ void ctl_help(const char *name)
         "  --help, --version\n"
         "  --                          what follows is no option\n"
         "\n"
-        "Exit codes: 0 done, 1 refused or not found, 2 usage, 3 no leader or no answer, 4 outcome\n"
-        "unknown: a write that may have happened.");
+        "Exit codes: 0 done, 1 refused or not found, 2 usage, 3 no leader or no answer,\n"
+        "4 outcome unknown: a write that may have happened.");
 }
 
 static enum ctl_exit help(struct ctl *ctl, const struct ctl_args *args)

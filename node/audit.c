@@ -181,7 +181,7 @@ static void judge(struct shard *shard, uint64_t now_ms)
         if (!differs) continue;
         is_hash = true;
         core_log(shard->core, CONFIG_ERROR,
-                 "STATES DIFFER: node %s has state hash %016" PRIx64 " at index %" PRIu64
+                 "STATES DIFFER: %s has state hash %016" PRIx64 " at index %" PRIu64
                  ", %s %016" PRIx64,
                  core_node_name(shard->core, one->node_id), one->hash, round->index,
                  round->has_majority ? "the majority" : "this node, without a majority,", expected);

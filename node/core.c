@@ -129,7 +129,7 @@ static enum err open_shard(struct core *core, uint64_t now_ms, char *message)
     if (err == OK && !core->identity.is_new) err = core_save_identity(core);
     if (err != OK) return err;
     core_log(core, CONFIG_INFO,
-             "node %s id %016" PRIx64 " cluster %016" PRIx64 " start %" PRIu64 ": log %" PRIu64
+             "%s, id %016" PRIx64 ", cluster %016" PRIx64 ", start %" PRIu64 ": log %" PRIu64
              "..%" PRIu64 ", %" PRIu64 " keys",
              core->config->name, core->identity.node_id, core->identity.cluster_id,
              core->identity.incarnation, store_first_index(core->shard.store),

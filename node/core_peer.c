@@ -154,7 +154,7 @@ void core_peer_down(struct core *core, uint64_t node_id)
     struct peer *peer = peers_find(&core->peers, node_id);
     if (peer == NULL) return;
     if (peer->is_connected) {
-        core_log(core, CONFIG_INFO, "connection to node %s lost", peer->identity.name);
+        core_log(core, CONFIG_INFO, "connection to %s lost", peer->identity.name);
     }
     peer_down(peer);
     router_lost(core, node_id);
@@ -197,7 +197,7 @@ static void give_up_peer(struct core *core, struct peer *peer, const char *why)
     const uint64_t node_id = peer->identity.node_id;
     note_outdated(core);
     if (may_say(core, said_of(core, core->dial_said, node_id), why)) {
-        core_log(core, CONFIG_WARN, "node %s (%s): %s%s", peer->identity.name,
+        core_log(core, CONFIG_WARN, "%s (%s): %s%s", peer->identity.name,
                  peer->identity.peer_address, why, peer->refuses ? ADVICE_REFUSED : "");
     }
     core_peer_down(core, node_id);
@@ -223,7 +223,7 @@ void core_peer_bytes(struct core *core, uint64_t node_id, const uint8_t *data, u
     }
     if (peer->is_connected && !was_connected) {
         core->dial_said[peer - core->peers.list].text = 0;
-        core_log(core, CONFIG_INFO, "connected to node %s", peer->identity.name);
+        core_log(core, CONFIG_INFO, "connected to %s", peer->identity.name);
     }
 }
 

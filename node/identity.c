@@ -284,7 +284,7 @@ enum err identity_open(const struct config *config, struct disk *disk, uint64_t 
     if (err == ERR_NOT_FOUND) err = make(config, disk, random, identity, message);
     if (err == OK && strcmp(identity->name, config->name) != 0) {
         (void)snprintf(message, 512,
-                       "this data directory belongs to node %s (id %016" PRIx64
+                       "this data directory belongs to %s (id %016" PRIx64
                        "), not to %s: check the options name and data",
                        identity->name, identity->node_id, config->name);
         err = ERR_FOREIGN;

@@ -253,7 +253,7 @@ static void propose_present(struct shard *shard, const struct peer *peer, uint64
     shard->recovery.present[place].incarnation = peer->identity.incarnation;
     shard->recovery.present[place].ms = now_ms;
     core_log(shard->core, CONFIG_WARN,
-             "node %s has lost part of its state and recovers: entry %" PRIu64 " will end that",
+             "%s has lost part of its state and recovers: entry %" PRIu64 " will end that",
              peer->identity.name, index);
 }
 

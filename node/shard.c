@@ -171,7 +171,7 @@ static void say_leader(struct shard *shard, bool is_ready, uint64_t term)
     if (leader == shard->said_leader && term == shard->said_term) return;
     shard->said_leader = leader;
     shard->said_term = term;
-    core_log(shard->core, CONFIG_INFO, "%s%s leads (term %llu)", is_own ? "this node" : "node ",
+    core_log(shard->core, CONFIG_INFO, "%s%s leads (term %llu)", is_own ? "this node" : "",
              is_own ? "" : core_node_name(shard->core, leader), (unsigned long long)term);
 }
 

@@ -282,7 +282,7 @@ static void status_page(const struct core *core, const struct status *status, st
         "content=\"2\">"
         "<title>FlashKV %s</title><style>body{font:16px sans-serif;margin:2em}td,th{padding:.2em "
         "1em;"
-        "text-align:left}</style><h1>FlashKV node %s</h1><p>%s, leader %s, health: %s</p><table>",
+        "text-align:left}</style><h1>FlashKV, %s</h1><p>%s, leader %s, health: %s</p><table>",
         status->name, status->name, status->role, status->leader, status->health);
     buf_printf(body,
                "<tr><th>term<td>%" PRIu64 "<tr><th>committed<td>%" PRIu64

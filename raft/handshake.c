@@ -183,7 +183,7 @@ enum err handshake_read(struct peers *peers, const struct wire_frame *frame, cha
         *is_outdated = why != NULL;
     }
     if (why != NULL) {
-        snprintf(message, MESSAGE_SIZE, "%s refuses node %s (%016llx): %s", peers->self.name,
+        snprintf(message, MESSAGE_SIZE, "%s refuses %s (%016llx): %s", peers->self.name,
                  from.identity.name, (unsigned long long)frame->from, why);
         return ERR_FOREIGN;
     }

@@ -298,7 +298,7 @@ static enum err answer_read(struct peers *peers, struct peer *peer, const struct
         return ERR_FOREIGN;
     }
     if (frame->type != WIRE_WELCOME || peer->is_connected) {
-        snprintf(message, MESSAGE_SIZE, "node %s sent a frame of type %u where only a welcome fits",
+        snprintf(message, MESSAGE_SIZE, "%s sent a frame of type %u where only a welcome fits",
                  peer->identity.name, frame->type);
         return ERR_CORRUPT;
     }

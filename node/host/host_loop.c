@@ -80,7 +80,7 @@ static void say_ready(struct host *host)
     host->is_ready_logged = true;
     config_get(host->config, "client", &client);
     config_get(host->config, "peer", &peer);
-    host_log_always("ready: node %s, clients on %.*s, peers on %.*s", host->config->name,
+    host_log_always("ready: %s, clients on %.*s, peers on %.*s", host->config->name,
                     (int)client.size, (const char *)client.data, (int)peer.size,
                     (const char *)peer.data);
     buf_close(&client);

@@ -11,6 +11,8 @@
 
 #define FILE_SIZE_MAX (256u * KIB)
 #define NAME_ROOM 64u
+#define HELP_INDENT 30u
+#define HELP_WIDTH 80u
 
 #define SAY(...) (void)snprintf(message, HOST_OPTIONS_MESSAGE_SIZE, __VA_ARGS__)
 
@@ -190,29 +192,50 @@ enum err host_options_load(struct host_options *options, struct config *config, 
 
 /* ---- help ----------------------------------------------------------------------------------------------- */
 
+/* Words in lines of at most 80 columns, all of them so far in. */
+static void put_wrapped(const char *text)
+{
+    size_t column = HELP_INDENT;
+    while (*text != 0) {
+        const size_t size = strcspn(text, " ");
+        if (column > HELP_INDENT && column + 1 + size > HELP_WIDTH) {
+            printf("\n%*s", (int)HELP_INDENT, "");
+            column = HELP_INDENT;
+        }
+        printf("%s%.*s", column > HELP_INDENT ? " " : "", (int)size, text);
+        column += size + (column > HELP_INDENT);
+        text += size + strspn(text + size, " ");
+    }
+    printf("\n");
+}
+
 void host_options_help(void)
 {
-    printf(
-        "kvnode %s - a node of a replicated key-value cluster\n\n"
-        "usage: kvnode [--config FILE] [--OPTION VALUE ...]\n"
-        "       kvnode recover --force --data DIR    when a majority is lost for good\n\n"
-        "Each option is also a line `option = value` of FILE and an environment variable, as\n"
-        "KVNODE_MAX_VALUE for max-value. The command line beats the environment, which beats the\n"
-        "file. Without any option a node is a working cluster of one, on this machine only.\n\n",
-        KV_VERSION);
+    printf("kvnode %s - a node of a replicated key-value cluster\n\n"
+           "usage: kvnode [--config FILE] [--OPTION VALUE ...]\n"
+           "       kvnode recover --force --data DIR    when a majority is lost for good\n\n"
+           "Each option is also a line `option = value` of FILE and an environment variable,\n"
+           "as KVNODE_MAX_VALUE for max-value. The command line beats the environment, which\n"
+           "beats the file. Without any option a node is a working cluster of one, on this\n"
+           "machine only.\n\n",
+           KV_VERSION);
     const struct config_option *option = config_option(0);
     for (uint32_t at = 0; option != NULL; option = config_option(++at)) {
-        printf("  --%-25s %s\n  %-27s takes %s; default: %s\n", option->name, option->description,
-               "", option->values, option->fallback);
+        char line[512];
+        printf("  --%-25s ", option->name);
+        put_wrapped(option->description);
+        (void)snprintf(line, sizeof line, "takes %s; default: %s", option->values,
+                       option->fallback);
+        printf("%*s", (int)HELP_INDENT, "");
+        put_wrapped(line);
     }
     printf("\n  --%-25s %s\n  --%-25s %s\n  --%-25s %s\n  --%-25s %s\n", "config FILE",
            "reads options from FILE", "commands", "docs/commands.md: what clients can ask", "help",
            "this text", "version", "the version");
-    printf("\nSIGTERM, SIGINT: hands leadership over, finishes what was accepted, exits; a second "
-           "signal exits at\n"
-           "once. SIGHUP: reads log-level again.\n"
-           "Exit codes: 0 clean, 1 bad configuration, 2 damaged or foreign data directory, 3 disk "
-           "failure, 70 bug.\n");
+    printf("\nSIGTERM, SIGINT: hands leadership over, finishes what was accepted, exits; a\n"
+           "second signal exits at once. SIGHUP: reads log-level again.\n"
+           "Exit codes: 0 clean, 1 bad configuration, 2 damaged or foreign data directory,\n"
+           "3 disk failure while running, 70 bug.\n");
 }
 
 void host_options_commands(void)

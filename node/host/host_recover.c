@@ -76,7 +76,7 @@ static void say_facts(const struct rescue *rescue, const char *data)
     if (rescue->stamp_ms > 0 && gmtime_r(&seconds, &moment) != NULL) {
         (void)strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S UTC", &moment);
     }
-    printf("%s: node %s, one of %u members (%u voters) of cluster %016" PRIx64 "\n", data,
+    printf("%s: %s, one of %u members (%u voters) of cluster %016" PRIx64 "\n", data,
            identity->name, rescue->members, rescue->voters, identity->cluster_id);
     if (rescue->notice[0] != 0) printf("%s\n", rescue->notice);
     if (rescue->is_repeated) printf("An earlier recovery was interrupted; this one finishes it.\n");
@@ -145,8 +145,7 @@ static int recover(struct host_disk *disk, const char *data)
         if (err != OK) code = complain(err, message);
     }
     if (code == 0) {
-        printf("done: node %s is the new cluster %016" PRIx64
-               "; start it as before, without others\n",
+        printf("done: %s is the new cluster %016" PRIx64 "; start it as before, without others\n",
                rescue.identity.name, rescue.identity.cluster_id);
     }
     rescue_close(&rescue);

@@ -248,13 +248,16 @@ TEST(kv, status_asks_every_node)
     struct kv *kv = connect_to(fake.address, 1000);
     fake_step(&fake, FAKE_REPLY, STATUS("leader", "3", "90", "90"));
     fake_step(&other, FAKE_REPLY, STATUS("leader", "5", "100", "97"));
+    /* Both seem to lag and are asked again: behind the 100 that were committed before. */
+    fake_step(&fake, FAKE_REPLY, STATUS("follower", "5", "105", "95"));
+    fake_step(&other, FAKE_REPLY, STATUS("leader", "5", "105", "102"));
     EXPECT_EQ(kv_status(kv, &cluster), KV_OK);
     EXPECT_TEXT(cluster.cluster, "token");
     EXPECT_TEXT(cluster.leader, "node2"); /* Of the higher term. */
     EXPECT_EQ(cluster.node_count, 3);
     EXPECT_TEXT(cluster.nodes[0].name, "node1");
-    EXPECT_EQ(cluster.nodes[0].lag, 10);
-    EXPECT_EQ(cluster.nodes[1].lag, 3);
+    EXPECT_EQ(cluster.nodes[0].lag, 5);
+    EXPECT_EQ(cluster.nodes[1].lag, 0);
     EXPECT_EQ(cluster.nodes[1].term, 5);
     EXPECT_EQ(cluster.nodes[1].keys, 12);
     EXPECT_TEXT(cluster.nodes[1].version, "0.1.0");

@@ -127,6 +127,9 @@ class Kvctl(unittest.TestCase):
                     node.kill()
             done = self.ctl(cluster, "--timeout", "8000", "get", "k", nodes=[left], code=NO_ANSWER)
             self.assertIn("CLUSTERDOWN", done.stderr)
+            # Also who waits less than the node does hears the reason.
+            done = self.ctl(cluster, "--timeout", "800", "get", "k", nodes=[left], code=NO_ANSWER)
+            self.assertIn("there is no leader", done.stderr)
 
     def test_any_live_node_is_enough(self):
         with Cluster() as cluster:
@@ -167,7 +170,7 @@ class Kvctl(unittest.TestCase):
                     self.assertIn(file["kind"], ("segment", "table"))
                     self.assertLessEqual(file["live"], file["used"])
             one = self.ctl(cluster, "disk", "node2").stdout
-            self.assertTrue(one.startswith("node node2\n"), one)
+            self.assertTrue(one.startswith("node2\n"), one)
             self.assertNotIn("node1", one)
             for word in ("segment", "together", "free", "window", "for each byte"):
                 self.assertIn(word, one)
@@ -224,7 +227,7 @@ class Kvctl(unittest.TestCase):
             self.ctl(cluster, "dump", path + ".nothing", code=REFUSED)
 
     def test_transactions(self):
-        text = "# comment\n\nif\n  absent k\nTHEN\n  set k 'hello world'\n  mget k none\n  incr k\nelse\n  get k\nend\nignored\n"
+        text = "# comment\n\nif\n  absent k\nTHEN\n  set k 'hello world'\n  mget k none\n  incr k\nelse\n  get k\nend\n\n# comment\n"
         with Cluster() as cluster:
             done = self.ctl(cluster, "txn", stdin=text).stdout.splitlines()
             self.assertEqual(["succeeded", "OK", "hello world (nil)"], done[:3])
@@ -245,6 +248,7 @@ class Kvctl(unittest.TestCase):
                                 ("if\nkey k\n", "line 2, column 1: value, revision, exists"),
                                 ("then\n set k 'x\n", "line 2, column 8: a quote"),
                                 ("else\nthen\n", "line 2, column 1: sections are"),
+                                ("then\nset k 1\nend\n\n  get k\n", "line 5, column 3: nothing may follow end"),
                                 ("", "line 1, column 1: if, then or else")):
                 self.assertIn(place, self.ctl(cluster, "txn", stdin=text, code=USAGE).stderr)
             self.ctl(cluster, "txn", stdin="then\nset k 2\nnosuch\n", code=REFUSED)
@@ -255,6 +259,32 @@ class Kvctl(unittest.TestCase):
             done = self.ctl(cluster, "shell", stdin="set a 'b c'\nget a\nincr n\nquit\n")
             self.assertIn("b c", done.stdout)
             self.assertIn("1", done.stdout.split())
+            # A transaction ends with its own line, and the next one is a command again.
+            done = self.ctl(cluster, "shell", stdin="txn\nthen\nset a c\nend\nget a\n")
+            self.assertEqual(["succeeded", "OK", "c"], done.stdout.splitlines())
+
+    def test_watch_from_the_oldest_change(self):
+        with Cluster(segment_size="64kb", max_value="16kb", retention="64kb", compress_above="0") as cluster:
+            self.ctl(cluster, "set", "first", "1")
+            line = self.json(cluster, "watch", "--from", "0", "--limit", "1")
+            self.assertEqual(("put", "first"), (line["event"], line["key"]))
+            with cluster.nodes[0].client(30) as client:
+                for _ in range(40):
+                    client.pipeline([("SET", f"key:{n}", os.urandom(4000)) for n in range(20)])
+                client.call("DEL", "first")
+            self.ctl(cluster, "compact")
+            nodes = [cluster.nodes[0]]
+            self.assertIn("COMPACTED", self.ctl(cluster, "watch", "--from", "1", "--limit", "1", nodes=nodes,
+                                                code=REFUSED).stderr)
+            line = json.loads(self.ctl(cluster, "-o", "json", "watch", "--from", "0", "--limit", "1", nodes=nodes).stdout)
+            self.assertNotEqual(("put", "first"), (line["event"], line["key"]))
+
+    def test_status_right_after_a_write_shows_no_lag(self):
+        with Cluster() as cluster:
+            cluster.wait_converged()
+            for n in range(5):
+                self.ctl(cluster, "set", "k", str(n))
+                self.assertEqual([0, 0, 0], [node["lag"] for node in self.json(cluster, "status")["nodes"]])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Copies(unittest.TestCase):
         self.victim.start().wait_serving()
         self.assertEqual("OK", self.victim.call("SET", "k", "new"))
         wait_until("all have met the start",
-                   lambda: all(n.log().count(f"connected to node {self.victim.name}") > 1 for n in self.others))
+                   lambda: all(n.log().count(f"connected to {self.victim.name}") > 1 for n in self.others))
         self.victim.kill()
         own = self.swap(copy)
         for _ in range(10):
@@ -51,7 +51,7 @@ class Copies(unittest.TestCase):
             self.victim.kill()
         # Each side says it when it happens first, not with each attempt.
         for node in self.others:
-            self.assertLessEqual(node.log().count("closed: " + node.name + " refuses node"), 3, node.log_tail())
+            self.assertLessEqual(node.log().count("closed: " + node.name + " refuses "), 3, node.log_tail())
         shutil.rmtree(self.victim.data)
         os.rename(own, self.victim.data)
         self.victim.start().wait_serving()

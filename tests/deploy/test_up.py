@@ -143,6 +143,17 @@ class Up(unittest.TestCase):
         self.assertIn("node1 ended", done.stderr)
         self.assertLess(time.monotonic() - begin, 15)
 
+    def test_a_node_that_the_others_refuse_is_named_at_once(self):
+        self.up(*self.ports)
+        os.kill(self.pid(3), signal.SIGKILL)
+        shutil.rmtree(os.path.join(self.dir, "node3", "data"))
+        begin = time.monotonic()
+        done = self.up(ok=False)
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assertEqual(1, done.returncode)
+        self.assertIn("node3 is refused by node1, node2: its data directory is not", done.stderr)
+        self.assertEqual("OK", self.call(1, "SET", "k", "v"))
+
     def test_bad_options_are_refused_in_one_line(self):
         for arguments, word in ((["--nodes", "0"], "--nodes"), (["--nodes", "x"], "--nodes"), (["--nodes", "99"], "--nodes"),
                                 (["--client-port", "65535"], "--client-port"), (["--frobnicate"], "--frobnicate"),

@@ -33,9 +33,9 @@ TEST(router, every_log_tells_who_leads)
     for (int i = 0; i < 100 && !shard_ready(&trio.members[1].core->shard); i++) trio_run(&trio, 50);
     trio_run(&trio, 500);
     EXPECT_TRUE(strstr(said, "a: no longer leading (term ") != NULL);
-    EXPECT_TRUE(strstr(said, "a: node b leads (term ") != NULL);
+    EXPECT_TRUE(strstr(said, "a: b leads (term ") != NULL);
     EXPECT_TRUE(strstr(said, "b: this node leads (term ") != NULL);
-    EXPECT_TRUE(strstr(said, "c: node b leads (term ") != NULL);
+    EXPECT_TRUE(strstr(said, "c: b leads (term ") != NULL);
     const size_t size = strlen(said);
     say(&trio, 1, "SET k v\r\n");
     trio_run(&trio, 2000);
