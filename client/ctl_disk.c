@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#define MUCH_BYTES (1u << 20) /* written, from which on a ratio means something */
 #define NODES_MAX 64u
 #define NAME_SIZE 64u
 #define ADDRESS_SIZE 264u
@@ -173,15 +174,18 @@ static void put_disk_text(const struct ctl *ctl, const char *name, const struct 
     (void)printf("%26s", "together");
     put_sizes(sums, 4);
     (void)printf("   %3u%%\n", percent(sums[3], sums[1]));
+    /* The first few writes are mostly padding: that ratio would only frighten. */
+    const bool is_much = ctl_field_number(disk, "total_written") >= MUCH_BYTES;
     (void)printf("on disk %s, free %s; %s could be given back%s; since its start %s given back, "
-                 "%s written (%s for each byte of keys and values)\n",
+                 "%s written%s%s%s\n",
                  ctl_size_text(ctl_field_number(disk, "disk_bytes"), size[0]),
                  ctl_size_text(ctl_field_number(disk, "free_bytes"), size[1]),
                  ctl_size_text(ctl_field_number(disk, "garbage"), size[2]),
                  ctl_field_number(disk, "compacting") != 0 ? ", compacting now" : "",
                  ctl_size_text(ctl_field_number(disk, "bytes_freed"), size[3]),
                  ctl_size_text(ctl_field_number(disk, "total_written"), size[4]),
-                 ctl_field_text(disk, "write_amplification"));
+                 is_much ? " (" : "", is_much ? ctl_field_text(disk, "write_amplification") : "",
+                 is_much ? " for each byte of keys and values)" : "");
 }
 
 enum ctl_exit ctl_disk(struct ctl *ctl, const struct ctl_args *args)

@@ -77,7 +77,7 @@ class Library(unittest.TestCase):
         page = os.path.join(os.path.dirname(harness.BIN), "reference", "kv.html")
         for path in (man, page):
             with open(path, encoding="utf-8") as file:
-                text = file.read()
+                text = file.read().replace("\\-", "-")
             for name in EXPORTED + ["struct kv_options", "enum kv_err", "kv_done", "struct kv_feed_news"]:
                 self.assertIn(name, text, path)
         if shutil.which("mandoc"):
@@ -111,6 +111,52 @@ class Library(unittest.TestCase):
         self.check("cc", os.path.join(harness.TOP, "client/examples/counter.c"), *flags, *sanitizer_flags(), "-o", program)
         environment["LD_LIBRARY_PATH"] = os.path.dirname(folder)
         self.assertEqual(2, run(program, env=environment).returncode)  # It starts, and wants arguments.
+
+
+class Installed(unittest.TestCase):
+    """What cmake --install puts where, for those who make packages."""
+
+    def install(self, prefix, destination=""):
+        done = run("cmake", "--install", os.path.dirname(harness.BIN), "--prefix", prefix,
+                   env={**os.environ, "DESTDIR": destination})
+        self.assertEqual(0, done.returncode, done.stderr)
+        return destination + prefix
+
+    def test_manual_pages_say_what_help_says(self):
+        prefix = self.install(os.path.join(harness.work_directory(), "prefix"))
+        for name, section, words in (("kvnode", 8, ("max-index-memory", "SIGHUP")), ("kvctl", 1, ("backup restore", "Exit codes")),
+                                     ("kvbench", 1, ("pipeline N", "Exit codes"))):
+            path = os.path.join(prefix, "share", "man", f"man{section}", f"{name}.{section}")
+            with open(path, encoding="utf-8") as file:
+                text = file.read().replace("\\-", "-")
+            for word in words:
+                self.assertIn(word, text)
+            if shutil.which("groff"):
+                self.assertEqual("", run("groff", "-man", "-ww", "-z", "-Kutf8", path).stderr)
+
+    def test_the_unit_starts_what_was_installed_and_the_configuration_is_kept(self):
+        prefix = self.install(os.path.join(harness.work_directory(), "prefix"))
+        unit_path = os.path.join(prefix, "lib", "systemd", "system", "kvnode.service")
+        with open(unit_path, encoding="utf-8") as file:
+            unit = file.read()
+        conf = os.path.join(prefix, "etc", "flashkv", "kvnode.conf")
+        self.assertIn(f"ExecStart={prefix}/bin/kvnode --config {conf} --data /var/lib/flashkv\n", unit)
+        # Every line of the file is a comment with a default: as it is, the node starts with it.
+        done = run(os.path.join(prefix, "bin", "kvnode"), "--config", conf, "--version")
+        self.assertEqual(0, done.returncode, done.stderr)
+        with open(os.path.join(prefix, "lib", "sysusers.d", "flashkv.conf"), encoding="utf-8") as file:
+            self.assertIn("u flashkv", file.read())
+        with open(conf, "a", encoding="utf-8") as file:
+            file.write("name = mine\n")
+        self.install(prefix)
+        with open(conf, encoding="utf-8") as file:
+            self.assertIn("name = mine\n", file.read())
+
+    def test_a_package_is_configured_in_etc(self):
+        root = self.install("/usr", os.path.join(harness.work_directory(), "root"))[:-len("/usr")]
+        self.assertTrue(os.path.exists(os.path.join(root, "etc", "flashkv", "kvnode.conf")))
+        with open(os.path.join(root, "usr", "lib", "systemd", "system", "kvnode.service"), encoding="utf-8") as file:
+            self.assertIn("ExecStart=/usr/bin/kvnode --config /etc/flashkv/kvnode.conf ", file.read())
 
 
 class Examples(unittest.TestCase):
