@@ -90,21 +90,38 @@ void cmd_publish(struct eval *eval)
 {
     const struct slice channel = eval->args[1];
     const struct slice message = eval->args[2];
+    const struct pubsub_wait *wait = &eval->session->publish;
+    uint64_t count = wait->count;
+    if (!is_client(eval)) return;
     if (channel.size > PUBSUB_CHANNEL_SIZE_MAX || channel.size + message.size > PUBLISH_SIZE_MAX) {
         eval_error(eval, "TOOBIG the name of a channel has at most 4096 bytes, and a message with "
                          "it 262144");
         return;
     }
-    resp_put_int(eval->out, (int64_t)pubsub_publish(eval->core, channel, message));
+    if (wait->number == 0 && !pubsub_is_full(eval->core) &&
+        pubsub_publish(eval->core, eval->session, channel, message, &count)) {
+        resp_put_int(eval->out, (int64_t)count);
+    } else if (wait->is_told) {
+        resp_put_int(eval->out, (int64_t)count);
+    } else {
+        eval->is_later = true;
+    }
 }
 
 static void channels(struct eval *eval)
 {
     struct buf list = {0};
     const bool is_all = eval->count == 2;
-    const uint64_t count = pubsub_list(eval->core, is_all ? slice_of("", 0) : eval->args[2], &list);
-    resp_put_array(eval->out, count);
-    buf_append(eval->out, list.data, list.size);
+    const struct slice pattern = is_all ? slice_of("", 0) : eval->args[2];
+    uint64_t count = 0;
+    if (eval_pattern_fits(eval, pattern)) {
+        if (pubsub_list(eval->core, pattern, &count, &list)) {
+            resp_put_array(eval->out, count);
+            buf_append(eval->out, list.data, list.size);
+        } else {
+            eval_error(eval, "TOOBIG to compare all channels with this pattern takes too long");
+        }
+    }
     buf_close(&list);
 }
 

@@ -274,5 +274,5 @@ void cmd_sentinel_turn(struct core *core)
     if (old.identity == NULL) return;
     (void)snprintf(text, sizeof text, "%s %s %s %s %s", core->config->sentinel_master, old.host,
                    old.port, new.host, new.port);
-    (void)pubsub_tell(core, slice_text("+switch-master"), slice_text(text));
+    pubsub_tell(core, slice_text("+switch-master"), slice_text(text));
 }

@@ -474,6 +474,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
     cmd_sentinel_turn(core);
     feeds_turn(core);
     pubsub_turn(core);
+    core->turn_work = 0; /* What other nodes publish from now on counts for the next one. */
     core_flush_clients(core);
     flush_peers(core);
     if (now_ms >= core->tick_ms) {

@@ -15,7 +15,6 @@
 #include "storage/base/check.h"
 
 #define TURN_COMMANDS_MAX 512u /* of one session in one turn, so that none starves the others */
-#define TURN_WORK_MAX 4096u    /* of all: then each runs one command and the next turn comes */
 #define INPUT_PAUSE_SIZE                                                                           \
     (256u * KIB) /* unread input at which reading stops while the session waits */
 #define OUTPUT_PAUSE_SIZE (1u * MIB) /* replies not taken by the socket at which commands stop */
@@ -539,7 +538,7 @@ static bool run_session(struct core *core, struct session *session, const struct
         if (result == DISPATCH_EXEC) become_exec(core, session);
         /* Who has had its turn to read goes behind those that wait for theirs. */
         if (size > INPUT_PAUSE_SIZE) list_remove(&session->hog);
-        if (core->turn_work >= TURN_WORK_MAX) break;
+        if (core->turn_work >= CORE_TURN_WORK_MAX) break;
     }
     core_mark_ready(core, session);
     return true;
@@ -609,7 +608,6 @@ void core_serve_clients(struct core *core)
     work.prev->next = &work;
     list_init(&core->ready);
     core->warm_left = 0;
-    core->turn_work = 0;
     if (core->proxy_count > 0) measure_loads(core);
     while (!list_empty(&work)) {
         struct session *session = LIST_ITEM(work.next, struct session, ready);

@@ -23,6 +23,10 @@
 #define CORE_REPLIES_SIZE_MAX (2u * FORWARD_REPLY_SIZE_MAX)
 #define CORE_TABLE_SIZE 4096u /* chains of the session and proxy tables */
 
+/* What commands and messages may do in one turn beside the usual, in units of some 250 ns (core.turn_work): then each
+ * session runs one command, messages wait, and the next turn comes. */
+#define CORE_TURN_WORK_MAX 4096u
+
 struct command;
 
 struct core_stats {

@@ -20,13 +20,31 @@
 #define PUBSUB_BUCKETS 4096u
 
 struct channel;
+struct session;
+
+/* PUBLISH at the head of a connection. */
+struct pubsub_wait {
+    uint64_t number; /* Of its message, which is being told to many; 0: not. */
+    bool is_told;    /* It was, */
+    uint64_t count;  /* to so many clients. */
+    uint32_t next;   /* Of several messages, the one that is next (TXN_PUBLISH). */
+};
+
 struct pubsub {
     struct channel *buckets[PUBSUB_BUCKETS]; /* by name; chains */
     struct list patterns;                    /* struct channel, the oldest first */
     uint32_t channel_count;
     uint32_t pattern_count; /* different ones */
     uint64_t subscription_count;
+    uint64_t serial; /* of the newest subscription */
     uint32_t events; /* notify-keyspace-events: enum config_event */
+    /* Messages that are not told yet, or not to all, and where the first of them is. */
+    struct list queue; /* struct message */
+    uint64_t queue_size;
+    uint64_t last_number;
+    struct channel *telling;      /* whose subscribers are told; NULL: a pattern is next */
+    struct list *next_subscriber; /* of it */
+    struct list *next_pattern;    /* to compare with */
     /* Where notifications are in the log. */
     struct store_records records;
     uint64_t next;     /* entry to look at next; 0: the next one that is applied */
@@ -48,19 +66,27 @@ bool pubsub_remove(struct core *core, struct push *push, struct slice name, bool
 struct slice pubsub_first(const struct push *push, bool is_pattern);
 void pubsub_drop_all(struct core *core, struct push *push);
 
-/* To the clients of this node. How many messages that were. */
-uint64_t pubsub_tell(struct core *core, struct slice channel, struct slice message);
-/* To those of all nodes; how many here. @channel and @message together have at most PUBLISH_SIZE_MAX bytes. */
-uint64_t pubsub_publish(struct core *core, struct slice channel, struct slice message);
+/* To the clients of this node: at once, or as far as a turn allows and then in the order of the messages. */
+void pubsub_tell(struct core *core, struct slice channel, struct slice text);
+/* To those of all nodes. True: it was told here, to @count clients. False: that is going on; session.publish of
+ * @session will have the number of clients (NULL: nobody wants to know). @channel and @text together have at most
+ * PUBLISH_SIZE_MAX bytes. */
+bool pubsub_publish(struct core *core, struct session *session, struct slice channel,
+                    struct slice text, uint64_t *count);
+/* So much waits to be told that clients wait before they publish more. */
+bool pubsub_is_full(const struct core *core);
 /* Frame 80. ERR_CORRUPT: malformed. */
 enum err pubsub_receive(struct core *core, const struct wire_frame *frame);
 
-/* Once a turn, when entries were applied: notifications. */
+/* Once a turn: tells what waits, then makes notifications of what was applied. */
 void pubsub_turn(struct core *core);
+/* Tells what waits, as far as the turn allows. */
+void pubsub_work(struct core *core);
 
 /* Subscribers of a channel, without those to patterns. */
 uint64_t pubsub_listeners(const struct core *core, struct slice channel);
-/* The channels that match, in an order of no meaning, as bulk strings; an empty pattern: all. How many. */
-uint64_t pubsub_list(const struct core *core, struct slice pattern, struct buf *out);
+/* The @count channels that match, in an order of no meaning, as bulk strings; an empty pattern: all. False: to compare
+ * them with this pattern would take too long. */
+bool pubsub_list(const struct core *core, struct slice pattern, uint64_t *count, struct buf *out);
 
 #endif

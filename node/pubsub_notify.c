@@ -11,7 +11,7 @@ static void publish(struct core *core, const char *prefix, struct slice name, st
     struct buf channel = {0};
     buf_text(&channel, prefix);
     buf_append(&channel, name.data, name.size);
-    (void)pubsub_tell(core, buf_slice(&channel), message); /* Nobody may listen. */
+    pubsub_tell(core, buf_slice(&channel), message);
     buf_close(&channel);
 }
 
@@ -71,7 +71,7 @@ static bool tell_entry(struct core *core, const struct record *record, int64_t *
     }
     while (effect_walk_next(&walk, &effect) == OK) {
         tell_effect(core, &effect);
-        if (--*budget > 0) continue;
+        if (--*budget > 0 && list_empty(&pubsub->queue)) continue;
         pubsub->position = walk.position;
         pubsub->ordinal = walk.ordinal + 1;
         return false;
@@ -85,11 +85,13 @@ void pubsub_turn(struct core *core)
     struct store *store = core->shard.store;
     const uint64_t applied = store_applied_index(store);
     int64_t budget = TURN_EFFECTS_MAX;
+    pubsub_work(core);
     if (!is_wanted(pubsub) || pubsub->next == 0 || pubsub->next > applied + 1) {
         pubsub->next = applied + 1; /* From now on; also after a start from an older state. */
         pubsub->ordinal = 0;
         return;
     }
+    if (!list_empty(&pubsub->queue)) return; /* The next turn comes at once. */
     for (; pubsub->next <= applied; pubsub->next++, pubsub->ordinal = 0) {
         struct record record;
         struct place place;

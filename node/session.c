@@ -254,6 +254,7 @@ void session_consume(struct session *session, uint64_t size)
     session->wants_alone = false;
     session->reads = (struct readindex_wait){0};
     session->acks = (struct session_acks){0};
+    session->publish = (struct pubsub_wait){0};
     session->prepare = NULL;
     session->indexed_size -= size < session->indexed_size ? size : session->indexed_size;
     session->in_start += size;

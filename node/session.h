@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "client/resp.h"
+#include "node/pubsub.h"
 #include "node/readindex.h"
 #include "storage/base/bytes.h"
 #include "storage/base/limits.h"
@@ -111,11 +112,12 @@ struct session {
     uint32_t wait_count;
     uint64_t
         applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
-    struct fetch *fetch;      /* Values that the head command needs (node/fetch.h); NULL: none. */
-    bool wants_alone;         /* The head command wants to find the open batch empty. */
-    struct prepare *prepare;  /* Its own values, being packed (node/prepare.h); NULL: none. */
-    struct lock_wait *lock;   /* The head command waits for a lock (node/locks.h); NULL: not. */
-    struct session_acks acks; /* The head command waits for followers. */
+    struct fetch *fetch;        /* Values that the head command needs (node/fetch.h); NULL: none. */
+    bool wants_alone;           /* The head command wants to find the open batch empty. */
+    struct prepare *prepare;    /* Its own values, being packed (node/prepare.h); NULL: none. */
+    struct lock_wait *lock;     /* The head command waits for a lock (node/locks.h); NULL: not. */
+    struct session_acks acks;   /* The head command waits for followers. */
+    struct pubsub_wait publish; /* The head command waits until its message is told. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
     uint64_t indexed; /* What was applied here when the last such wait was over: it will do for */
     uint64_t indexed_size; /* so many bytes of input, which had come before it began. */

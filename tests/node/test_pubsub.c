@@ -242,3 +242,191 @@ TEST(pubsub, messages_to_many_do_not_make_a_turn_long)
     buf_close(&line);
     fixture_close(&fixture);
 }
+
+/* One that is slow to compare with "zzz...": each takes some 50 us. */
+static void listen_slowly(struct fixture *fixture, int at, uint32_t count)
+{
+    struct buf line = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        line.size = 0;
+        buf_text(&line, "PSUBSCRIBE *");
+        for (uint32_t k = 0; k < 150; k++) buf_text(&line, "[x-z]");
+        buf_printf(&line, "%u*\r\n", i);
+        core_client_bytes(fixture->core, fixture_client(fixture, at)->session, line.data,
+                          line.size);
+    }
+    buf_close(&line);
+    fixture_run(fixture, 20);
+}
+
+static void publish_slowly(struct fixture *fixture, int at, const char *text)
+{
+    struct buf line = {0};
+    buf_text(&line, "*3\r\n$7\r\nPUBLISH\r\n$4000\r\n");
+    memset(buf_extend(&line, 4000), 'z', 4000);
+    buf_printf(&line, "\r\n$%zu\r\n%s\r\n", strlen(text), text);
+    core_client_bytes(fixture->core, fixture_client(fixture, at)->session, line.data, line.size);
+    buf_close(&line);
+}
+
+static void send_line(struct fixture *fixture, int at, const char *line)
+{
+    core_client_bytes(fixture->core, fixture_client(fixture, at)->session, (const uint8_t *)line,
+                      strlen(line));
+}
+
+static uint32_t count_of(const char *text, const char *what)
+{
+    uint32_t count = 0;
+    for (const char *at = strstr(text, what); at != NULL; at = strstr(at + 1, what)) count++;
+    return count;
+}
+
+TEST(pubsub, hostile_patterns_do_not_make_a_turn_long)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    for (int at = 0; at < 5; at++) (void)ask(&fixture, at, "HELLO 3");
+    listen_slowly(&fixture, 1, 400);
+    (void)ask(&fixture, 2, "PSUBSCRIBE zz*");
+    (void)ask(&fixture, 3, "PSUBSCRIBE zz*");
+    for (int at = 0; at < 5; at++) (void)got(&fixture, at);
+    publish_slowly(&fixture, 0, "first");
+    publish_slowly(&fixture, 4, "other");
+    publish_slowly(&fixture, 0, "second");
+    fixture_run(&fixture, 1);
+    EXPECT_TEXT(got(&fixture, 0), ""); /* It waits for the number of those who got it. */
+    EXPECT_TEXT(got(&fixture, 2), "");
+    uint32_t turns = 1;
+    for (; fixture.core->pubsub.queue_size > 0 && turns < 1000; turns++) {
+        send_line(&fixture, 5, "PING\r\n");
+        fixture_run(&fixture, 1);
+        EXPECT_TEXT(got(&fixture, 5), "+PONG ");
+        const int at = turns == 1 ? 3
+                                  : 6; /* Nothing more for the one, nothing yet for the other. */
+        const char *line = at == 3 ? "PUNSUBSCRIBE\r\n" : "PSUBSCRIBE z*\r\n";
+        if (turns > 2) continue;
+        send_line(&fixture, at, line);
+    }
+    EXPECT_TRUE(turns > 10);
+    fixture_run(&fixture, 5);
+    EXPECT_TEXT(got(&fixture, 0), ":1 :2 "); /* The second one was published behind that. */
+    EXPECT_TEXT(got(&fixture, 4), ":1 ");
+    const char *text = got(&fixture, 2);
+    const char *first = strstr(text, "$5 first ");
+    const char *other = strstr(text, "$5 other ");
+    const char *second = strstr(text, "$6 second ");
+    EXPECT_TRUE(first != NULL && other > first && second > other);
+    EXPECT_EQ(count_of(got(&fixture, 3), "pmessage"), 0);
+    text = got(&fixture, 6);
+    EXPECT_EQ(count_of(text, "pmessage"), 1);
+    EXPECT_EQ(count_of(text, "$6 second "), 1);
+    EXPECT_EQ(fixture.core->pubsub.delivered, 4);
+    publish_slowly(&fixture, 0, "third");
+    fixture_run(&fixture, 100);
+    EXPECT_EQ(count_of(got(&fixture, 6), "$5 third "), 1);
+    fixture_close(&fixture);
+}
+
+/* Who goes away, with the pattern that is just told or is next, or having published, is passed over. */
+TEST(pubsub, clients_that_go_while_a_message_is_told_are_passed_over)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    for (uint32_t round = 0; round < 40; round++) {
+        listen_slowly(&fixture, 1, 30);
+        listen_slowly(&fixture, 2, 60);
+        (void)ask(&fixture, 3, "PSUBSCRIBE z*");
+        publish_slowly(&fixture, 0, "text");
+        publish_slowly(&fixture, 4, "more");
+        fixture_run(&fixture, 1 + round % 5);
+        for (int i = 0; i < 4; i++) {
+            const int at = (int)(round + (uint32_t)i * 3) % 4;
+            if (round % 4 == 3 && at == 3) continue;
+            core_client_closed(fixture.core, fixture.clients[at].session);
+            fixture.clients[at].session = NULL;
+            if (i % 2 == 1) fixture_run(&fixture, 1);
+        }
+        fixture_run(&fixture, 100);
+        EXPECT_EQ(fixture.core->pubsub.queue_size, 0);
+        EXPECT_EQ(count_of(got(&fixture, 4), ":"), 1);
+        if (fixture.clients[3].session != NULL) {
+            EXPECT_EQ(count_of(got(&fixture, 3), "pmessage"), 2);
+            core_client_closed(fixture.core, fixture.clients[3].session);
+            fixture.clients[3].session = NULL;
+        }
+        EXPECT_EQ(fixture.core->pubsub.subscription_count, 0);
+    }
+    publish_slowly(&fixture, 0, "nobody");
+    listen_slowly(&fixture, 1, 400);
+    publish_slowly(&fixture, 0, "waits when the node ends");
+    fixture_run(&fixture, 1);
+    EXPECT_TRUE(fixture.core->pubsub.queue_size > 0);
+    fixture_close(&fixture);
+}
+
+/* What other nodes publish counts as well, and what would not fit into the queue is dropped and counted. */
+TEST(pubsub, messages_of_other_nodes_do_not_make_a_turn_long)
+{
+    struct fixture fixture;
+    struct buf body = {0};
+    fixture_open(&fixture);
+    for (int at = 1; at < 8; at++) (void)ask(&fixture, at, "SUBSCRIBE ch");
+    const struct pubsub *pubsub = &fixture.core->pubsub;
+    buf_u32(&body, 2);
+    buf_u32(&body, 60000);
+    buf_text(&body, "ch");
+    memset(buf_extend(&body, 60000), 'x', 60000);
+    for (uint32_t i = 0; i < 100; i++) EXPECT_EQ(receive(&fixture, body.data, body.size), OK);
+    EXPECT_TRUE(pubsub->delivered > 0);
+    EXPECT_TRUE(pubsub->delivered < 100); /* of 700 */
+    EXPECT_TRUE(pubsub->dropped > 0);
+    EXPECT_EQ(pubsub->taken + pubsub->dropped, 100);
+    EXPECT_TRUE(pubsub->queue_size < PUBLISH_QUEUE_SIZE + 100000);
+    uint64_t before = pubsub->delivered;
+    for (uint32_t i = 0; i < 50 && pubsub->queue_size > 0; i++) {
+        fixture_run(&fixture, 1);
+        EXPECT_TRUE(pubsub->delivered - before < 150);
+        before = pubsub->delivered;
+    }
+    EXPECT_EQ(pubsub->delivered, 7 * pubsub->taken);
+    buf_close(&body);
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, notifications_do_not_make_a_turn_long)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    (void)ask(&fixture, 0, "CONFIG SET notify-keyspace-events KEAn");
+    listen_slowly(&fixture, 1, 100);
+    (void)ask(&fixture, 2, "PSUBSCRIBE __keyevent@0__:*");
+    (void)got(&fixture, 2);
+    for (uint32_t i = 0; i < 20; i++) {
+        buf_text(&line, "*3\r\n$3\r\nSET\r\n$4000\r\n");
+        memset(buf_extend(&line, 4000), 'z', 4000);
+        line.data[line.size - 1] = (uint8_t)('a' + i);
+        buf_text(&line, "\r\n$1\r\nv\r\n");
+    }
+    core_client_bytes(fixture.core, fixture_client(&fixture, 0)->session, line.data, line.size);
+    uint32_t turns = 0;
+    uint64_t before = 0;
+    for (; turns < 1000 && fixture.core->pubsub.delivered < 40; turns++) {
+        fixture_run(&fixture, 1);
+        EXPECT_TRUE(fixture.core->pubsub.delivered - before < 10);
+        before = fixture.core->pubsub.delivered;
+    }
+    EXPECT_EQ(fixture.core->pubsub.delivered, 40); /* "set" and "new" of each key, in order. */
+    const char *text = got(&fixture, 2);
+    for (uint32_t i = 0; i < 20; i++) {
+        const char end[] = {'z', (char)('a' + i), ' ', 0};
+        for (uint32_t k = 0; k < 2; k++) {
+            text = text != NULL ? strstr(text + 1, end) : NULL;
+        }
+    }
+    EXPECT_TRUE(text != NULL);
+    EXPECT_EQ(fixture.core->pubsub.missed, 0);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
