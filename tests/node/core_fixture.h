@@ -4,7 +4,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "client/resp.h"
 #include "node/core.h"
 #include "storage/base/check.h"
 #include "tests/sim/sim_disk.h"
@@ -135,7 +137,26 @@ static inline void fixture_stop(struct fixture *fixture)
 {
     core_destroy(fixture->core);
     fixture->core = NULL;
-    for (int i = 0; i < 8; i++) buf_close(&fixture->clients[i].out);
+    for (int i = 0; i < 8; i++) {
+        buf_close(&fixture->clients[i].out);
+        fixture->clients[i].session = NULL;
+    }
+}
+
+/* A new process over the same disk; what was in memory is gone, also what the tail of the log held. */
+static inline void fixture_restart(struct fixture *fixture)
+{
+    fixture_stop(fixture);
+    fixture_start(fixture);
+}
+
+/* The same after a power cut. */
+static inline void fixture_power_cut(struct fixture *fixture)
+{
+    sim_disk_stop(&fixture->disk, true);
+    fixture_stop(fixture);
+    sim_disk_crash(&fixture->disk);
+    fixture_start(fixture);
 }
 
 static inline void fixture_close(struct fixture *fixture)
@@ -154,7 +175,36 @@ static inline struct fixture_client *fixture_client(struct fixture *fixture, int
     return client;
 }
 
-/* Sends raw bytes and gives back everything that was answered, as text. */
+/* Bytes come from a client; nothing is done yet. */
+static inline void fixture_put(struct fixture *fixture, int at, const char *text)
+{
+    core_client_bytes(fixture->core, fixture_client(fixture, at)->session, (const uint8_t *)text,
+                      strlen(text));
+}
+
+/* Everything that client @at got since it was last asked or looked at, as text. */
+static inline const char *fixture_got(struct fixture *fixture, int at)
+{
+    struct buf *out = &fixture_client(fixture, at)->out;
+    buf_u8(out, 0);
+    out->size = 0;
+    return (const char *)out->data;
+}
+
+/* The same with a space for each end of a line. */
+static inline const char *fixture_got_flat(struct fixture *fixture, int at)
+{
+    struct buf *out = &fixture_client(fixture, at)->out;
+    uint64_t size = 0;
+    for (uint64_t i = 0; i < out->size; i++) {
+        if (out->data[i] == '\n') continue;
+        out->data[size++] = out->data[i] == '\r' ? ' ' : out->data[i];
+    }
+    out->size = size;
+    return fixture_got(fixture, at);
+}
+
+/* Sends raw bytes and gives back everything that was answered, as text; it stays in the client's buffer. */
 static inline const char *fixture_ask(struct fixture *fixture, int at, const void *data,
                                       uint64_t size)
 {
@@ -167,12 +217,33 @@ static inline const char *fixture_ask(struct fixture *fixture, int at, const voi
     return (const char *)client->out.data;
 }
 
+static inline const char *fixture_ask_args(struct fixture *fixture, int at, uint32_t count,
+                                           const struct slice *args)
+{
+    struct buf text = {0};
+    resp_put_command(&text, args, count);
+    const char *answer = fixture_ask(fixture, at, text.data, text.size);
+    buf_close(&text);
+    return answer;
+}
+
+/* Inline commands, with the ends of their lines. */
+static inline const char *fixture_ask_lines(struct fixture *fixture, const char *lines)
+{
+    return fixture_ask(fixture, 0, lines, strlen(lines));
+}
+
 /* An inline command. */
-static inline const char *fixture_say(struct fixture *fixture, const char *line)
+static inline const char *fixture_say_as(struct fixture *fixture, int at, const char *line)
 {
     char text[1024];
     const int size = snprintf(text, sizeof text, "%s\r\n", line);
-    return fixture_ask(fixture, 0, text, (uint64_t)size);
+    return fixture_ask(fixture, at, text, (uint64_t)size);
+}
+
+static inline const char *fixture_say(struct fixture *fixture, const char *line)
+{
+    return fixture_say_as(fixture, 0, line);
 }
 
 #endif

@@ -83,9 +83,7 @@ TEST(cmd_expiry, a_flush_gives_memory_back_little_by_little)
     fixture_run(&fixture, 500);
     EXPECT_TRUE(keydir_memory(keys) < full / 4);
     SAYS("DBSIZE", ":1\r\n");
-    fixture_stop(&fixture);
-    fixture.clients[0].session = NULL;
-    fixture_start(&fixture);
+    fixture_restart(&fixture);
     SAYS("DBSIZE", ":1\r\n");
     fixture_close(&fixture);
 }

@@ -21,11 +21,11 @@ TEST(core, state_survives_stop_and_power_cut)
     EXPECT_TEXT(fixture_say(&f, "SET k v PX 100000"), "+OK\r\n");
     EXPECT_TEXT(fixture_say(&f, "INCR n"), ":1\r\n");
     for (int round = 0; round < 3; round++) {
-        if (round == 1) sim_disk_stop(&f.disk, true);
-        fixture_stop(&f);
-        if (round == 1) sim_disk_crash(&f.disk);
-        for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
-        fixture_start(&f);
+        if (round == 1) {
+            fixture_power_cut(&f);
+        } else {
+            fixture_restart(&f);
+        }
         EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\nv\r\n");
         char expected[16];
         (void)snprintf(expected, sizeof expected, ":%d\r\n", round + 2);
@@ -136,9 +136,7 @@ TEST(core, long_values_come_back_from_memory_and_disk)
         EXPECT_TRUE(body != NULL);
         EXPECT_BYTES(body, "$100000\r\nabc", 12);
         EXPECT_EQ(body[9 + size - 1], 'a' + (size - 1) % 26);
-        fixture_stop(&f); /* The tail in memory is gone afterwards. */
-        for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
-        fixture_start(&f);
+        fixture_restart(&f); /* The tail in memory is gone afterwards. */
     }
     buf_close(&command);
     fixture_close(&f);
@@ -527,7 +525,6 @@ TEST(core, cluster_clients_find_one_shard_that_owns_all_slots)
     EXPECT_TEXT(fixture_say(&f, "CLUSTER SLOTS"),
                 "-ERR This instance has cluster support disabled\r\n");
     fixture_stop(&f);
-    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
     (void)snprintf(f.config.advertise_cluster_client, sizeof f.config.advertise_cluster_client,
                    "127.0.0.1:7301");
     fixture_start(&f);

@@ -10,36 +10,18 @@
 
 #define FEED 1 /* client that watches; 0 writes */
 
-/* Everything that client @at got since the last time, line ends as spaces. */
-static const char *got(struct fixture *fixture, int at)
-{
-    struct buf *out = &fixture_client(fixture, at)->out;
-    for (uint64_t i = 0; i < out->size; i++) {
-        if (out->data[i] == '\r') out->data[i] = ' ';
-    }
-    uint64_t size = 0;
-    for (uint64_t i = 0; i < out->size; i++) {
-        if (out->data[i] != '\n') out->data[size++] = out->data[i];
-    }
-    out->size = size;
-    buf_u8(out, 0);
-    out->size = 0;
-    return (const char *)out->data;
-}
-
 static void send_line(struct fixture *fixture, int at, const char *line)
 {
-    struct fixture_client *client = fixture_client(fixture, at);
-    core_client_bytes(fixture->core, client->session, (const uint8_t *)line, strlen(line));
-    core_client_bytes(fixture->core, client->session, (const uint8_t *)"\r\n", 2);
+    fixture_put(fixture, at, line);
+    fixture_put(fixture, at, "\r\n");
 }
 
 static const char *say_at(struct fixture *fixture, int at, const char *line)
 {
-    (void)got(fixture, at);
+    (void)fixture_got_flat(fixture, at);
     send_line(fixture, at, line);
     fixture_run(fixture, 20);
-    return got(fixture, at);
+    return fixture_got_flat(fixture, at);
 }
 
 static uint64_t newest(struct fixture *fixture)
@@ -197,7 +179,7 @@ TEST(feed, goes_on_behind_any_message_and_within_a_transaction)
     for (int i = 0; i < 4; i++) {
         told.revision = from;
         (void)snprintf(words, sizeof words, "KV.WATCH PREFIX k FROM %" PRIu64, from);
-        (void)got(&fixture, FEED);
+        (void)fixture_got_flat(&fixture, FEED);
         send_line(&fixture, FEED, words);
         fixture_run(&fixture, 20);
         struct buf *out = &fixture_client(&fixture, FEED)->out;
@@ -238,7 +220,7 @@ TEST(feed, resp2_gets_arrays_and_takes_only_what_is_about_it)
                 "-ERR Can't execute 'hello': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
                 "/ RESET are allowed in this context ");
     (void)fixture_say(&fixture, "SET kk 1\r\nSET k v");
-    const char *text = got(&fixture, FEED);
+    const char *text = fixture_got_flat(&fixture, FEED);
     if (strstr(text, "*4 $8 kv.watch :1 :") != text || strstr(text, "$1 k $1 v :") == NULL ||
         strstr(text, " $-1 :-1 ") == NULL || strstr(text, "kk") != NULL) {
         EXPECT_TEXT(text, "*4 $8 kv.watch :1 ... $1 k $1 v ... $-1 :-1");
@@ -552,7 +534,7 @@ TEST(feed, a_message_too_long_for_the_output_limit_ends_it_with_a_reason)
     }
     (void)fixture_ask(&fixture, 0, line.data, line.size);
     fixture_run(&fixture, 100);
-    const char *text = got(&fixture, FEED);
+    const char *text = fixture_got_flat(&fixture, FEED);
     if (strstr(text, "$9 kv.closed :1 $6 TOOBIG ") == NULL) EXPECT_TEXT(text, "kv.closed TOOBIG");
     EXPECT_EQ(fixture.clients[FEED].is_closed, false);
     buf_close(&line);

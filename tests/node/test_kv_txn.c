@@ -160,9 +160,7 @@ TEST(kv_txn, values_that_are_not_in_memory_are_waited_for)
         resp_put_command(&command, set, 3);
         EXPECT_TEXT(fixture_ask(&f, 0, command.data, command.size), "+OK\r\n");
     }
-    fixture_stop(&f);
-    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
-    fixture_start(&f);
+    fixture_restart(&f);
     f.disk.cold_percent = 100;
     const uint64_t before = f.core->shard.fetches.count;
     const struct slice args[] = {
@@ -210,9 +208,7 @@ TEST(kv_txn, what_only_reads_is_no_write_when_the_leader_is_lost)
     };
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 1, "SET k 1\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 1);
+    (void)trio_ask(&trio, 1, "SET k 1\r\n", 50);
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         trio.members[1].to[0].is_swallowed = true;
         say(&trio, 1, cases[i].said);

@@ -3,22 +3,6 @@
 
 #include "node/locks.h"
 
-static const char *ask(struct fixture *f, int at, const char *line)
-{
-    char text[256];
-    const int size = snprintf(text, sizeof text, "%s\r\n", line);
-    return fixture_ask(f, at, text, (uint64_t)size);
-}
-
-/* What came to a client since it was last looked at. */
-static const char *got(struct fixture *f, int at)
-{
-    struct buf *out = &f->clients[at].out;
-    buf_u8(out, 0);
-    out->size = 0;
-    return (const char *)out->data;
-}
-
 static uint32_t waiting(const struct fixture *f)
 {
     return f->core->locks.count;
@@ -78,26 +62,26 @@ TEST(lock, who_waits_gets_it_in_the_order_of_arrival)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask(&f, 0, "KV.LOCK l 10000 a"), ":1\r\n");
-    EXPECT_TEXT(ask(&f, 1, "KV.LOCK l 10000 b WAIT 5000"), "");
-    EXPECT_TEXT(ask(&f, 2, "KV.LOCK l 10000 c WAIT 5000\r\nPING"), "");
-    EXPECT_TEXT(ask(&f, 3, "KV.LOCK m 10000 d WAIT 5000"), ":2\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "KV.LOCK l 10000 a"), ":1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "KV.LOCK l 10000 b WAIT 5000"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 2, "KV.LOCK l 10000 c WAIT 5000\r\nPING"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 3, "KV.LOCK m 10000 d WAIT 5000"), ":2\r\n");
     EXPECT_EQ(waiting(&f), 2);
-    EXPECT_TEXT(ask(&f, 0, "KV.UNLOCK l a"), ":1\r\n");
-    EXPECT_TEXT(got(&f, 1), ":3\r\n");
-    EXPECT_TEXT(got(&f, 2), "");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "KV.UNLOCK l a"), ":1\r\n");
+    EXPECT_TEXT(fixture_got(&f, 1), ":3\r\n");
+    EXPECT_TEXT(fixture_got(&f, 2), "");
     /* Nobody overtakes: the lock is free for a moment, and yet it is not for who comes now. */
-    EXPECT_TEXT(ask(&f, 1, "KV.UNLOCK l b\r\nKV.LOCK l 10000 b"), ":1\r\n$-1\r\n");
-    EXPECT_TEXT(got(&f, 2), ":4\r\n+PONG\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "KV.UNLOCK l b\r\nKV.LOCK l 10000 b"), ":1\r\n$-1\r\n");
+    EXPECT_TEXT(fixture_got(&f, 2), ":4\r\n+PONG\r\n");
     EXPECT_EQ(waiting(&f), 0);
     /* However the key goes. */
-    EXPECT_TEXT(ask(&f, 1, "KV.LOCK l 10000 b WAIT 5000"), "");
-    EXPECT_TEXT(ask(&f, 0, "FLUSHALL"), "+OK\r\n");
-    EXPECT_TEXT(got(&f, 1), ":5\r\n");
-    EXPECT_TEXT(ask(&f, 2, "KV.LOCK l 10000 c WAIT 5000"), "");
-    EXPECT_TEXT(ask(&f, 0, "PEXPIRE l 60"), ":1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "KV.LOCK l 10000 b WAIT 5000"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "FLUSHALL"), "+OK\r\n");
+    EXPECT_TEXT(fixture_got(&f, 1), ":5\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 2, "KV.LOCK l 10000 c WAIT 5000"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "PEXPIRE l 60"), ":1\r\n");
     fixture_run(&f, 300);
-    EXPECT_TEXT(got(&f, 2), ":6\r\n");
+    EXPECT_TEXT(fixture_got(&f, 2), ":6\r\n");
     fixture_close(&f);
 }
 
@@ -105,23 +89,23 @@ TEST(lock, waiting_ends_with_its_time_and_with_its_client)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask(&f, 0, "KV.LOCK l 100000 a"), ":1\r\n");
-    EXPECT_TEXT(ask(&f, 1, "KV.LOCK l 10000 b WAIT 100"), "");
-    EXPECT_TEXT(ask(&f, 2, "KV.LOCK l 10000 c WAIT 60000"), "");
-    EXPECT_TEXT(ask(&f, 3, "KV.LOCK l 10000 d WAIT 60000"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "KV.LOCK l 100000 a"), ":1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "KV.LOCK l 10000 b WAIT 100"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 2, "KV.LOCK l 10000 c WAIT 60000"), "");
+    EXPECT_TEXT(fixture_say_as(&f, 3, "KV.LOCK l 10000 d WAIT 60000"), "");
     fixture_run(&f, 150);
-    EXPECT_TEXT(got(&f, 1), "$-1\r\n");
+    EXPECT_TEXT(fixture_got(&f, 1), "$-1\r\n");
     EXPECT_EQ(waiting(&f), 2);
     core_client_eof(f.core, f.clients[2].session);
     fixture_run(&f, 20);
     EXPECT_TRUE(f.clients[2].is_closed);
     EXPECT_EQ(waiting(&f), 1);
-    EXPECT_TEXT(ask(&f, 0, "KV.UNLOCK l a"), ":1\r\n");
-    EXPECT_TEXT(got(&f, 3), ":2\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "KV.UNLOCK l a"), ":1\r\n");
+    EXPECT_TEXT(fixture_got(&f, 3), ":2\r\n");
     /* In a transaction nobody waits. */
-    EXPECT_TEXT(ask(&f, 0, "MULTI\r\nKV.LOCK l 1000 a WAIT 5000\r\nEXEC"),
+    EXPECT_TEXT(fixture_say_as(&f, 0, "MULTI\r\nKV.LOCK l 1000 a WAIT 5000\r\nEXEC"),
                 "+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n");
-    EXPECT_TEXT(ask(&f, 0, "KV.ONCE c 1 KV.LOCK l 1000 a WAIT 5000"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 0, "KV.ONCE c 1 KV.LOCK l 1000 a WAIT 5000"), "$-1\r\n");
     core_client_closed(f.core, f.clients[3].session);
     f.clients[3].session = NULL;
     fixture_close(&f);
@@ -147,13 +131,7 @@ TEST(lock, who_waits_through_another_node_is_asked_again_after_a_change_of_leade
     trio_run(&trio, 8000);
     EXPECT_EQ(core_of(&trio, 0)->locks.count, 2);
     EXPECT_EQ(trio.closes, 0);
-    trio.members[0].is_frozen = true;
-    for (int to = 1; to < NODES; to++) {
-        cut_near(&trio, 0, to);
-        cut_far(&trio, 0, to);
-        cut_near(&trio, to, 0);
-        cut_far(&trio, to, 0);
-    }
+    trio_stop_first(&trio);
     for (int i = 0; i < 15000 && core_of(&trio, 1)->locks.count < 2; i++) trio_run(&trio, 1);
     EXPECT_EQ(core_of(&trio, 1)->locks.count, 2);
     EXPECT_TEXT(heard(&trio, 1), "");
@@ -173,14 +151,7 @@ TEST(lock, a_lost_answer_is_asked_again)
     struct trio trio;
     trio_open(&trio);
     say(&trio, 1, "KV.LOCK l 30000 a\r\n");
-    for (int i = 0; i < 20 && core_of(&trio, 0)->stats.forwarded_in_total < 1; i++) {
-        trio_run(&trio, 1);
-    }
-    cut_near(&trio, 0, 1);
-    trio.members[0].to[1].is_held = true;
-    trio_run(&trio, 60);
-    trio.members[0].to[1].is_held = false;
-    trio_run(&trio, 300);
+    trio_lose_answers(&trio, 1);
     EXPECT_TEXT(heard(&trio, 1), ":2\r\n"); /* It had it already, and it may have it again. */
     trio_close(&trio);
 }
@@ -196,8 +167,6 @@ TEST(lock, a_client_that_goes_waits_no_more_through_another_node)
     core_client_eof(core_of(&trio, 2), trio.members[2].client.session);
     trio_run(&trio, 2000);
     EXPECT_EQ(core_of(&trio, 0)->locks.count, 0);
-    say(&trio, 1, "KV.UNLOCK l a\r\nEXISTS l\r\n");
-    trio_run(&trio, 100);
-    EXPECT_TEXT(heard(&trio, 1), ":1\r\n:1\r\n:0\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "KV.UNLOCK l a\r\nEXISTS l\r\n", 100), ":1\r\n:1\r\n:0\r\n");
     trio_close(&trio);
 }

@@ -92,7 +92,6 @@ TEST(memory, a_lower_limit_at_a_start_loses_nothing)
     EXPECT_EQ(fill(&f, 0, 200), 200);
     fixture_stop(&f);
     f.config.max_index_memory = 32 * KIB;
-    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
     fixture_start(&f);
     EXPECT_TEXT(say(&f, "GET", 199, ""), "$5\r\nvalue\r\n");
     EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":200\r\n");

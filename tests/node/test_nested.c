@@ -216,9 +216,7 @@ TEST(nested, parts_that_wait_for_values_ask_for_all_of_them)
         }
         buf_close(&command);
     }
-    fixture_stop(&w.f);
-    for (int i = 0; i < 8; i++) w.f.clients[i].session = NULL;
-    fixture_start(&w.f);
+    fixture_restart(&w.f);
     w.f.disk.cold_percent = 100;
     (void)fixture_client(&w.f, 0);
     const uint64_t before = w.f.core->shard.fetches.count;

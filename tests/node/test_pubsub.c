@@ -2,28 +2,11 @@
 #include "node/pubsub.h"
 #include "tests/node/trio.h"
 
-/* Everything that client @at got since the last time, line ends as spaces. */
-static const char *got(struct fixture *fixture, int at)
-{
-    struct buf *out = &fixture_client(fixture, at)->out;
-    uint64_t size = 0;
-    for (uint64_t i = 0; i < out->size; i++) {
-        if (out->data[i] == '\n') continue;
-        out->data[size++] = out->data[i] == '\r' ? ' ' : out->data[i];
-    }
-    out->size = size;
-    buf_u8(out, 0);
-    out->size = 0;
-    return (const char *)out->data;
-}
-
+/* What an inline command is answered, flat. */
 static const char *ask(struct fixture *fixture, int at, const char *line)
 {
-    char text[512];
-    (void)got(fixture, at);
-    const int size = snprintf(text, sizeof text, "%s\r\n", line);
-    (void)fixture_ask(fixture, at, text, (uint64_t)size);
-    return got(fixture, at);
+    (void)fixture_say_as(fixture, at, line);
+    return fixture_got_flat(fixture, at);
 }
 
 TEST(pubsub, resp2_shapes_and_words_are_those_of_redis)
@@ -41,7 +24,8 @@ TEST(pubsub, resp2_shapes_and_words_are_those_of_redis)
     EXPECT_TEXT(ask(&fixture, 1, "PING"), "*2 $4 pong $0  ");
     EXPECT_TEXT(ask(&fixture, 1, "PING x"), "*2 $4 pong $1 x ");
     EXPECT_TEXT(ask(&fixture, 0, "PUBLISH a hello"), ":2 ");
-    EXPECT_TEXT(got(&fixture, 1), "*3 $7 message $1 a $5 hello *4 $8 pmessage $1 ? $1 a $5 hello ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1),
+                "*3 $7 message $1 a $5 hello *4 $8 pmessage $1 ? $1 a $5 hello ");
     EXPECT_TEXT(ask(&fixture, 0, "PUBLISH other x"), ":0 ");
     EXPECT_TEXT(ask(&fixture, 0, "PUBSUB NUMSUB a b c"), "*6 $1 a :1 $1 b :1 $1 c :0 ");
     EXPECT_TEXT(ask(&fixture, 0, "PUBSUB NUMPAT"), ":1 ");
@@ -88,9 +72,9 @@ TEST(pubsub, what_is_too_much_is_refused)
     fixture_open(&fixture);
     buf_printf(&line, "*%u\r\n$9\r\nSUBSCRIBE\r\n", PUBSUB_SESSION_MAX + 2);
     for (uint32_t i = 0; i <= PUBSUB_SESSION_MAX; i++) buf_printf(&line, "$6\r\n%06u\r\n", i);
-    (void)got(&fixture, 1);
+    (void)fixture_got_flat(&fixture, 1);
     (void)fixture_ask(&fixture, 1, line.data, line.size);
-    const char *text = got(&fixture, 1);
+    const char *text = fixture_got_flat(&fixture, 1);
     if (strstr(text, "-TOOBIG a connection has at most 10000 subscriptions ") == NULL) {
         EXPECT_TEXT(text + strlen(text) - 100, "-TOOBIG");
     }
@@ -104,8 +88,9 @@ TEST(pubsub, what_is_too_much_is_refused)
     memset(buf_extend(&line, PUBLISH_SIZE_MAX), 'x', PUBLISH_SIZE_MAX);
     buf_text(&line, "\r\n");
     (void)fixture_ask(&fixture, 0, line.data, line.size);
-    EXPECT_TEXT(got(&fixture, 0), "-TOOBIG the name of a channel has at most 4096 bytes, and a "
-                                  "message with it 262144 ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 0),
+                "-TOOBIG the name of a channel has at most 4096 bytes, and a "
+                "message with it 262144 ");
     buf_close(&line);
     fixture_close(&fixture);
 }
@@ -128,7 +113,7 @@ TEST(pubsub, who_does_not_read_is_closed_at_the_output_limit)
     EXPECT_TRUE(fixture.clients[1].is_closed);
     EXPECT_EQ(fixture.core->pubsub.subscription_count, 0);
     (void)fixture_ask(&fixture, 0, line.data, line.size);
-    EXPECT_TEXT(got(&fixture, 0), ":0 ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 0), ":0 ");
     buf_close(&line);
     fixture_close(&fixture);
 }
@@ -139,7 +124,7 @@ TEST(pubsub, notifications_tell_what_effects_did)
     fixture_open(&fixture);
     (void)ask(&fixture, 1, "PSUBSCRIBE __key*");
     (void)ask(&fixture, 0, "SET quiet 1");
-    EXPECT_TEXT(got(&fixture, 1), "");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1), "");
     EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events KEQ"),
                 "-ERR CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - "
                 "Invalid event class character. Use 'Ag$lshzxeKEtmdn'. ");
@@ -149,21 +134,23 @@ TEST(pubsub, notifications_tell_what_effects_did)
     EXPECT_TEXT(ask(&fixture, 0, "CONFIG GET notify-keyspace-events"),
                 "*2 $22 notify-keyspace-events $3 AKE ");
     (void)ask(&fixture, 0, "SET k v");
-    EXPECT_TEXT(got(&fixture, 1), "*4 $8 pmessage $6 __key* $16 __keyspace@0__:k $3 set "
-                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:set $1 k ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1),
+                "*4 $8 pmessage $6 __key* $16 __keyspace@0__:k $3 set "
+                "*4 $8 pmessage $6 __key* $18 __keyevent@0__:set $1 k ");
     EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events Egxn"), "+OK ");
     EXPECT_TEXT(ask(&fixture, 0, "CONFIG GET notify-keyspace-events"),
                 "*2 $22 notify-keyspace-events $4 gxnE ");
     (void)ask(&fixture, 0, "SET k v\r\nPEXPIRE k 100000\r\nPERSIST k\r\nDEL k\r\nSET l 1 PX 5");
     fixture_run(&fixture, 300);
-    EXPECT_TEXT(got(&fixture, 1), "*4 $8 pmessage $6 __key* $21 __keyevent@0__:expire $1 k "
-                                  "*4 $8 pmessage $6 __key* $22 __keyevent@0__:persist $1 k "
-                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:del $1 k "
-                                  "*4 $8 pmessage $6 __key* $18 __keyevent@0__:new $1 l "
-                                  "*4 $8 pmessage $6 __key* $22 __keyevent@0__:expired $1 l ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1),
+                "*4 $8 pmessage $6 __key* $21 __keyevent@0__:expire $1 k "
+                "*4 $8 pmessage $6 __key* $22 __keyevent@0__:persist $1 k "
+                "*4 $8 pmessage $6 __key* $18 __keyevent@0__:del $1 k "
+                "*4 $8 pmessage $6 __key* $18 __keyevent@0__:new $1 l "
+                "*4 $8 pmessage $6 __key* $22 __keyevent@0__:expired $1 l ");
     EXPECT_TEXT(ask(&fixture, 0, "CONFIG SET notify-keyspace-events \"\""), "+OK ");
     (void)ask(&fixture, 0, "SET k v");
-    EXPECT_TEXT(got(&fixture, 1), "");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1), "");
     fixture_close(&fixture);
 }
 
@@ -211,7 +198,7 @@ TEST(pubsub, malformed_messages_of_nodes_are_refused)
     (void)ask(&fixture, 1, "SUBSCRIBE ch");
     EXPECT_EQ(receive(&fixture, body, 13), OK);
     fixture_run(&fixture, 5);
-    EXPECT_TEXT(got(&fixture, 1), "*3 $7 message $2 ch $3 msg ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1), "*3 $7 message $2 ch $3 msg ");
     for (uint64_t size = 0; size < 13; size++)
         EXPECT_EQ(receive(&fixture, body, size), ERR_CORRUPT);
     EXPECT_EQ(receive(&fixture, body, 14), ERR_CORRUPT);
@@ -290,18 +277,19 @@ TEST(pubsub, hostile_patterns_do_not_make_a_turn_long)
     listen_slowly(&fixture, 1, 400);
     (void)ask(&fixture, 2, "PSUBSCRIBE zz*");
     (void)ask(&fixture, 3, "PSUBSCRIBE zz*");
-    for (int at = 0; at < 5; at++) (void)got(&fixture, at);
+    for (int at = 0; at < 5; at++) (void)fixture_got_flat(&fixture, at);
     publish_slowly(&fixture, 0, "first");
     publish_slowly(&fixture, 4, "other");
     publish_slowly(&fixture, 0, "second");
     fixture_run(&fixture, 1);
-    EXPECT_TEXT(got(&fixture, 0), ""); /* It waits for the number of those who got it. */
-    EXPECT_TEXT(got(&fixture, 2), "");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 0),
+                ""); /* It waits for the number of those who got it. */
+    EXPECT_TEXT(fixture_got_flat(&fixture, 2), "");
     uint32_t turns = 1;
     for (; fixture.core->pubsub.queue_size > 0 && turns < 1000; turns++) {
         send_line(&fixture, 5, "PING\r\n");
         fixture_run(&fixture, 1);
-        EXPECT_TEXT(got(&fixture, 5), "+PONG ");
+        EXPECT_TEXT(fixture_got_flat(&fixture, 5), "+PONG ");
         const int at = turns == 1 ? 3
                                   : 6; /* Nothing more for the one, nothing yet for the other. */
         const char *line = at == 3 ? "PUNSUBSCRIBE\r\n" : "PSUBSCRIBE z*\r\n";
@@ -310,21 +298,22 @@ TEST(pubsub, hostile_patterns_do_not_make_a_turn_long)
     }
     EXPECT_TRUE(turns > 10);
     fixture_run(&fixture, 5);
-    EXPECT_TEXT(got(&fixture, 0), ":1 :2 "); /* The second one was published behind that. */
-    EXPECT_TEXT(got(&fixture, 4), ":1 ");
-    const char *text = got(&fixture, 2);
+    EXPECT_TEXT(fixture_got_flat(&fixture, 0),
+                ":1 :2 "); /* The second one was published behind that. */
+    EXPECT_TEXT(fixture_got_flat(&fixture, 4), ":1 ");
+    const char *text = fixture_got_flat(&fixture, 2);
     const char *first = strstr(text, "$5 first ");
     const char *other = strstr(text, "$5 other ");
     const char *second = strstr(text, "$6 second ");
     EXPECT_TRUE(first != NULL && other > first && second > other);
-    EXPECT_EQ(count_of(got(&fixture, 3), "pmessage"), 0);
-    text = got(&fixture, 6);
+    EXPECT_EQ(count_of(fixture_got_flat(&fixture, 3), "pmessage"), 0);
+    text = fixture_got_flat(&fixture, 6);
     EXPECT_EQ(count_of(text, "pmessage"), 1);
     EXPECT_EQ(count_of(text, "$6 second "), 1);
     EXPECT_EQ(fixture.core->pubsub.delivered, 4);
     publish_slowly(&fixture, 0, "third");
     fixture_run(&fixture, 100);
-    EXPECT_EQ(count_of(got(&fixture, 6), "$5 third "), 1);
+    EXPECT_EQ(count_of(fixture_got_flat(&fixture, 6), "$5 third "), 1);
     fixture_close(&fixture);
 }
 
@@ -349,9 +338,9 @@ TEST(pubsub, clients_that_go_while_a_message_is_told_are_passed_over)
         }
         fixture_run(&fixture, 100);
         EXPECT_EQ(fixture.core->pubsub.queue_size, 0);
-        EXPECT_EQ(count_of(got(&fixture, 4), ":"), 1);
+        EXPECT_EQ(count_of(fixture_got_flat(&fixture, 4), ":"), 1);
         if (fixture.clients[3].session != NULL) {
-            EXPECT_EQ(count_of(got(&fixture, 3), "pmessage"), 2);
+            EXPECT_EQ(count_of(fixture_got_flat(&fixture, 3), "pmessage"), 2);
             core_client_closed(fixture.core, fixture.clients[3].session);
             fixture.clients[3].session = NULL;
         }
@@ -402,7 +391,7 @@ TEST(pubsub, notifications_do_not_make_a_turn_long)
     (void)ask(&fixture, 0, "CONFIG SET notify-keyspace-events KEAn");
     listen_slowly(&fixture, 1, 100);
     (void)ask(&fixture, 2, "PSUBSCRIBE __keyevent@0__:*");
-    (void)got(&fixture, 2);
+    (void)fixture_got_flat(&fixture, 2);
     for (uint32_t i = 0; i < 20; i++) {
         buf_text(&line, "*3\r\n$3\r\nSET\r\n$4000\r\n");
         memset(buf_extend(&line, 4000), 'z', 4000);
@@ -418,7 +407,7 @@ TEST(pubsub, notifications_do_not_make_a_turn_long)
         before = fixture.core->pubsub.delivered;
     }
     EXPECT_EQ(fixture.core->pubsub.delivered, 40); /* "set" and "new" of each key, in order. */
-    const char *text = got(&fixture, 2);
+    const char *text = fixture_got_flat(&fixture, 2);
     for (uint32_t i = 0; i < 20; i++) {
         const char end[] = {'z', (char)('a' + i), ' ', 0};
         for (uint32_t k = 0; k < 2; k++) {

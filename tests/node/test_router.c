@@ -6,9 +6,8 @@ TEST(router, commands_travel_to_the_leader)
 {
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 1, "SET k v\r\nGET k\r\nINCR n\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n$1\r\nv\r\n:1\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "SET k v\r\nGET k\r\nINCR n\r\n", 50),
+                "+OK\r\n$1\r\nv\r\n:1\r\n");
     trio_close(&trio);
 }
 
@@ -50,9 +49,7 @@ TEST(router, nothing_is_asked_while_the_answer_has_no_way_back)
     trio.members[0].to[1].is_held = true;
     cut_near(&trio, 0, 1);
     cut_far(&trio, 0, 1);
-    say(&trio, 1, "INCR n\r\n");
-    trio_run(&trio, 150);
-    EXPECT_TEXT(heard(&trio, 1), "");
+    EXPECT_TEXT(trio_ask(&trio, 1, "INCR n\r\n", 150), "");
     trio.members[0].to[1].is_held = false;
     trio_run(&trio, 300);
     EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
@@ -64,15 +61,7 @@ TEST(router, an_answer_lost_in_a_half_dead_connection_is_noticed)
     struct trio trio;
     trio_open(&trio);
     say(&trio, 1, "INCR n\r\nGET n\r\n");
-    for (int i = 0; i < 20 && trio.members[0].core->stats.forwarded_in_total < 2; i++) {
-        trio_run(&trio, 1);
-    }
-    /* The leader's end breaks, ours looks whole: the old bytes are lost, then it dials again. */
-    cut_near(&trio, 0, 1);
-    trio.members[0].to[1].is_held = true;
-    trio_run(&trio, 60);
-    trio.members[0].to[1].is_held = false;
-    trio_run(&trio, 300);
+    trio_lose_answers(&trio, 2);
     const char *text = heard(&trio, 1);
     EXPECT_TRUE(strncmp(text, "-UNCERTAIN ", 11) == 0);
     EXPECT_TRUE(strstr(text, "\r\n$1\r\n1\r\n") != NULL);
@@ -86,17 +75,13 @@ TEST(router, a_leader_that_does_not_hear_us_is_dialled_again)
     struct trio trio;
     trio_open(&trio);
     trio.members[1].to[0].is_swallowed = true;
-    say(&trio, 1, "GET k\r\nINCR n\r\n");
-    trio_run(&trio, 4000);
-    EXPECT_TEXT(heard(&trio, 1), "");
+    EXPECT_TEXT(trio_ask(&trio, 1, "GET k\r\nINCR n\r\n", 4000), "");
     trio_run(&trio, 1500);
     EXPECT_EQ(trio.closes, 1);
     const char *text = heard(&trio, 1);
     EXPECT_TRUE(strncmp(text, "-TRYAGAIN ", 10) == 0);
     EXPECT_TRUE(strstr(text, "-UNCERTAIN ") != NULL);
-    say(&trio, 1, "INCR n\r\n");
-    trio_run(&trio, 100);
-    EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "INCR n\r\n", 100), ":1\r\n");
     trio_close(&trio);
 }
 
@@ -104,9 +89,7 @@ TEST(router, what_waits_for_a_leader_does_not_overtake_what_was_sent)
 {
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 1, "SET k v\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "SET k v\r\n", 50), "+OK\r\n");
     say(&trio, 1, "GET k\r\n");
     trio.now_ms++;
     core_turn(trio.members[1].core, trio.now_ms, 1700000000000 + trio.now_ms);
@@ -134,28 +117,17 @@ TEST(router, a_dropped_argument_stays_one_when_leadership_comes_home)
     struct buf big = {0};
     trio_open(&trio);
     trio.members[1].config.park_ms = 30000;
-    say(&trio, 1, "SET k v\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 1);
+    (void)trio_ask(&trio, 1, "SET k v\r\n", 50);
     say(&trio, 1, "GET k\r\n");
     trio.now_ms++;
     core_turn(trio.members[1].core, trio.now_ms, 1700000000000 + trio.now_ms);
-    trio.members[0].is_frozen = true;
-    for (int to = 1; to < NODES; to++) {
-        cut_near(&trio, 0, to);
-        cut_far(&trio, 0, to);
-        cut_near(&trio, to, 0);
-        cut_far(&trio, to, 0);
-    }
+    trio_stop_first(&trio);
     /* Half of an argument that nobody keeps; the other half looks like a command. */
     say(&trio, 1, "*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$400000\r\n");
     memset(buf_extend(&big, 200000), 'x', 200000);
     say_bytes(&trio, 1, big.data, big.size);
-    for (int i = 0; i < 600 && !shard_ready(&trio.members[1].core->shard); i++) {
-        trio_run(&trio, 20);
-    }
+    EXPECT_TRUE(trio_second_leads(&trio));
     trio_run(&trio, 200);
-    EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
     big.size = 0;
     while (big.size < 200000) buf_text(&big, "\r\nSET k injected\r\n");
     big.size = 200000;
@@ -214,9 +186,7 @@ TEST(router, members_get_in_however_many_strangers_knock)
     EXPECT_TRUE(core_has_link(trio.members[0].core, trio.members[1].core->identity.node_id));
     cut_near(&trio, 1, 0);
     cut_far(&trio, 1, 0);
-    say(&trio, 1, "INCR n\r\n");
-    trio_run(&trio, 200);
-    EXPECT_TEXT(heard(&trio, 1), ":1\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "INCR n\r\n", 200), ":1\r\n");
     trio_close(&trio);
 }
 
@@ -226,9 +196,7 @@ TEST(router, who_asks_for_a_transfer_is_not_told_that_it_failed_because_it_happe
         struct trio trio;
         trio_open(&trio);
         trio.members[2].is_frozen = true; /* The only one who could still confirm the old leader. */
-        say(&trio, asked, "KV.TRANSFER b\r\n");
-        trio_run(&trio, 500);
-        EXPECT_TEXT(heard(&trio, asked), "+OK\r\n");
+        EXPECT_TEXT(trio_ask(&trio, asked, "KV.TRANSFER b\r\n", 500), "+OK\r\n");
         EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
         trio_close(&trio);
     }
@@ -394,9 +362,7 @@ TEST(router, who_goes_away_takes_its_big_request_and_its_big_reply_along)
         trio_run(&trio, 60);
         EXPECT_FALSE(fragment_lane_busy(peer_lane(peer, type)));
         EXPECT_EQ(leader->core->proxy_count, 0);
-        say(&trio, 1, "GET small\r\n");
-        trio_run(&trio, 100);
-        EXPECT_TEXT(heard(&trio, 1), "$1\r\ns\r\n");
+        EXPECT_TEXT(trio_ask(&trio, 1, "GET small\r\n", 100), "$1\r\ns\r\n");
         EXPECT_EQ(trio.closes, 0);
         trio_close(&trio);
     }
@@ -412,11 +378,8 @@ TEST(router, a_big_request_that_was_leaving_for_a_leader_that_fell_is_carried_ou
     trio_run(&trio, 60);
     trio.members[0].is_frozen = true;
     trio.members[1].to[0].rate = 1; /* Its socket buffer is full. */
-    for (int i = 0; i < 600 && !shard_ready(&trio.members[1].core->shard); i++) {
-        trio_run(&trio, 20);
-    }
+    EXPECT_TRUE(trio_second_leads(&trio));
     trio_run(&trio, 3000);
-    EXPECT_TRUE(shard_ready(&trio.members[1].core->shard));
     EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
     say(&trio, 1, "GET big\r\n");
     trio_run(&trio, 300);
@@ -514,8 +477,6 @@ TEST(router, errors_of_commands_that_are_not_to_be_answered_are_not_told)
     trio_run(&trio, 12000);
     EXPECT_EQ(trio.members[1].client.session->forward_count, 0);
     EXPECT_TEXT(heard(&trio, 1), "");
-    say(&trio, 1, "CLIENT REPLY ON\r\n");
-    trio_run(&trio, 20);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "CLIENT REPLY ON\r\n", 20), "+OK\r\n");
     trio_close(&trio);
 }

@@ -36,16 +36,6 @@ static struct store *store_of(struct world *world)
     return core_store(world->fixture.core);
 }
 
-static void put_args(struct buf *out, const struct slice *args, uint32_t count)
-{
-    buf_printf(out, "*%u\r\n", count);
-    for (uint32_t i = 0; i < count; i++) {
-        buf_printf(out, "$%llu\r\n", (unsigned long long)args[i].size);
-        buf_append(out, args[i].data, args[i].size);
-        buf_text(out, "\r\n");
-    }
-}
-
 /* Words separated by spaces; "-" is an empty one. */
 static void put_words(struct buf *out, const char *words)
 {
@@ -57,7 +47,7 @@ static void put_words(struct buf *out, const char *words)
         args[count++] = size == 1 && *at == '-' ? slice_of("", 0) : slice_of(at, size);
         at += size + (end != NULL);
     }
-    put_args(out, args, count);
+    resp_put_command(out, args, count);
 }
 
 static bool is_whole(const struct buf *out)
@@ -316,9 +306,7 @@ static void start_again(uint64_t seed, uint64_t retention, uint32_t writes)
         if (below(&world, 8) == 0) shoot(&world);
     }
     shoot(&world);
-    fixture_stop(&world.fixture);
-    for (int i = 0; i < 8; i++) world.fixture.clients[i].session = NULL;
-    fixture_start(&world.fixture);
+    fixture_restart(&world.fixture);
     const struct shot *last = &world.shots[world.shot_count - 1];
     EXPECT_TRUE(slice_equal(ask(&world, 0, "KV.RANGE - -"), buf_slice(&last->all)));
     world.told = 0;
@@ -401,7 +389,7 @@ static void read_pages(uint64_t seed, bool is_reverse, bool is_kept)
         (void)snprintf(line, sizeof line, "%llu", revision);
         args[7] = slice_text(line);
         if (bound[0] != '-') args[is_reverse ? 2 : 1] = slice_of(bound, is_reverse ? 3 : 4);
-        put_args(&request, args, is_reverse ? 9 : 8);
+        resp_put_command(&request, args, is_reverse ? 9 : 8);
         const struct slice reply = ask_raw(&world, 1, buf_slice(&request));
         buf_close(&request);
         const uint8_t *keys = (const uint8_t *)memchr(reply.data, '\n', reply.size) + 1;

@@ -9,14 +9,10 @@
 static const char *ask_words(struct fixture *fixture, int at, const char *const *words,
                              uint32_t count)
 {
-    struct buf request = {0};
-    buf_printf(&request, "*%u\r\n", count);
-    for (uint32_t i = 0; i < count; i++) {
-        buf_printf(&request, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
-    }
-    const char *answer = fixture_ask(fixture, at, request.data, request.size);
-    buf_close(&request);
-    return answer;
+    struct slice args[16];
+    CHECK(count <= 16);
+    for (uint32_t i = 0; i < count; i++) args[i] = slice_text(words[i]);
+    return fixture_ask_args(fixture, at, count, args);
 }
 
 TEST(subcommand, rows_are_in_order_and_belong_to_commands)

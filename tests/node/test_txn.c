@@ -3,18 +3,6 @@
 
 #include "node/txn.h"
 
-static const char *say_as(struct fixture *f, int at, const char *line)
-{
-    char text[1024];
-    const int size = snprintf(text, sizeof text, "%s\r\n", line);
-    return fixture_ask(f, at, text, (uint64_t)size);
-}
-
-static const char *ask_lines(struct fixture *f, const char *lines)
-{
-    return fixture_ask(f, 0, lines, strlen(lines));
-}
-
 TEST(txn, what_was_queued_is_carried_out_at_one_moment)
 {
     struct fixture f;
@@ -22,11 +10,11 @@ TEST(txn, what_was_queued_is_carried_out_at_one_moment)
     EXPECT_TEXT(fixture_say(&f, "MULTI"), "+OK\r\n");
     EXPECT_TEXT(fixture_say(&f, "SET k 5"), "+QUEUED\r\n");
     EXPECT_TEXT(fixture_say(&f, "INCR k"), "+QUEUED\r\n");
-    EXPECT_TEXT(say_as(&f, 1, "GET k"), "$-1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "GET k"), "$-1\r\n");
     EXPECT_TEXT(fixture_say(&f, "GET k"), "+QUEUED\r\n");
     EXPECT_TEXT(fixture_say(&f, "EXEC"), "*3\r\n+OK\r\n:6\r\n$1\r\n6\r\n");
     EXPECT_TEXT(fixture_say(&f, "GET k"), "$1\r\n6\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nINCR k\r\nGET k\r\nEXEC\r\nGET k\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nINCR k\r\nGET k\r\nEXEC\r\nGET k\r\n"),
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:7\r\n$1\r\n7\r\n$1\r\n7\r\n");
     fixture_close(&f);
 }
@@ -36,7 +24,8 @@ TEST(txn, one_transaction_is_one_entry)
     struct fixture f;
     fixture_open(&f);
     const uint64_t batches = f.core->shard.batch_count;
-    (void)ask_lines(&f, "MULTI\r\nSET a 1\r\nSET b 2\r\nDEL a\r\nFLUSHALL\r\nSET c 3\r\nEXEC\r\n");
+    (void)fixture_ask_lines(
+        &f, "MULTI\r\nSET a 1\r\nSET b 2\r\nDEL a\r\nFLUSHALL\r\nSET c 3\r\nEXEC\r\n");
     EXPECT_EQ(f.core->shard.batch_count, batches + 1);
     EXPECT_TEXT(fixture_say(&f, "DBSIZE"), ":1\r\n");
     fixture_close(&f);
@@ -81,9 +70,10 @@ TEST(txn, an_error_of_one_command_does_not_stop_the_others)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET k word\r\nINCR k\r\nSET j 1\r\nEXEC\r\nGET j\r\n"),
-                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n"
-                "*3\r\n+OK\r\n-ERR value is not an integer or out of range\r\n+OK\r\n$1\r\n1\r\n");
+    EXPECT_TEXT(
+        fixture_ask_lines(&f, "MULTI\r\nSET k word\r\nINCR k\r\nSET j 1\r\nEXEC\r\nGET j\r\n"),
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n"
+        "*3\r\n+OK\r\n-ERR value is not an integer or out of range\r\n+OK\r\n$1\r\n1\r\n");
     fixture_close(&f);
 }
 
@@ -91,12 +81,13 @@ TEST(txn, discard_and_reset_and_a_closed_connection_forget_it)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET k 1\r\nDISCARD\r\nEXEC\r\nGET k\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET k 1\r\nDISCARD\r\nEXEC\r\nGET k\r\n"),
                 "+OK\r\n+QUEUED\r\n+OK\r\n-ERR EXEC without MULTI\r\n$-1\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET k 1\r\nRESET\r\nEXEC\r\nGET k\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET k 1\r\nRESET\r\nEXEC\r\nGET k\r\n"),
                 "+OK\r\n+QUEUED\r\n+RESET\r\n-ERR EXEC without MULTI\r\n$-1\r\n");
     EXPECT_EQ(f.core->txn_size, 0);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET k 1\r\nQUIT\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n+OK\r\n");
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET k 1\r\nQUIT\r\nEXEC\r\n"),
+                "+OK\r\n+QUEUED\r\n+OK\r\n");
     EXPECT_EQ(f.core->txn_size, 0);
     EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
     fixture_close(&f);
@@ -106,15 +97,16 @@ TEST(txn, commands_about_the_connection_are_answered_in_their_places)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nPING\r\nSET k 1\r\nECHO hi\r\nUNWATCH\r\nSELECT 7\r\n"
-                              "CLIENT SETNAME me\r\nCLIENT GETNAME\r\nGET k\r\nEXEC\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f,
+                                  "MULTI\r\nPING\r\nSET k 1\r\nECHO hi\r\nUNWATCH\r\nSELECT 7\r\n"
+                                  "CLIENT SETNAME me\r\nCLIENT GETNAME\r\nGET k\r\nEXEC\r\n"),
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n"
                 "+QUEUED\r\n+QUEUED\r\n*8\r\n+PONG\r\n+OK\r\n$2\r\nhi\r\n+OK\r\n"
                 "-ERR DB index is out of range\r\n+OK\r\n$2\r\nme\r\n$1\r\n1\r\n");
     EXPECT_TRUE(strstr(fixture_say(&f, "CLIENT LIST"), " multi=-1 ") != NULL);
     EXPECT_TEXT(fixture_say(&f, "MULTI"), "+OK\r\n");
     EXPECT_TEXT(fixture_say(&f, "PING"), "+QUEUED\r\n");
-    EXPECT_TRUE(strstr(say_as(&f, 1, "CLIENT LIST"), " multi=1 ") != NULL);
+    EXPECT_TRUE(strstr(fixture_say_as(&f, 1, "CLIENT LIST"), " multi=1 ") != NULL);
     EXPECT_TEXT(fixture_say(&f, "KV.BACKUP BEGIN 1"),
                 "-ERR 'kv.backup' is not allowed inside a transaction\r\n");
     fixture_close(&f);
@@ -150,8 +142,8 @@ TEST(txn, a_watched_key_that_changed_stops_it)
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         (void)fixture_say(&f, cases[i].before);
         EXPECT_TEXT(fixture_say(&f, "WATCH w k v"), "+OK\r\n");
-        (void)say_as(&f, 1, cases[i].change);
-        EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET done 1\r\nEXEC\r\n"),
+        (void)fixture_say_as(&f, 1, cases[i].change);
+        EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET done 1\r\nEXEC\r\n"),
                     cases[i].is_changed ? "+OK\r\n+QUEUED\r\n*-1\r\n"
                                         : "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
         EXPECT_TEXT(fixture_say(&f, "DEL done"), cases[i].is_changed ? ":0\r\n" : ":1\r\n");
@@ -166,13 +158,13 @@ TEST(txn, a_key_that_came_and_went_has_changed)
     struct fixture f;
     fixture_open(&f);
     EXPECT_TEXT(fixture_say(&f, "WATCH k"), "+OK\r\n");
-    EXPECT_TEXT(say_as(&f, 1, "SET k 1"), "+OK\r\n");
-    EXPECT_TEXT(say_as(&f, 1, "DEL k"), ":1\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET k 2\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*-1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "SET k 1"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "DEL k"), ":1\r\n");
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET k 2\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*-1\r\n");
     /* The same within one turn, in one batch that is still open. */
-    EXPECT_TEXT(
-        ask_lines(&f, "WATCH k\r\nSET k 1\r\nDEL k\r\nMULTI\r\nSET k 2\r\nEXEC\r\nEXISTS k\r\n"),
-        "+OK\r\n+OK\r\n:1\r\n+OK\r\n+QUEUED\r\n*-1\r\n:0\r\n");
+    EXPECT_TEXT(fixture_ask_lines(
+                    &f, "WATCH k\r\nSET k 1\r\nDEL k\r\nMULTI\r\nSET k 2\r\nEXEC\r\nEXISTS k\r\n"),
+                "+OK\r\n+OK\r\n:1\r\n+OK\r\n+QUEUED\r\n*-1\r\n:0\r\n");
     fixture_close(&f);
 }
 
@@ -180,9 +172,9 @@ TEST(txn, what_is_in_flight_when_it_is_watched_did_not_change)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask_lines(&f, "SET k 1\r\nWATCH k\r\nMULTI\r\nINCR k\r\nEXEC\r\n"
-                              "DEL k\r\nWATCH k\r\nMULTI\r\nINCR k\r\nEXEC\r\n"
-                              "WATCH k\r\nINCR k\r\nMULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "SET k 1\r\nWATCH k\r\nMULTI\r\nINCR k\r\nEXEC\r\n"
+                                      "DEL k\r\nWATCH k\r\nMULTI\r\nINCR k\r\nEXEC\r\n"
+                                      "WATCH k\r\nINCR k\r\nMULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n"),
                 "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n"
                 ":1\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n"
                 "+OK\r\n:2\r\n+OK\r\n+QUEUED\r\n*-1\r\n$1\r\n2\r\n");
@@ -197,12 +189,13 @@ TEST(txn, a_key_that_expires_has_changed_unless_it_was_gone_before)
     f.core->shard.sweep_ms = UINT64_MAX;
     EXPECT_TEXT(fixture_say(&f, "WATCH k"), "+OK\r\n");
     fixture_run(&f, 50);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nPING\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*-1\r\n");
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nPING\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*-1\r\n");
     EXPECT_TEXT(fixture_say(&f, "SET k 1 PX 30"), "+OK\r\n");
     f.core->shard.sweep_ms = UINT64_MAX;
     fixture_run(&f, 50);
     EXPECT_TEXT(fixture_say(&f, "WATCH k"), "+OK\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nPING\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n");
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nPING\r\nEXEC\r\n"),
+                "+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n");
     fixture_close(&f);
 }
 
@@ -215,13 +208,13 @@ TEST(txn, unwatch_exec_and_discard_end_watching)
                                        "RESET\r\n"};
     for (uint32_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         EXPECT_TEXT(fixture_say(&f, "WATCH k"), "+OK\r\n");
-        (void)ask_lines(&f, ends[i]);
+        (void)fixture_ask_lines(&f, ends[i]);
         EXPECT_TEXT(fixture_say(&f, "SET k 1"), "+OK\r\n");
-        EXPECT_TEXT(ask_lines(&f, "MULTI\r\nEXEC\r\n"), "+OK\r\n*0\r\n");
+        EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nEXEC\r\n"), "+OK\r\n*0\r\n");
     }
-    EXPECT_TEXT(ask_lines(&f, "WATCH k\r\nSET k 2\r\nDISCARD\r\nMULTI\r\nEXEC\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "WATCH k\r\nSET k 2\r\nDISCARD\r\nMULTI\r\nEXEC\r\n"),
                 "+OK\r\n+OK\r\n-ERR DISCARD without MULTI\r\n+OK\r\n*-1\r\n");
-    EXPECT_TRUE(strstr(ask_lines(&f, "HELLO 3\r\nWATCH k\r\nSET k 2\r\nMULTI\r\nEXEC\r\n"),
+    EXPECT_TRUE(strstr(fixture_ask_lines(&f, "HELLO 3\r\nWATCH k\r\nSET k 2\r\nMULTI\r\nEXEC\r\n"),
                        "+OK\r\n+OK\r\n+OK\r\n_\r\n") != NULL);
     fixture_close(&f);
 }
@@ -288,13 +281,14 @@ TEST(txn, open_transactions_of_all_connections_are_bounded_together)
     buf_text(&text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n");
     memset(buf_extend(&text, MIB), 'x', MIB);
     buf_text(&text, "\r\n");
-    EXPECT_TEXT(say_as(&f, 1, "MULTI"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "MULTI"), "+OK\r\n");
     EXPECT_TEXT(fixture_ask(&f, 1, text.data, text.size), "+QUEUED\r\n");
-    EXPECT_TEXT(say_as(&f, 2, "MULTI"), "+OK\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 2, "MULTI"), "+OK\r\n");
     EXPECT_TRUE(strncmp(fixture_ask(&f, 2, text.data, text.size), "-TRYAGAIN ", 10) == 0);
-    EXPECT_TRUE(strncmp(say_as(&f, 2, "EXEC"), "-EXECABORT ", 11) == 0);
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nINCR n\r\nEXEC\r\n"), "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
-    EXPECT_TEXT(say_as(&f, 1, "EXEC"), "*1\r\n+OK\r\n");
+    EXPECT_TRUE(strncmp(fixture_say_as(&f, 2, "EXEC"), "-EXECABORT ", 11) == 0);
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nINCR n\r\nEXEC\r\n"),
+                "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    EXPECT_TEXT(fixture_say_as(&f, 1, "EXEC"), "*1\r\n+OK\r\n");
     EXPECT_EQ(f.core->txn_size, 0);
     buf_close(&text);
     fixture_close(&f);
@@ -325,18 +319,18 @@ TEST(txn, one_that_a_full_index_refuses_is_refused_as_a_whole)
     struct fixture f;
     fixture_open(&f);
     EXPECT_TEXT(fixture_say(&f, "SET old 1"), "+OK\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nDEL old\r\nSET new 1\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nDEL old\r\nSET new 1\r\n"),
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
     f.config.max_index_memory = 1;
     EXPECT_TEXT(fixture_say(&f, "EXEC"), "-EXECABORT Transaction discarded because of: OOM command "
                                          "not allowed when used memory > 'max-index-memory'.\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET new 1\r\nEXEC\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET new 1\r\nEXEC\r\n"),
                 "+OK\r\n-OOM command not allowed when used memory > 'max-index-memory'.\r\n"
                 "-EXECABORT Transaction discarded because of previous errors.\r\n");
     EXPECT_TEXT(fixture_say(&f, "KV.TXN THEN 1 3 SET new 1"),
                 "-OOM command not allowed when used memory > 'max-index-memory'.\r\n");
     EXPECT_TEXT(fixture_say(&f, "EXISTS old"), ":1\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nDEL old\r\nGET old\r\nEXEC\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nDEL old\r\nGET old\r\nEXEC\r\n"),
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n$-1\r\n");
     fixture_close(&f);
 }
@@ -347,13 +341,14 @@ TEST(txn, walks_show_the_same_moment_as_everything_else)
 {
     struct fixture f;
     fixture_open(&f);
-    EXPECT_TEXT(ask_lines(&f, "MSET a 1 b 2\r\nMULTI\r\nDBSIZE\r\nGET b\r\nKEYS *\r\nEXEC\r\n"),
-                "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n:2\r\n$1\r\n2\r\n"
-                "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nDBSIZE\r\nSET c 3\r\nEXEC\r\n"),
+    EXPECT_TEXT(
+        fixture_ask_lines(&f, "MSET a 1 b 2\r\nMULTI\r\nDBSIZE\r\nGET b\r\nKEYS *\r\nEXEC\r\n"),
+        "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n:2\r\n$1\r\n2\r\n"
+        "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nDBSIZE\r\nSET c 3\r\nEXEC\r\n"),
                 "+OK\r\n+QUEUED\r\n-ERR a transaction that looks at all keys cannot write\r\n"
                 "-EXECABORT Transaction discarded because of previous errors.\r\n");
-    EXPECT_TEXT(ask_lines(&f, "MULTI\r\nSET c 3\r\nSCAN 0\r\nEXEC\r\n"),
+    EXPECT_TEXT(fixture_ask_lines(&f, "MULTI\r\nSET c 3\r\nSCAN 0\r\nEXEC\r\n"),
                 "+OK\r\n+QUEUED\r\n-ERR a transaction that looks at all keys cannot write\r\n"
                 "-EXECABORT Transaction discarded because of previous errors.\r\n");
     fixture_close(&f);
@@ -376,11 +371,11 @@ TEST(txn, walks_are_bounded)
     static const char *const walks[] = {"KEYS *", "KV.RANGE \"\" \"\" KEYS"};
     for (uint32_t i = 0; i < sizeof walks / sizeof walks[0]; i++) {
         (void)snprintf(line, sizeof line, "MULTI\r\n%s\r\nEXEC\r\n", walks[i]);
-        EXPECT_TEXT(ask_lines(&f, line),
+        EXPECT_TEXT(fixture_ask_lines(&f, line),
                     "+OK\r\n+QUEUED\r\n*1\r\n-TOOBIG the commands of a transaction look at at most "
                     "10000 keys: do this outside\r\n");
     }
-    EXPECT_TRUE(strncmp(ask_lines(&f, "KEYS *\r\n"), "*11000\r\n", 8) == 0);
+    EXPECT_TRUE(strncmp(fixture_ask_lines(&f, "KEYS *\r\n"), "*11000\r\n", 8) == 0);
     fixture_close(&f);
 }
 
@@ -422,23 +417,18 @@ TEST(txn, on_a_node_that_does_not_lead_it_is_the_same)
 {
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 1, "MULTI\r\nSET k 5\r\nPING\r\nINCR k\r\nEXEC\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1),
+    EXPECT_TEXT(trio_ask(&trio, 1, "MULTI\r\nSET k 5\r\nPING\r\nINCR k\r\nEXEC\r\n", 50),
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+PONG\r\n:6\r\n");
-    say(&trio, 1, "WATCH k none\r\nGET k\r\nMULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n$1\r\n6\r\n+OK\r\n+QUEUED\r\n*1\r\n:7\r\n$1\r\n7\r\n");
+    EXPECT_TEXT(
+        trio_ask(&trio, 1, "WATCH k none\r\nGET k\r\nMULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n", 50),
+        "+OK\r\n$1\r\n6\r\n+OK\r\n+QUEUED\r\n*1\r\n:7\r\n$1\r\n7\r\n");
     EXPECT_EQ(trio.members[1].core->txn_size, 0);
-    say(&trio, 1, "WATCH k none\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "WATCH k none\r\n", 50), "+OK\r\n");
     EXPECT_EQ(txn_watches(trio.members[1].client.session), 2);
     say(&trio, 2, "SET none 1\r\n");
     trio_run(&trio, 50);
-    say(&trio, 1, "MULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n+QUEUED\r\n*-1\r\n$1\r\n7\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "MULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n", 50),
+                "+OK\r\n+QUEUED\r\n*-1\r\n$1\r\n7\r\n");
     trio_close(&trio);
 }
 
@@ -468,22 +458,14 @@ TEST(txn, watched_keys_that_exist_survive_a_change_of_leader)
     trio_open(&trio);
     say(&trio, 2, "MSET k 1 j 1\r\n");
     trio_run(&trio, 50);
-    say(&trio, 2, "WATCH k j\r\nMULTI\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 2);
+    (void)trio_ask(&trio, 2, "WATCH k j\r\nMULTI\r\n", 50);
     change_leader(&trio);
-    say(&trio, 2, "INCR k\r\nEXEC\r\n");
-    trio_run(&trio, 100);
-    EXPECT_TEXT(heard(&trio, 2), "+QUEUED\r\n*1\r\n:2\r\n");
-    say(&trio, 2, "WATCH k j\r\nMULTI\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 2);
+    EXPECT_TEXT(trio_ask(&trio, 2, "INCR k\r\nEXEC\r\n", 100), "+QUEUED\r\n*1\r\n:2\r\n");
+    (void)trio_ask(&trio, 2, "WATCH k j\r\nMULTI\r\n", 50);
     change_leader(&trio);
     say(&trio, leader_of(&trio) == 0 ? 1 : 0, "SET j 2\r\n");
     trio_run(&trio, 100);
-    say(&trio, 2, "INCR k\r\nEXEC\r\n");
-    trio_run(&trio, 100);
-    EXPECT_TEXT(heard(&trio, 2), "+QUEUED\r\n*-1\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 2, "INCR k\r\nEXEC\r\n", 100), "+QUEUED\r\n*-1\r\n");
     trio_close(&trio);
 }
 
@@ -492,13 +474,9 @@ TEST(txn, a_watched_key_that_did_not_exist_counts_as_changed_by_a_change_of_lead
 {
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 2, "WATCH none\r\nMULTI\r\nINCR none\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 2);
+    (void)trio_ask(&trio, 2, "WATCH none\r\nMULTI\r\nINCR none\r\n", 50);
     change_leader(&trio);
-    say(&trio, 2, "EXEC\r\nEXISTS none\r\n");
-    trio_run(&trio, 100);
-    EXPECT_TEXT(heard(&trio, 2), "*-1\r\n:0\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 2, "EXEC\r\nEXISTS none\r\n", 100), "*-1\r\n:0\r\n");
     trio_close(&trio);
 }
 
@@ -506,18 +484,15 @@ TEST(txn, a_transaction_that_was_sent_to_a_leader_that_is_lost_is_uncertain)
 {
     struct trio trio;
     trio_open(&trio);
-    say(&trio, 1, "SET k 1\r\nWATCH k\r\nMULTI\r\nINCR k\r\nINCR k\r\n");
-    trio_run(&trio, 50);
-    (void)heard(&trio, 1);
+    (void)trio_ask(&trio, 1, "SET k 1\r\nWATCH k\r\nMULTI\r\nINCR k\r\nINCR k\r\n", 50);
     trio.members[1].to[0].is_swallowed = true;
     say(&trio, 1, "EXEC\r\n");
     trio_run(&trio, 6500);
     EXPECT_TRUE(strncmp(heard(&trio, 1), "-UNCERTAIN ", 11) == 0);
     /* One that only reads is asked again. */
     trio.members[1].to[0].is_swallowed = true;
-    say(&trio, 1, "MULTI\r\nGET k\r\nEXEC\r\n");
-    trio_run(&trio, 6500);
-    EXPECT_TEXT(heard(&trio, 1), "+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "MULTI\r\nGET k\r\nEXEC\r\n", 6500),
+                "+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n");
     trio_close(&trio);
 }
 
@@ -529,14 +504,11 @@ TEST(txn, on_the_cluster_face_a_node_that_does_not_lead_says_moved_when_queueing
     struct peer *leader = peers_find(&member->core->peers, trio.members[0].core->identity.node_id);
     (void)snprintf(leader->identity.cluster_client_address,
                    sizeof leader->identity.cluster_client_address, "127.0.0.1:7301");
-    say(&trio, 1, "PING\r\n");
-    trio_run(&trio, 5);
-    EXPECT_TEXT(heard(&trio, 1), "+PONG\r\n");
+    EXPECT_TEXT(trio_ask(&trio, 1, "PING\r\n", 5), "+PONG\r\n");
     member->client.session->face = CORE_FACE_CLUSTER;
-    say(&trio, 1, "WATCH k\r\nMULTI\r\nPING\r\nSET k 1\r\nEXEC\r\nMULTI\r\nEXEC\r\n");
-    trio_run(&trio, 50);
-    EXPECT_TEXT(heard(&trio, 1),
-                "-MOVED 7629 127.0.0.1:7301\r\n+OK\r\n+QUEUED\r\n-MOVED 7629 127.0.0.1:7301\r\n"
-                "-EXECABORT Transaction discarded because of previous errors.\r\n+OK\r\n*0\r\n");
+    EXPECT_TEXT(
+        trio_ask(&trio, 1, "WATCH k\r\nMULTI\r\nPING\r\nSET k 1\r\nEXEC\r\nMULTI\r\nEXEC\r\n", 50),
+        "-MOVED 7629 127.0.0.1:7301\r\n+OK\r\n+QUEUED\r\n-MOVED 7629 127.0.0.1:7301\r\n"
+        "-EXECABORT Transaction discarded because of previous errors.\r\n+OK\r\n*0\r\n");
     trio_close(&trio);
 }

@@ -32,23 +32,9 @@ static void make_value(struct buf *value, uint64_t size, bool is_random)
     }
 }
 
-static void put_args(struct buf *out, uint32_t count, const struct slice *args)
-{
-    resp_put_command(out, args, count);
-}
-
-static const char *ask(struct fixture *f, int at, uint32_t count, const struct slice *args)
-{
-    struct buf out = {0};
-    put_args(&out, count, args);
-    const char *reply = fixture_ask(f, at, out.data, out.size);
-    buf_close(&out);
-    return reply;
-}
-
 static const char *set(struct fixture *f, const char *key, struct slice value)
 {
-    return ask(f, 0, 3, (struct slice[]){slice_text("SET"), slice_text(key), value});
+    return fixture_ask_args(f, 0, 3, (struct slice[]){slice_text("SET"), slice_text(key), value});
 }
 
 static void expect_bulk(const struct buf *out, uint64_t at, struct slice value)
@@ -62,7 +48,7 @@ static void expect_bulk(const struct buf *out, uint64_t at, struct slice value)
 
 static void expect_get(struct fixture *f, const char *key, struct slice value)
 {
-    (void)ask(f, 0, 2, (struct slice[]){slice_text("GET"), slice_text(key)});
+    (void)fixture_ask_args(f, 0, 2, (struct slice[]){slice_text("GET"), slice_text(key)});
     expect_bulk(&f->clients[0].out, 0, value);
 }
 
@@ -72,14 +58,6 @@ static struct keydir_info info_of(struct fixture *f, const char *key)
                                                    slice_text(key));
     EXPECT_TRUE(entry != NULL);
     return keydir_info(entry);
-}
-
-/* Nothing of what was written so far is in memory any more. */
-static void forget(struct fixture *f)
-{
-    fixture_stop(f);
-    for (int i = 0; i < 8; i++) f->clients[i].session = NULL;
-    fixture_start(f);
 }
 
 /* A start keeps the newest file in memory: this makes it another one. */
@@ -149,14 +127,16 @@ TEST(values, packed_values_in_flight_are_seen_as_they_are)
         in.size = 0;
         if (sizes[i] == HUGE_MIXED) make_mixed(&value, sizes[i]);
         if (sizes[i] != HUGE_MIXED) make_value(&value, sizes[i], sizes[i] == HUGE_NOISE);
-        put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)});
-        put_args(&in, 2, (struct slice[]){slice_text("STRLEN"), slice_text("k")});
-        put_args(&in, 3, (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("!")});
-        put_args(&in, 2, (struct slice[]){slice_text("GET"), slice_text("k")});
-        put_args(&in, 3,
-                 (struct slice[]){slice_text("EXPIRE"), slice_text("k"), slice_text("100")});
-        put_args(&in, 2, (struct slice[]){slice_text("GETDEL"), slice_text("k")});
-        put_args(&in, 2, (struct slice[]){slice_text("GET"), slice_text("k")});
+        resp_put_command(
+            &in, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)}, 3);
+        resp_put_command(&in, (struct slice[]){slice_text("STRLEN"), slice_text("k")}, 2);
+        resp_put_command(
+            &in, (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("!")}, 3);
+        resp_put_command(&in, (struct slice[]){slice_text("GET"), slice_text("k")}, 2);
+        resp_put_command(
+            &in, (struct slice[]){slice_text("EXPIRE"), slice_text("k"), slice_text("100")}, 3);
+        resp_put_command(&in, (struct slice[]){slice_text("GETDEL"), slice_text("k")}, 2);
+        resp_put_command(&in, (struct slice[]){slice_text("GET"), slice_text("k")}, 2);
         (void)fixture_ask(&f, 0, in.data, in.size);
         const struct buf *out = &f.clients[0].out;
         char head[64];
@@ -180,6 +160,16 @@ static void begin_cold(struct fixture *f)
     f->disk.cold_percent = 100;
 }
 
+/* Of key k only the disk has the value. */
+static void open_cold(struct fixture *f, struct buf *value)
+{
+    begin_cold(f);
+    make_value(value, 5000, true);
+    EXPECT_TEXT(set(f, "k", buf_slice(value)), "+OK\r\n");
+    roll(f);
+    fixture_restart(f);
+}
+
 TEST(values, all_commands_wait_for_values_that_are_not_cached)
 {
     struct fixture f;
@@ -196,7 +186,7 @@ TEST(values, all_commands_wait_for_values_that_are_not_cached)
             &f, "SET number 00000000000000000000000000000000000000000000000000000000000000000007"),
         "+OK\r\n");
     roll(&f);
-    forget(&f);
+    fixture_restart(&f);
     const uint64_t before = f.core->shard.fetches.count;
     expect_get(&f, "text", buf_slice(&text));
     EXPECT_EQ(f.core->shard.fetches.count, before + 1);
@@ -229,18 +219,14 @@ TEST(values, others_are_served_while_a_client_waits_for_the_disk)
 {
     struct fixture f;
     struct buf value = {0};
-    begin_cold(&f);
-    make_value(&value, 5000, true);
-    EXPECT_TEXT(set(&f, "k", buf_slice(&value)), "+OK\r\n");
-    roll(&f);
-    forget(&f);
+    open_cold(&f, &value);
     EXPECT_TEXT(fixture_say(&f, "SET n 1"), "+OK\r\n");
     fixture_run(&f, 100);
     /* Only the read lane is slow: nothing else is submitted meanwhile. */
     f.disk.latency_min = 500;
     f.disk.latency_max = 500;
-    struct fixture_client *slow = fixture_client(&f, 1);
-    core_client_bytes(f.core, slow->session, (const uint8_t *)"GET k\r\nGET n\r\n", 14);
+    const struct fixture_client *slow = fixture_client(&f, 1);
+    fixture_put(&f, 1, "GET k\r\nGET n\r\n");
     fixture_run(&f, 20);
     EXPECT_EQ(slow->out.size, 0);
     EXPECT_TEXT(fixture_say(&f, "GET n"), "$1\r\n1\r\n");
@@ -258,13 +244,9 @@ TEST(values, a_key_that_changes_while_it_is_read_is_answered_as_it_is_then)
 {
     struct fixture f;
     struct buf value = {0};
-    begin_cold(&f);
-    make_value(&value, 5000, true);
-    EXPECT_TEXT(set(&f, "k", buf_slice(&value)), "+OK\r\n");
-    roll(&f);
-    forget(&f);
-    struct fixture_client *slow = fixture_client(&f, 1);
-    core_client_bytes(f.core, slow->session, (const uint8_t *)"GET k\r\n", 7);
+    open_cold(&f, &value);
+    const struct fixture_client *slow = fixture_client(&f, 1);
+    fixture_put(&f, 1, "GET k\r\n");
     core_turn(f.core, f.now_ms, f.wall_ms);
     EXPECT_EQ(f.core->shard.fetches.size > 0, true);
     EXPECT_TEXT(fixture_say(&f, "SET k new"), "+OK\r\n");
@@ -281,15 +263,11 @@ TEST(values, a_client_may_leave_while_its_value_is_read)
 {
     struct fixture f;
     struct buf value = {0};
-    begin_cold(&f);
-    make_value(&value, 5000, true);
-    EXPECT_TEXT(set(&f, "k", buf_slice(&value)), "+OK\r\n");
-    roll(&f);
-    forget(&f);
+    open_cold(&f, &value);
     f.disk.latency_min = 100;
     f.disk.latency_max = 100;
     struct fixture_client *client = fixture_client(&f, 1);
-    core_client_bytes(f.core, client->session, (const uint8_t *)"GET k\r\n", 7);
+    fixture_put(&f, 1, "GET k\r\n");
     fixture_run(&f, 10);
     core_client_closed(f.core, client->session);
     client->session = NULL;
@@ -297,8 +275,7 @@ TEST(values, a_client_may_leave_while_its_value_is_read)
     fixture_run(&f, 200);
     EXPECT_EQ(f.core->shard.fetches.size, 0);
     /* And so may the whole node. */
-    client = fixture_client(&f, 2);
-    core_client_bytes(f.core, client->session, (const uint8_t *)"GET k\r\n", 7);
+    fixture_put(&f, 2, "GET k\r\n");
     fixture_run(&f, 1);
     buf_close(&value);
     fixture_close(&f);
@@ -317,7 +294,7 @@ TEST(values, f10_a_value_that_cannot_be_read_is_an_error_for_its_key_alone)
     (void)snprintf(file, sizeof file, "shard-0000/%08u.log", info.place.file);
     roll(&f);
     EXPECT_TEXT(set(&f, "other", buf_slice(&value)), "+OK\r\n");
-    forget(&f);
+    fixture_restart(&f);
     for (uint32_t cold = 0; cold <= 100; cold += 100) {
         f.disk.cold_percent = cold;
         memcpy(f.disk.read_error, file, strlen(file) + 1);
@@ -351,7 +328,7 @@ TEST(values, many_cold_values_are_read_in_bounded_steps)
         EXPECT_TEXT(set(&f, key, buf_slice(&value)), "+OK\r\n");
     }
     roll(&f);
-    forget(&f);
+    fixture_restart(&f);
     buf_printf(&in, "*%u\r\n$4\r\nMGET\r\n", count + 1);
     for (uint32_t i = 0; i < count; i++) buf_printf(&in, "$3\r\nk%02u\r\n", i);
     struct fixture_client *client = fixture_client(&f, 0);
@@ -387,7 +364,8 @@ TEST(values, large_values_are_packed_and_unpacked_over_several_turns)
     struct buf in = {0};
     fixture_open(&f);
     make_value(&value, 8 * MIB, false);
-    put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)});
+    resp_put_command(&in, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)},
+                     3);
     struct fixture_client *client = fixture_client(&f, 0);
     core_client_bytes(f.core, client->session, in.data, in.size);
     core_turn(f.core, f.now_ms, f.wall_ms);
@@ -399,7 +377,7 @@ TEST(values, large_values_are_packed_and_unpacked_over_several_turns)
     EXPECT_TRUE(client->session->prepare == NULL);
     EXPECT_TRUE(info_of(&f, "k").is_compressed);
     client->out.size = 0;
-    core_client_bytes(f.core, client->session, (const uint8_t *)"GET k\r\n", 7);
+    fixture_put(&f, 0, "GET k\r\n");
     uint32_t turns = 0;
     while (client->out.size == 0 && turns < 100) {
         fixture_run(&f, 1);
@@ -429,12 +407,13 @@ TEST(values, none_is_lost_or_changed_where_the_handling_changes)
                 in.size = 0;
                 make_value(&value, size, i % 2 == 0);
                 const struct slice key = slice_text(i % 3 == 0 ? "k" : "another key");
-                put_args(&in, 2, (struct slice[]){slice_text("INCR"), slice_text("n")});
-                put_args(&in, 3, (struct slice[]){slice_text("SET"), key, buf_slice(&value)});
-                put_args(&in, 2, (struct slice[]){slice_text("STRLEN"), key});
-                put_args(&in, 2, (struct slice[]){slice_text("GET"), key});
-                put_args(&in, 2, (struct slice[]){slice_text("KV.GET"), key});
-                put_args(&in, 1, (struct slice[]){slice_text("PING")});
+                resp_put_command(&in, (struct slice[]){slice_text("INCR"), slice_text("n")}, 2);
+                resp_put_command(&in, (struct slice[]){slice_text("SET"), key, buf_slice(&value)},
+                                 3);
+                resp_put_command(&in, (struct slice[]){slice_text("STRLEN"), key}, 2);
+                resp_put_command(&in, (struct slice[]){slice_text("GET"), key}, 2);
+                resp_put_command(&in, (struct slice[]){slice_text("KV.GET"), key}, 2);
+                resp_put_command(&in, (struct slice[]){slice_text("PING")}, 1);
                 (void)fixture_ask(&f, 0, in.data, in.size);
                 char head[64];
                 const struct buf *out = &f.clients[0].out;
@@ -471,7 +450,8 @@ TEST(values, a_value_that_was_given_to_the_log_is_still_a_key)
     make_value(&value, HUGE_NOISE, true);
     f.disk.latency_min = 30;
     f.disk.latency_max = 30;
-    put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)});
+    resp_put_command(&in, (struct slice[]){slice_text("SET"), slice_text("k"), buf_slice(&value)},
+                     3);
     struct fixture_client *client = fixture_client(&f, 0);
     core_client_bytes(f.core, client->session, in.data, in.size);
     for (uint32_t i = 0; i < 20 && f.core->shard.batches.flying_count == 0; i++) fixture_run(&f, 1);
@@ -503,11 +483,7 @@ TEST(values, large_values_survive_a_start)
     EXPECT_TEXT(set(&f, "mixed", buf_slice(&mixed)), "+OK\r\n");
     EXPECT_TRUE(info_of(&f, "mixed").is_compressed);
     EXPECT_LT(4 * MIB, info_of(&f, "mixed").value_size);
-    sim_disk_stop(&f.disk, true);
-    fixture_stop(&f);
-    sim_disk_crash(&f.disk);
-    for (int i = 0; i < 8; i++) f.clients[i].session = NULL;
-    fixture_start(&f);
+    fixture_power_cut(&f);
     expect_get(&f, "noise", buf_slice(&noise));
     expect_get(&f, "mixed", buf_slice(&mixed));
     buf_close(&noise);
@@ -528,10 +504,12 @@ TEST(values, large_values_grow_by_append)
         make_value(&value, sizes[i / 2], i % 2 == 0);
         EXPECT_TEXT(set(&f, "k", buf_slice(&value)), "+OK\r\n");
         /* With something else in the batch that is open. */
-        put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("v")});
-        put_args(&in, 3,
-                 (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("12345")});
-        put_args(&in, 3, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("w")});
+        resp_put_command(
+            &in, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("v")}, 3);
+        resp_put_command(
+            &in, (struct slice[]){slice_text("APPEND"), slice_text("k"), slice_text("12345")}, 3);
+        resp_put_command(
+            &in, (struct slice[]){slice_text("SET"), slice_text("other"), slice_text("w")}, 3);
         char expected[64];
         (void)snprintf(expected, sizeof expected, "+OK\r\n:%llu\r\n+OK\r\n",
                        (unsigned long long)value.size + 5);

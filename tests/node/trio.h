@@ -263,4 +263,45 @@ static inline const char *heard(struct trio *trio, int at)
     return (const char *)out->data;
 }
 
+/* What the client of @at is answered within @ms. */
+static inline const char *trio_ask(struct trio *trio, int at, const char *text, uint64_t ms)
+{
+    say(trio, at, text);
+    trio_run(trio, ms);
+    return heard(trio, at);
+}
+
+/* Node 0 stops, and the connections between it and the others break. */
+static inline void trio_stop_first(struct trio *trio)
+{
+    trio->members[0].is_frozen = true;
+    for (int to = 1; to < NODES; to++) {
+        cut_near(trio, 0, to);
+        cut_far(trio, 0, to);
+        cut_near(trio, to, 0);
+        cut_far(trio, to, 0);
+    }
+}
+
+/* Once node 0 has got @count commands of node 1 its end of the connection breaks: what it answers is lost, and node 1
+ * sees a whole connection until it is dialled again. */
+static inline void trio_lose_answers(struct trio *trio, uint64_t count)
+{
+    for (int i = 0; i < 20 && trio->members[0].core->stats.forwarded_in_total < count; i++) {
+        trio_run(trio, 1);
+    }
+    cut_near(trio, 0, 1);
+    trio->members[0].to[1].is_held = true;
+    trio_run(trio, 60);
+    trio->members[0].to[1].is_held = false;
+    trio_run(trio, 300);
+}
+
+/* Node 1 has become the leader. */
+static inline bool trio_second_leads(struct trio *trio)
+{
+    for (int i = 0; i < 600 && !shard_ready(&trio->members[1].core->shard); i++) trio_run(trio, 20);
+    return shard_ready(&trio->members[1].core->shard);
+}
+
 #endif
