@@ -1,11 +1,9 @@
-/* cmd_server.c - INFO, CONFIG and what else describes this node to Redis clients. */
+/* cmd_server.c - INFO and what else describes this node to Redis clients. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "node/command.h"
 #include "node/core_parts.h"
-#include "node/glob.h"
-#include "node/subcommand.h"
 #include "node/txn.h"
 #include "node/version.h"
 #include "storage/base/limits.h"
@@ -31,7 +29,7 @@ static void info_clients(struct core *core, struct buf *out)
     buf_printf(out,
                "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%" PRIu64
                "\r\nblocked_clients:0\r\nproxied_clients:%" PRIu64 "\r\n",
-               core->session_count, core->config->max_connections, core->proxy_count);
+               core->session_count, core_connections_max(core), core->proxy_count);
 }
 
 static void info_memory(struct core *core, struct buf *out)
@@ -246,186 +244,6 @@ void cmd_info(struct eval *eval)
     }
     resp_put_verbatim(eval->out, buf_slice(&out), eval->protocol);
     buf_close(&out);
-}
-
-/* ---- CONFIG -------------------------------------------------------------------------------------------------- */
-
-/* Options of Redis that clients ask for, with what is true here. */
-static const struct {
-    const char *name;
-    const char *value;
-} redis_options[] = {{"appendfsync", "always"}, {"appendonly", "yes"},        {"databases", "1"},
-                     {"maxmemory", "0"},        {"replica-read-only", "yes"}, {"save", ""},
-                     {"slave-read-only", "yes"}};
-
-#define EVENTS_OPTION "notify-keyspace-events"
-
-#define LEVEL_OPTION "log-level"
-
-/* What is no option but bounds clients: shown beside the options, so that errors are no surprise. */
-static const struct {
-    const char *name;
-    uint64_t value;
-} limits[] = {
-    {"limit-arguments", COMMAND_ARGS_MAX},     {"limit-channel-bytes", PUBSUB_CHANNEL_SIZE_MAX},
-    {"limit-changes", COMMAND_EFFECTS_MAX},    {"limit-changes-bytes", COMMAND_SIZE_MAX},
-    {"limit-command-bytes", REQUEST_SIZE_MAX}, {"limit-key-bytes", KEY_SIZE_MAX},
-    {"limit-message-bytes", PUBLISH_SIZE_MAX}, {"limit-pattern-bytes", PATTERN_SIZE_MAX},
-    {"limit-pipeline", SESSION_PIPELINE_MAX},  {"limit-subscriptions", PUBSUB_SESSION_MAX},
-    {"limit-transaction-bytes", TXN_SIZE_MAX}, {"limit-transaction-commands", TXN_COMMANDS_MAX},
-    {"limit-value-bytes", VALUE_SIZE_MAX},     {"limit-watched-keys", TXN_WATCHES_MAX}};
-
-static bool config_matches(const struct eval *eval, const char *name)
-{
-    for (uint32_t i = 2; i < eval->count; i++) {
-        if (glob_match(eval->args[i], slice_text(name))) return true;
-    }
-    return false;
-}
-
-static uint32_t config_get_number(const struct eval *eval, struct buf *pairs, const char *name,
-                                  uint64_t value)
-{
-    char text[24];
-    if (!config_matches(eval, name)) return 0;
-    (void)snprintf(text, sizeof text, "%" PRIu64, value);
-    resp_put_text(pairs, name);
-    resp_put_text(pairs, text);
-    return 1;
-}
-
-static void config_get_options(struct eval *eval)
-{
-    struct buf pairs = {0};
-    uint64_t count = 0;
-    for (uint32_t i = 0; i < sizeof redis_options / sizeof redis_options[0]; i++) {
-        if (!config_matches(eval, redis_options[i].name)) continue;
-        resp_put_text(&pairs, redis_options[i].name);
-        resp_put_text(&pairs, redis_options[i].value);
-        count++;
-    }
-    count += config_get_number(eval, &pairs, "maxclients", eval->core->config->max_connections);
-    count += config_get_number(eval, &pairs, "timeout", eval->core->config->idle_timeout_ms / 1000);
-    for (uint32_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        count += config_get_number(eval, &pairs, limits[i].name, limits[i].value);
-    }
-    for (uint32_t i = 0; config_option(i) != NULL; i++) {
-        struct buf value = {0};
-        if (!config_matches(eval, config_option(i)->name)) continue;
-        config_get(eval->core->config, config_option(i)->name, &value);
-        if (strcmp(config_option(i)->name, EVENTS_OPTION) == 0) {
-            value.size = 0; /* CONFIG SET changes it. */
-            config_events_put(eval->core->pubsub.events, &value);
-        }
-        resp_put_text(&pairs, config_option(i)->name);
-        resp_put_bulk(&pairs, buf_slice(&value));
-        buf_close(&value);
-        count++;
-    }
-    resp_put_map(eval->out, count, eval->protocol);
-    buf_append(eval->out, pairs.data, pairs.size);
-    buf_close(&pairs);
-}
-
-static void config_set_refused(struct eval *eval, struct slice name, const char *why)
-{
-    char text[256];
-    (void)snprintf(text, sizeof text,
-                   "ERR CONFIG SET failed (possibly related to argument '%.*s') - %s",
-                   name.size < 64 ? (int)name.size : 64, (const char *)name.data, why);
-    eval_error(eval, text);
-}
-
-static bool config_knows(struct slice name)
-{
-    for (uint32_t i = 0; config_option(i) != NULL; i++) {
-        if (slice_equal_fold(name, config_option(i)->name)) return true;
-    }
-    for (uint32_t i = 0; i < sizeof redis_options / sizeof redis_options[0]; i++) {
-        if (slice_equal_fold(name, redis_options[i].name)) return true;
-    }
-    for (uint32_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        if (slice_equal_fold(name, limits[i].name)) return true;
-    }
-    return slice_equal_fold(name, "maxclients") || slice_equal_fold(name, "timeout");
-}
-
-/* What CONFIG SET was asked for, until all of it is known to be right. */
-struct settings {
-    uint32_t events;
-    int level;
-    bool has_events;
-    bool has_level;
-};
-
-/* One pair; false: an error was replied. */
-static bool config_set_one(struct eval *eval, struct slice name, struct slice value,
-                           struct settings *settings)
-{
-    static const char *const levels[] = {"debug", "info", "warn", "error"};
-    const bool is_events = slice_equal_fold(name, EVENTS_OPTION);
-    const bool is_level = slice_equal_fold(name, LEVEL_OPTION);
-    char text[160];
-    if (!config_knows(name)) {
-        (void)snprintf(text, sizeof text,
-                       "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                       name.size < 64 ? (int)name.size : 64, (const char *)name.data);
-        eval_error(eval, text);
-        return false;
-    }
-    if (!is_events && (!is_level || eval->core->net->log_level == NULL)) {
-        config_set_refused(eval, name,
-                           "can't set immutable config: it is set when the node starts");
-        return false;
-    }
-    if (is_events ? settings->has_events : settings->has_level) {
-        config_set_refused(eval, name, "duplicate parameter");
-        return false;
-    }
-    if (is_events) {
-        settings->has_events = config_events(value, &settings->events);
-        if (settings->has_events) return true;
-        config_set_refused(eval, name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.");
-        return false;
-    }
-    for (int i = 0; i < 4; i++) {
-        if (!slice_equal_fold(value, levels[i])) continue;
-        settings->level = i;
-        settings->has_level = true;
-        return true;
-    }
-    config_set_refused(eval, name,
-                       "argument(s) must be one of the following: debug, info, warn, "
-                       "error");
-    return false;
-}
-
-/* All of the pairs or none. Two options can be changed while the node runs; the change is this node's own and ends with
- * it. */
-static void config_set_options(struct eval *eval)
-{
-    struct core *core = eval->core;
-    struct settings settings = {.events = core->pubsub.events};
-    for (uint32_t i = 2; i < eval->count; i += 2) {
-        if (!config_set_one(eval, eval->args[i], eval->args[i + 1], &settings)) return;
-    }
-    core->pubsub.events = settings.events;
-    if (settings.has_level) core->net->log_level(core->net->context, settings.level);
-    eval_ok(eval);
-}
-
-void cmd_config(struct eval *eval)
-{
-    const struct slice sub = eval->args[1];
-    if (slice_equal_fold(sub, "help")) {
-        subcommand_help(eval);
-    } else if (slice_equal_fold(sub, "get")) {
-        config_get_options(eval);
-    } else if (eval->count % 2 == 0) {
-        config_set_options(eval);
-    } else {
-        eval_error(eval, "ERR wrong number of arguments for 'config|set' command");
-    }
 }
 
 /* ---- TIME, ROLE ------------------------------------------------------------------------------------------------ */

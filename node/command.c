@@ -41,8 +41,8 @@ static const struct command table[] = {
      "Describes the commands: COUNT DOCS GETKEYS GETKEYSANDFLAGS HELP INFO LIST",
      "COMMAND [subcommand [argument ...]]"},
     {"config", -2, LOCAL, 0, 0, 0, cmd_config, "server", "2.0.0", "O(n) options",
-     "Shows the options and limits of this node that match patterns, or sets log-level or "
-     "notify-keyspace-events",
+     "Shows the options and limits of this node that match patterns, or changes options until it "
+     "ends",
      "CONFIG GET pattern [pattern ...] | SET option value [option value ...]"},
     {"copy", -3, CMD_WRITE, 1, 2, 1, cmd_copy, "generic", "6.2.0", "O(n) of the value",
      "Sets a key to the value of another one, its expiry included",

@@ -36,10 +36,15 @@ struct row {
 #define NAME_VALUES "1 to 63 letters, digits, '.', '_' or '-'"
 #define ADDRESS_VALUES "host:port, [v6]:port or :port"
 #define ADVERTISE_VALUES "host:port that others can reach"
-#define ROW(field, kind, name, fallback, description, values, min, max)                            \
+#define OPTION(field, kind, name, fallback, description, values, min, max, is_live)                \
     {                                                                                              \
-        {name, fallback, description, values}, kind, offsetof(struct config, field), min, max      \
+        {name, fallback, description, values, is_live}, kind, offsetof(struct config, field), min, \
+            max                                                                                    \
     }
+#define ROW(field, kind, name, fallback, description, values, min, max)                            \
+    OPTION(field, kind, name, fallback, description, values, min, max, false)
+#define LIVE(field, kind, name, fallback, description, values, min, max)                           \
+    OPTION(field, kind, name, fallback, description, values, min, max, true)
 
 static const struct row rows[] = {
     ROW(name, KIND_NAME, "name", "host name", "this node's name, unique in the cluster",
@@ -70,65 +75,65 @@ static const struct row rows[] = {
         "clusters with different tokens refuse each other's connections", NAME_VALUES, 0, 0),
     ROW(sentinel_master, KIND_NAME, "sentinel-master", "mymaster",
         "name by which Sentinel clients ask for the leader", NAME_VALUES, 0, 0),
-    ROW(reads, KIND_READS, "reads", "quorum",
-        "quorum: linearizable; local: this node's state, may be old", "quorum or local", 0, 0),
-    ROW(park_ms, KIND_MS, "park", "2000",
-        "milliseconds that commands wait for a leader before CLUSTERDOWN", "0 to 60000", 0, 60000),
-    ROW(drain_ms, KIND_MS, "drain", "1000",
-        "milliseconds that a stopping node goes on finishing and forwarding", "0 to 60000", 0,
-        60000),
+    LIVE(reads, KIND_READS, "reads", "quorum",
+         "quorum: linearizable; local: this node's state, may be old", "quorum or local", 0, 0),
+    LIVE(park_ms, KIND_MS, "park", "2000",
+         "milliseconds that commands wait for a leader before CLUSTERDOWN", "0 to 60000", 0, 60000),
+    LIVE(drain_ms, KIND_MS, "drain", "1000",
+         "milliseconds that a stopping node goes on finishing and forwarding", "0 to 60000", 0,
+         60000),
     ROW(election_timeout_ms, KIND_MS, "election-timeout", "1000",
         "milliseconds without a leader until a node stands for election", "50 to 60000", 50, 60000),
     ROW(heartbeat_ms, KIND_MS, "heartbeat", "100", "milliseconds between a leader's signs of life",
         "5 to 10000", 5, 10000),
-    ROW(max_connections, KIND_COUNT, "max-connections", "10000", "client connections at a time",
-        "1 to 1000000", 1, 1000000),
+    LIVE(max_connections, KIND_COUNT, "max-connections", "10000", "client connections at a time",
+         "1 to 1000000", 1, 1000000),
     ROW(max_value_size, KIND_SIZE, "max-value", "8mb", "size of the largest value", "1kb to 64mb",
         KIB, VALUE_SIZE_MAX),
-    ROW(compress_above_size, KIND_SIZE, "compress-above", "1kb",
-        "larger values are stored compressed when that saves at least 12 %; 0: none are",
-        "0 to 64mb", 0, VALUE_SIZE_MAX),
-    ROW(max_index_memory, KIND_SIZE, "max-index-memory", "0",
-        "memory for the index of keys, beyond which writes are refused; 0: no limit", "0 to 24gb",
-        0, 24ull * 1024 * MIB),
-    ROW(max_inflight_size, KIND_SIZE, "max-inflight", "64mb",
-        "bytes of commands taken and not yet answered, of all clients together", "1mb to 64gb", MIB,
-        64ull * 1024 * MIB),
-    ROW(output_limit_size, KIND_SIZE, "output-limit", "64mb",
-        "replies that one client may leave unread, beside one value, before it is closed",
-        "1mb to 64gb", MIB, 64ull * 1024 * MIB),
-    ROW(once_retention_ms, KIND_MS, "once-retention", "600000",
-        "milliseconds that KV.ONCE remembers a client after its last command", "1000 to 2592000000",
-        1000, 2592000000u),
-    ROW(retention_size, KIND_SIZE, "retention", "256mb",
-        "sealed log kept readable for lagging nodes", "0 to 1024gb", 0, 1024ull * 1024 * MIB),
-    ROW(ship_rate, KIND_SIZE, "ship-rate", "64mb",
-        "bytes a second of the files that nodes which lag too far are sent; 0: no limit",
-        "0 or 256kb to 64gb", 0, 64ull * 1024 * MIB),
-    ROW(compaction_rate, KIND_SIZE, "compaction-rate", "16mb",
-        "bytes a second for giving space back, besides what writes need; 0: never", "0 to 64gb", 0,
-        64ull * 1024 * MIB),
+    LIVE(compress_above_size, KIND_SIZE, "compress-above", "1kb",
+         "larger values are stored compressed when that saves at least 12 %; 0: none are",
+         "0 to 64mb", 0, VALUE_SIZE_MAX),
+    LIVE(max_index_memory, KIND_SIZE, "max-index-memory", "0",
+         "memory for the index of keys, beyond which writes are refused; 0: no limit", "0 to 24gb",
+         0, 24ull * 1024 * MIB),
+    LIVE(max_inflight_size, KIND_SIZE, "max-inflight", "64mb",
+         "bytes of commands taken and not yet answered, of all clients together", "1mb to 64gb",
+         MIB, 64ull * 1024 * MIB),
+    LIVE(output_limit_size, KIND_SIZE, "output-limit", "64mb",
+         "replies that one client may leave unread, beside one value, before it is closed",
+         "1mb to 64gb", MIB, 64ull * 1024 * MIB),
+    LIVE(once_retention_ms, KIND_MS, "once-retention", "600000",
+         "milliseconds that KV.ONCE remembers a client after its last command",
+         "1000 to 2592000000", 1000, 2592000000u),
+    LIVE(retention_size, KIND_SIZE, "retention", "256mb",
+         "sealed log kept readable for lagging nodes", "0 to 1024gb", 0, 1024ull * 1024 * MIB),
+    LIVE(ship_rate, KIND_SIZE, "ship-rate", "64mb",
+         "bytes a second of the files that nodes which lag too far are sent; 0: no limit",
+         "0 or 256kb to 64gb", 0, 64ull * 1024 * MIB),
+    LIVE(compaction_rate, KIND_SIZE, "compaction-rate", "16mb",
+         "bytes a second for giving space back, besides what writes need; 0: never", "0 to 64gb", 0,
+         64ull * 1024 * MIB),
     ROW(segment_size, KIND_SIZE, "segment-size", "32mb", "size of one file of the log",
         "64kb to 1gb, in steps of 4kb", 64ull * KIB, 1024ull * MIB),
-    ROW(scrub_rate, KIND_SIZE, "scrub-rate", "5mb",
-        "bytes of sealed files that are read and verified each second; 0: none", "0 to 1gb", 0,
-        1024ull * MIB),
-    ROW(check_interval_ms, KIND_MS, "check-interval", "60000",
-        "milliseconds between comparisons of the nodes' states; 0: none", "0 to 86400000", 0,
-        86400000),
-    ROW(keep_damaged, KIND_FLAG, "keep-damaged", "no",
-        "keep what was set aside after the state was restored from the others", "yes or no", 0, 0),
-    ROW(notify_events, KIND_EVENTS, "notify-keyspace-events", "none",
-        "which changes of keys are told on channels __keyspace@0__ and __keyevent@0__",
-        "none, or letters of KEg$lshzxetdnmA as in Redis", 0, 0),
-    ROW(idle_timeout_ms, KIND_MS, "idle-timeout", "0",
-        "milliseconds until a client that neither asks nor waits is closed; 0: never",
-        "0 to 86400000", 0, 86400000),
-    ROW(handshake_timeout_ms, KIND_MS, "handshake-timeout", "10000",
-        "milliseconds for a node's greeting, and for the rest of a command that has begun",
-        "100 to 600000", 100, 600000),
-    ROW(log_level, KIND_LOG_LEVEL, "log-level", "info", "least grave lines that are logged",
-        "debug, info, warn or error", 0, 0),
+    LIVE(scrub_rate, KIND_SIZE, "scrub-rate", "5mb",
+         "bytes of sealed files that are read and verified each second; 0: none", "0 to 1gb", 0,
+         1024ull * MIB),
+    LIVE(check_interval_ms, KIND_MS, "check-interval", "60000",
+         "milliseconds between comparisons of the nodes' states; 0: none", "0 to 86400000", 0,
+         86400000),
+    LIVE(keep_damaged, KIND_FLAG, "keep-damaged", "no",
+         "keep what was set aside after the state was restored from the others", "yes or no", 0, 0),
+    LIVE(notify_events, KIND_EVENTS, "notify-keyspace-events", "none",
+         "which changes of keys are told on channels __keyspace@0__ and __keyevent@0__",
+         "none, or letters of KEg$lshzxetdnmA as in Redis", 0, 0),
+    LIVE(idle_timeout_ms, KIND_MS, "idle-timeout", "0",
+         "milliseconds until a client that neither asks nor waits is closed; 0: never",
+         "0 to 86400000", 0, 86400000),
+    LIVE(handshake_timeout_ms, KIND_MS, "handshake-timeout", "10000",
+         "milliseconds for a node's greeting, and for the rest of a command that has begun",
+         "100 to 600000", 100, 600000),
+    LIVE(log_level, KIND_LOG_LEVEL, "log-level", "info", "least grave lines that are logged",
+         "debug, info, warn or error", 0, 0),
     ROW(log_json, KIND_LOG_FORMAT, "log-format", "text", "format of the log on standard error",
         "text or json", 0, 0),
 };
@@ -641,11 +646,7 @@ static const char *bad_relation(const struct config *config)
 
 enum err config_finish(struct config *config, char *message)
 {
-    const char *relation = bad_relation(config);
-    if (relation != NULL) {
-        (void)snprintf(message, CONFIG_MESSAGE_SIZE, "%s", relation);
-        return ERR_INVALID;
-    }
+    if (config_related(config, message) != OK) return ERR_INVALID;
     const struct config_member *self = find_self(config);
     const bool alone = config->member_count <= 1;
     if (config->member_count > 0 && self == NULL) {
@@ -676,6 +677,52 @@ enum err config_finish(struct config *config, char *message)
         return ERR_INVALID;
     }
     return OK;
+}
+
+/* ---- while the node runs -------------------------------------------------------------------------------- */
+
+uint32_t config_find(struct slice name)
+{
+    uint32_t at = 0;
+    while (at < ROW_COUNT && !slice_equal_fold(name, rows[at].option.name)) at++;
+    return at;
+}
+
+enum err config_change(struct config *config, uint32_t at, struct slice value, char *message)
+{
+    CHECK(at < ROW_COUNT);
+    CHECK(rows[at].option.is_live);
+    /* Words in any case, as Redis takes them here; letters of events mean different things. */
+    char word[16];
+    if (rows[at].kind != KIND_EVENTS && value.size < sizeof word) {
+        for (uint64_t i = 0; i < value.size; i++) {
+            const uint8_t byte = value.data[i];
+            word[i] = (char)(byte >= 'A' && byte <= 'Z' ? byte + 32 : byte);
+        }
+        value.data = (const uint8_t *)word;
+    }
+    return set_option(config, slice_text(rows[at].option.name), value, message);
+}
+
+enum err config_related(const struct config *config, char *message)
+{
+    const char *relation = bad_relation(config);
+    if (relation == NULL) return OK;
+    (void)snprintf(message, CONFIG_MESSAGE_SIZE, "%s", relation);
+    return ERR_INVALID;
+}
+
+void config_take_live(struct config *config, const struct config *fresh)
+{
+    for (uint32_t i = 0; i < ROW_COUNT; i++) {
+        struct buf value = {0};
+        char message[CONFIG_MESSAGE_SIZE];
+        if (!rows[i].option.is_live) continue;
+        config_get(fresh, rows[i].option.name, &value);
+        const enum err err = config_change(config, i, buf_slice(&value), message);
+        CHECK(err == OK);
+        buf_close(&value);
+    }
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------ */

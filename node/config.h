@@ -104,10 +104,20 @@ struct config_option {
     const char *fallback;    /* default, as text */
     const char *description; /* one line */
     const char *values;      /* what is allowed, for messages: "host:port or off", "1kb to 64mb" */
+    bool is_live;            /* It may change while the node runs. */
 };
 const struct config_option *config_option(uint32_t at);
 /* The value of an option as text, as config_set would take it. */
 void config_get(const struct config *config, const char *option, struct buf *out);
+
+/* CONFIG SET and SIGHUP. Place in the table of an option in any case, or a place past its end. */
+uint32_t config_find(struct slice name);
+/* Sets the option at @at, which is live, as config_set does. */
+enum err config_change(struct config *config, uint32_t at, struct slice value, char *message);
+/* Do the options fit each other? ERR_INVALID: @message says which do not. */
+enum err config_related(const struct config *config, char *message);
+/* Every live option becomes that of @fresh. */
+void config_take_live(struct config *config, const struct config *fresh);
 
 /* notify-keyspace-events: false for a letter that is none; as Redis would write it. */
 bool config_events(struct slice text, uint32_t *events);

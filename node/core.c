@@ -32,11 +32,11 @@ void core_log(struct core *core, int level, const char *format, ...)
     core->net->log(core->net->context, level, line);
 }
 
-struct core *core_create(const struct config *config, struct disk *disk, struct net *net,
-                         uint64_t seed)
+struct core *core_create(struct config *config, struct disk *disk, struct net *net, uint64_t seed)
 {
     struct core *core = mem_zero(sizeof *core);
     core->config = config;
+    core->connection_room = UINT64_MAX;
     core->disk = disk;
     core->net = net;
     core->seed = seed;

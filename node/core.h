@@ -27,9 +27,8 @@ enum core_face {
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
-/* @config, @disk and @net are borrowed until destroy. @seed: all randomness. */
-struct core *core_create(const struct config *config, struct disk *disk, struct net *net,
-                         uint64_t seed);
+/* @config, @disk and @net are borrowed until destroy; CONFIG SET changes @config. @seed: all randomness. */
+struct core *core_create(struct config *config, struct disk *disk, struct net *net, uint64_t seed);
 /* Opens the data directory (identity, store) or makes it at the first start, and starts the replica.
  * On an error @message (at least 512 bytes) holds one line for the operator, *@exit_code the code to end with. */
 enum err core_start(struct core *core, uint64_t now_ms, uint64_t wall_ms, char *message,
@@ -93,6 +92,10 @@ bool core_quarantined(const struct core *core);
 bool core_refused(const struct core *core);
 /* It has no store and no replica yet: its log is being rebuilt from the records of the others. */
 bool core_repairing(const struct core *core);
+/* How many client connections the machine has room for; more than that are refused whatever max-connections says. */
+void core_set_room(struct core *core, uint64_t connections);
+/* The options that may change while the node runs become those of @fresh. */
+void core_reload(struct core *core, const struct config *fresh);
 /* Answers GET @path of the HTTP port: appends the body, names its type, returns the status. */
 int core_http(struct core *core, const char *path, struct buf *body, const char **type);
 void core_check(const struct core *core);

@@ -45,7 +45,8 @@ struct core_said {
 enum core_stage { CORE_RUNNING, CORE_HANDING_OVER, CORE_DRAINING, CORE_CLOSING, CORE_STOPPED };
 
 struct core {
-    const struct config *config;
+    struct config *config;
+    uint64_t connection_room; /* for clients, as far as the machine goes */
     struct disk *disk;
     struct net *net;
     uint64_t seed;
@@ -121,7 +122,9 @@ struct core_link {
 /* core_session.c, core_client.c */
 void core_serve_clients(struct core *core); /* parses and runs what is ready */
 void core_flush_clients(struct core *core); /* sends what is released */
-void core_tick_clients(struct core *core);  /* timeouts */
+uint64_t core_connections_max(const struct core *core);
+void core_reconfigured(struct core *core); /* the configuration was changed: it is in force */
+void core_tick_clients(struct core *core); /* timeouts */
 struct session *core_find_session(struct core *core, uint64_t id);
 /* Large values of a write are packed before it is evaluated. False: more of that in the next turn. */
 bool core_prepare(struct core *core, struct session *session, const struct command *command,

@@ -56,7 +56,7 @@ struct session *core_client_open(struct core *core, void *connection, enum core_
 {
     static const char full[] = "-ERR max number of clients reached\r\n";
     static const char stopping[] = "-ERR the server is stopping\r\n";
-    const bool is_full = core->session_count >= core->config->max_connections;
+    const bool is_full = core->session_count >= core_connections_max(core);
     if (regain_active(&core->shard.regain)) {
         char line[512] = "-LOADING ";
         regain_describe(&core->shard, line + 9, sizeof line - 11);

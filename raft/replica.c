@@ -525,3 +525,8 @@ void replica_check(const struct replica *replica)
     if (raft->state == RAFT_LEADER)
         CHECK(replica->uncommitted_size <= REPLICA_UNCOMMITTED_SIZE_MAX + 2 * RECORD_SIZE_MAX);
 }
+
+void replica_set_ship_rate(struct replica *replica, uint64_t rate)
+{
+    replica->ship_out.rate = rate;
+}

@@ -114,6 +114,8 @@ uint64_t replica_read_request(struct replica *replica);
 uint64_t replica_read_confirmed(const struct replica *replica);
 /* Leader: @id is told now how far the log is committed, if it was not told yet. */
 void replica_tell_committed(struct replica *replica, uint64_t id);
+/* As in struct replica_config. */
+void replica_set_ship_rate(struct replica *replica, uint64_t rate);
 
 /* What was lost is here again, see replica_config.has_lost. */
 void replica_recovered(struct replica *replica);

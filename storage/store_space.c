@@ -168,3 +168,14 @@ void store_pins_limit(struct store *store)
         pin_drop(pins, 0);
     }
 }
+
+/* ---- rates ---------------------------------------------------------------------------------------- */
+
+void store_set_rates(struct store *store, const struct store_rates *rates)
+{
+    store->config.retention_size = rates->retention_size;
+    store->config.compaction_rate = rates->compaction_rate;
+    if (store->config.scrub_rate == rates->scrub_rate) return;
+    store->config.scrub_rate = rates->scrub_rate;
+    store->scrub.next_ms = 0; /* What was waited for at the old rate may be long. */
+}

@@ -69,4 +69,10 @@ uint64_t store_pin(struct store *store);
 void store_unpin(struct store *store, uint64_t pin);
 bool store_pinned(const struct store *store, uint64_t pin); /* it is not void */
 
+/* Options that may change while the store is open. */
+struct store_rates {
+    uint64_t retention_size, compaction_rate, scrub_rate; /* as in struct store_config */
+};
+void store_set_rates(struct store *store, const struct store_rates *rates);
+
 #endif

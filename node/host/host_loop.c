@@ -49,7 +49,6 @@ struct host {
     bool is_ready_logged; /* "ready" was said */
     uint64_t file_limit;  /* file handles that this process may have */
     uint32_t reserved;    /* of them not for clients, at least */
-    uint64_t connections; /* max-connections, as far as the limit allowed at the start */
     int exit_code;
     uint64_t trim_ms;     /* next look at the memory */
     uint64_t used_peak;   /* most bytes in use since the last look, */
@@ -158,7 +157,7 @@ static void share_files(struct host *host)
     const uint64_t data = atomic_load(&host->disk.open_files) + FILES_RESERVED_MIN;
     const uint64_t kept = data > host->reserved ? data : host->reserved;
     const uint64_t room = host->file_limit > kept ? host->file_limit - kept : 1;
-    host->config->max_connections = room < host->connections ? room : host->connections;
+    core_set_room(host->core, room);
 }
 
 static void turn(struct host *host)
@@ -220,9 +219,8 @@ static void on_reload(uv_signal_t *handle, int number)
     struct config *fresh = mem_alloc(sizeof *fresh);
     (void)number;
     if (host_options_load(host->options, fresh, message) == OK) {
-        host->config->log_level = fresh->log_level;
-        host_log_level((int)fresh->log_level);
-        host_log_line(1, "options read again: log-level is in force");
+        core_reload(host->core, fresh);
+        host_log_line(1, "options read again: those that need no restart are in force");
     } else {
         host_log_printf(2, "options not read again: %s", message);
     }
@@ -255,8 +253,9 @@ static uint64_t raise_file_limit(void)
     return limit.rlim_cur > before ? limit.rlim_cur : before;
 }
 
-/* Lowers max-connections to what a limit of @files allows. Returns how many are kept for what is no client. */
-static uint32_t divide_files(struct config *config, uint64_t files)
+/* Says so when a limit of @files allows fewer clients than max-connections. Returns how many files are kept for what is
+ * no client. */
+static uint32_t divide_files(const struct config *config, uint64_t files)
 {
     uint64_t reserved = files / 4;
     if (reserved > FILES_RESERVED_MAX) reserved = FILES_RESERVED_MAX;
@@ -269,7 +268,6 @@ static uint32_t divide_files(struct config *config, uint64_t files)
         "%llu are kept for data and peers (raise it with ulimit -n, or LimitNOFILE of systemd)",
         (unsigned long long)room, (unsigned long long)config->max_connections,
         (unsigned long long)files, (unsigned long long)reserved);
-    config->max_connections = room;
     return (uint32_t)reserved;
 }
 
@@ -369,7 +367,6 @@ static void serve(struct host *host)
 {
     const uint32_t reserved = divide_files(host->config, host->file_limit);
     host->reserved = reserved;
-    host->connections = host->config->max_connections;
     warn_of_open_doors(host->config);
     host_folder_warn(host->disk.folder, host->config->data);
     host_net_start(&host->net, host->core, reserved / 4);

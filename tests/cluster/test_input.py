@@ -5,6 +5,7 @@ import ctypes
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -116,6 +117,40 @@ class Refused(unittest.TestCase):
         node.start().wait_serving()
         seen = {name: node.call("CONFIG", "GET", name)[1] for name in ("park", "drain", "heartbeat")}
         self.assertEqual({"park": b"13", "drain": b"23", "heartbeat": b"33"}, seen)
+
+    def test_options_are_read_again(self):
+        path = os.path.join(self.directory, "again.conf")
+
+        def write(text):
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+
+        def seen(name):
+            return self.node.call("CONFIG", "GET", name)[1]
+
+        write("park = 11\nscrub-rate = 1mb\nheartbeat = 33\n")
+        self.node = Node("node1", self.directory, {"config": path}).start()
+        self.node.wait_serving()
+        self.assertEqual("OK", self.node.call("CONFIG", "SET", "scrub-rate", "2mb", "drain", "5"))
+        write("park = 12\nscrub-rate = 1mb\nheartbeat = 44\n")
+        self.node.process.send_signal(signal.SIGHUP)
+        wait_until("the options are read again", lambda: seen("park") == b"12")
+        self.assertEqual([b"1mb", b"1000", b"33"], [seen(name) for name in ("scrub-rate", "drain", "heartbeat")])
+        write("park = much\nscrub-rate = 3mb\n")
+        self.node.process.send_signal(signal.SIGHUP)
+        wait_until("the log tells", lambda: "options not read again" in self.node.log())
+        self.assertEqual([b"12", b"1mb"], [seen(name) for name in ("park", "scrub-rate")])
+
+    def test_a_limit_of_open_files_bounds_connections(self):
+        node = Node("node1", self.directory, {})
+        node.prefix = ["prlimit", "--nofile=400:400"]
+        self.node = node.start()
+        node.wait_serving()
+        most = int(node.call("CONFIG", "GET", "maxclients")[1])
+        self.assertLess(most, 400)
+        self.assertEqual(b"10000", node.call("CONFIG", "GET", "max-connections")[1])
+        with self.assertRaisesRegex(harness.ReplyError, f"take {most} connections"):
+            node.call("CONFIG", "SET", "maxclients", "10001")
 
     def test_help_and_version(self):
         for program in ("kvnode", "kvctl"):
