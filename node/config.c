@@ -712,16 +712,27 @@ enum err config_related(const struct config *config, char *message)
     return ERR_INVALID;
 }
 
+static uint64_t field_size(enum kind kind)
+{
+    switch (kind) {
+    case KIND_MS:
+    case KIND_COUNT:
+    case KIND_SIZE: return sizeof(uint64_t);
+    case KIND_FLAG: return sizeof(bool);
+    case KIND_READS: return sizeof(enum config_reads);
+    case KIND_EVENTS: return sizeof(uint32_t);
+    case KIND_LOG_LEVEL: return sizeof(enum config_log_level);
+    default: return 0;
+    }
+}
+
 void config_take_live(struct config *config, const struct config *fresh)
 {
     for (uint32_t i = 0; i < ROW_COUNT; i++) {
-        struct buf value = {0};
-        char message[CONFIG_MESSAGE_SIZE];
+        const uint64_t size = field_size(rows[i].kind);
         if (!rows[i].option.is_live) continue;
-        config_get(fresh, rows[i].option.name, &value);
-        const enum err err = config_change(config, i, buf_slice(&value), message);
-        CHECK(err == OK);
-        buf_close(&value);
+        CHECK(size > 0);
+        memcpy((uint8_t *)config + rows[i].offset, (const uint8_t *)fresh + rows[i].offset, size);
     }
 }
 
