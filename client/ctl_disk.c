@@ -310,8 +310,8 @@ static enum ctl_exit compact_node(struct ctl *ctl, const char *name, const char 
     } else {
         (void)printf("%s: %s given back", name, ctl_size_text(freed, size));
         if (result.kept > 0) {
-            (void)printf("; %s that nobody needs are in the newest files, which are kept for nodes "
-                         "that lag: they can go when more was written than the option retention",
+            (void)printf("; %s of garbage stays in the newest files: the option retention keeps "
+                         "them, for nodes that lag, until so much more was written",
                          ctl_size_text(result.kept, size));
         }
         (void)fputc('\n', stdout);

@@ -167,7 +167,7 @@ static enum ctl_exit help(struct ctl *ctl, const struct ctl_args *args)
     for (size_t i = 0; name != NULL && i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, name) == 0) break;
         if (i + 1 < sizeof commands / sizeof commands[0]) continue;
-        return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command %s; try help", name);
+        return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command '%s'; try help", name);
     }
     ctl_help(name);
     return CTL_DONE;
@@ -373,7 +373,7 @@ static enum ctl_exit run_command(struct ctl *ctl, struct ctl_args *args)
         return complain_of_part(ctl, args);
     }
     if (command == NULL) {
-        return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command %s%s%s; try --help",
+        return ctl_complain(ctl, CTL_USAGE, "usage", "there is no command '%s%s%s'; try --help",
                             (const char *)args->words[0].data, args->count > 1 ? " " : "",
                             args->count > 1 ? (const char *)args->words[1].data : "");
     }

@@ -68,7 +68,7 @@ static const struct row rows[] = {
         "address that other nodes are told", ADVERTISE_VALUES, 0, 0),
     ROW(members, KIND_CLUSTER, "cluster", "this node alone",
         "the first members, used once, at the first start of an empty data directory",
-        "name=peer-address,... with at most 16 members", 0, 0),
+        "name=peer-address,... with at most 16 members, each name and address once", 0, 0),
     ROW(join, KIND_JOIN, "join", "none",
         "not in this version: the first members are named by cluster", "host:port,...", 0, 0),
     ROW(cluster_token, KIND_NAME, "cluster-token", "flashkv",
@@ -629,8 +629,25 @@ static bool fill_advertise(char *advertise, const struct config_address *listene
     return true;
 }
 
+static bool collide(const struct config_address *a, const struct config_address *b)
+{
+    const bool any = strcmp(a->host, "::") == 0 || strcmp(b->host, "::") == 0 ||
+                     strcmp(a->host, "0.0.0.0") == 0 || strcmp(b->host, "0.0.0.0") == 0;
+    if (a->host[0] == 0 || b->host[0] == 0 || a->port == 0 || a->port != b->port) return false;
+    return any || strcmp(a->host, b->host) == 0;
+}
+
 static const char *bad_relation(const struct config *config)
 {
+    const struct config_address *listeners[] = {&config->client, &config->cluster_client,
+                                                &config->peer, &config->http};
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t j = i + 1; j < 4; j++) {
+            if (!collide(listeners[i], listeners[j])) continue;
+            return "client, cluster-client, peer and http: two of them have the same address; each "
+                   "takes a port of its own";
+        }
+    }
     if (config->join[0] != 0) {
         return "join: this version cannot add a node to a running cluster; list all first members "
                "in cluster instead";

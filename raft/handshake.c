@@ -158,7 +158,9 @@ static const char *outdated(const struct wire_frame *frame, const struct introdu
 static const char *objection(const struct peers *peers, const struct wire_frame *frame,
                              uint64_t token_hash, const struct peer *peer)
 {
-    if (frame->cluster_id != peers->cluster_id) return "it belongs to another cluster";
+    if (frame->cluster_id != peers->cluster_id) {
+        return "it belongs to another cluster, of other members or another cluster-token";
+    }
     if (token_hash != peers->token_hash) return "its cluster-token is another one";
     if (frame->from == peers->self.node_id) return "it has our own node id";
     if (frame->to != peers->self.node_id) return "it takes us for another node";

@@ -94,8 +94,14 @@ enum err link_next(struct peers *peers, struct link *link, uint64_t now_ms,
         }
         if (err == ERR_MORE) return ERR_MORE;
         if (err != OK) {
-            snprintf(message, MESSAGE_SIZE, "a frame of node %016llx cannot be read: %s",
-                     (unsigned long long)link->from, err_name(err));
+            if (link->from == 0) {
+                snprintf(message, MESSAGE_SIZE,
+                         "what it sent is no greeting of a node (is it a client, at the wrong "
+                         "port?)");
+            } else {
+                snprintf(message, MESSAGE_SIZE, "a frame of node %016llx cannot be read: %s",
+                         (unsigned long long)link->from, err_name(err));
+            }
             return refuse(peers, link, link->from, err, message);
         }
         link->in_start += size;

@@ -495,7 +495,7 @@ TEST(kvctl, compact_waits_and_says_what_came_back)
               "%2\r\n+window\r\n:1\r\n+dead\r\n:2048\r\n"
               "%2\r\n+window\r\n:0\r\n+dead\r\n:4096\r\n");
     result = RUN(&fake, "compact", "node1");
-    EXPECT_TRUE(strstr(result.out, "node1: 0 B given back; 2.0 KiB that nobody needs") != NULL);
+    EXPECT_TRUE(strstr(result.out, "node1: 0 B given back; 2.0 KiB of garbage stays") != NULL);
     EXPECT_TRUE(strstr(result.out, "retention") != NULL);
     fake_stop(&fake);
 }
@@ -670,7 +670,7 @@ TEST(kvctl, shell_goes_on_after_an_error_and_remembers_it)
     EXPECT_EQ(result.code, 1); /* Of the first that failed. */
     EXPECT_TRUE(strstr(result.out, "OK\n  set KEY {VALUE") == result.out);
     EXPECT_TEXT(result.err, "kvctl: there is no such key\n"
-                            "kvctl: there is no command nonsense; try --help\n"
+                            "kvctl: there is no command 'nonsense'; try --help\n"
                             "kvctl: a quote is not closed\n");
     expect_log(&fake, "KV.GET nothing\nSET k v\n");
     fake_stop(&fake);

@@ -77,7 +77,7 @@ class Library(unittest.TestCase):
         page = os.path.join(os.path.dirname(harness.BIN), "reference", "kv.html")
         for path in (man, page):
             with open(path, encoding="utf-8") as file:
-                text = file.read().replace("\\-", "-")
+                text = file.read()
             for name in EXPORTED + ["struct kv_options", "enum kv_err", "kv_done", "struct kv_feed_news"]:
                 self.assertIn(name, text, path)
         if shutil.which("mandoc"):

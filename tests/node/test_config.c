@@ -312,6 +312,18 @@ TEST(config, relations_between_options)
     set(&config, "join", "h:1,h:2");
     expect_unfit(config, "join:");
     config = defaults();
+    set(&config, "http", "0.0.0.0:7379"); /* where peer listens */
+    set(&config, "advertise-client", "h:1");
+    expect_unfit(config,
+                 "client, cluster-client, peer and http: two of them have the same address");
+    config = defaults();
+    set(&config, "http", "127.0.0.2:7379");
+    EXPECT_EQ(config_finish(&config, message), OK);
+    config = defaults();
+    set(&config, "http", "127.0.0.1:0"); /* Any port is another one each time. */
+    set(&config, "peer", "127.0.0.1:0");
+    EXPECT_EQ(config_finish(&config, message), OK);
+    config = defaults();
     set(&config, "cluster", "a=h1:1,b=h2:2");
     expect_unfit(config, "cluster: it does not list this node, whose name is 'host1'");
 }
