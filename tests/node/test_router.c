@@ -246,6 +246,24 @@ TEST(router, many_modest_clients_of_one_follower_do_not_overfill_the_connection)
     trio_close(&trio);
 }
 
+/* Those that the sweeper has not come to are gone by what the log says of the time. */
+TEST(router, what_has_expired_for_the_leader_is_gone_for_who_asks_another_node)
+{
+    struct trio trio;
+    trio_open(&trio);
+    for (char key = 'a'; key <= 'f'; key++) {
+        char line[32];
+        (void)snprintf(line, sizeof line, "SET %c 1 PX 500\r\n", key);
+        say(&trio, 0, line);
+    }
+    EXPECT_TRUE(strncmp(trio_ask(&trio, 1, "KV.GET f\r\n", 100), "*3\r\n$1\r\n1\r\n:", 12) == 0);
+    trio.members[0].core->shard.sweep_ms = UINT64_MAX;
+    trio_run(&trio, 600);
+    EXPECT_TEXT(trio_ask(&trio, 1, "KV.GET f\r\nKV.GET e\r\n", 400), "*-1\r\n*-1\r\n");
+    EXPECT_TRUE(keydir_count(store_keys(core_store(trio.members[1].core))) > 0);
+    trio_close(&trio);
+}
+
 /* ---- big requests and replies --------------------------------------------------------------------------- */
 
 #define BIG_SIZE (2u * MIB)

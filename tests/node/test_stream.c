@@ -365,6 +365,45 @@ TEST(stream, a_slow_client_sees_one_moment)
     read_slowly(34, 5 * KIB, " REVERSE");
 }
 
+/* What was there before is told by nothing any more: an end that looks like one would be a lie. */
+TEST(stream, a_range_that_meets_a_flush_in_the_middle_breaks_off)
+{
+    static struct world world;
+    char line[6000];
+    struct buf request = {0};
+    struct buf expected = {0};
+    world_open(&world, 35, 64 * MIB);
+    for (uint32_t i = 0; i < 300; i++) {
+        const int size = snprintf(line, sizeof line, "SET big%03u ", i);
+        memset(line + size, 'x', 5000);
+        line[size + 5000] = 0;
+        (void)ask(&world, 0, line);
+    }
+    const struct slice now = ask(&world, 0, "KV.RANGE - -");
+    buf_append(&expected, now.data, now.size);
+    struct fixture_client *slow = fixture_client(&world.fixture, 3);
+    slow->take_max = 700;
+    put_words(&request, "KV.RANGE - -");
+    core_client_bytes(world.fixture.core, slow->session, request.data, request.size);
+    for (uint32_t i = 0; i < 2000 && slow->out.size < 100000; i++) {
+        core_client_writable(world.fixture.core, slow->session);
+        fixture_run(&world.fixture, 1);
+    }
+    EXPECT_LE(100000, slow->out.size);
+    (void)ask(&world, 0, "FLUSHALL");
+    for (uint32_t i = 0; i < 20000 && !slow->is_closed; i++) {
+        core_client_writable(world.fixture.core, slow->session);
+        fixture_run(&world.fixture, 1);
+    }
+    EXPECT_TRUE(slow->is_closed);
+    EXPECT_LT(slow->out.size, expected.size);
+    EXPECT_BYTES(slow->out.data, expected.data, slow->out.size);
+    EXPECT_TEXT(fixture_say_as(&world.fixture, 4, "KV.RANGE a z"), "*0\r\n");
+    buf_close(&request);
+    buf_close(&expected);
+    world_close(&world);
+}
+
 /* Pages at the revision of the first one, while keys change: together they are the range at that revision. */
 static void read_pages(uint64_t seed, bool is_reverse, bool is_kept)
 {
