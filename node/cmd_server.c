@@ -4,6 +4,7 @@
 
 #include "node/command.h"
 #include "node/core_parts.h"
+#include "node/push.h"
 #include "node/txn.h"
 #include "node/version.h"
 #include "storage/base/limits.h"
@@ -13,6 +14,14 @@
 
 /* ---- INFO ------------------------------------------------------------------------------------------------- */
 
+/* All zero when the host does not tell. */
+static struct net_process process_of(const struct core *core)
+{
+    struct net_process process = {0};
+    if (core->net->process != NULL) core->net->process(core->net->context, &process);
+    return process;
+}
+
 static void info_server(struct core *core, const struct session *session, struct buf *out)
 {
     const bool is_cluster = session != NULL && session->face == CORE_FACE_CLUSTER;
@@ -20,26 +29,55 @@ static void info_server(struct core *core, const struct session *session, struct
                                                        : &core->config->client;
     buf_printf(out, "# Server\r\nredis_version:%s\r\nflashkv_version:%s\r\nredis_mode:%s\r\n",
                KV_REDIS_VERSION, KV_VERSION, is_cluster ? "cluster" : "standalone");
-    buf_printf(out, "run_id:%s\r\ntcp_port:%u\r\nuptime_in_seconds:%" PRIu64 "\r\n", core->run_id,
-               listener->port, (core->now_ms - core->started_ms) / 1000);
+    const struct net_process process = process_of(core);
+    const uint64_t up_s = (core->now_ms - core->started_ms) / 1000;
+    if (process.id != 0) buf_printf(out, "process_id:%" PRIu64 "\r\n", process.id);
+    buf_printf(out,
+               "arch_bits:%u\r\nrun_id:%s\r\ntcp_port:%u\r\nserver_time_usec:%" PRIu64
+               "\r\nuptime_in_seconds:%" PRIu64 "\r\nuptime_in_days:%" PRIu64 "\r\n",
+               (unsigned)(8 * sizeof(void *)), core->run_id, listener->port, core->wall_ms * 1000,
+               up_s, up_s / 86400);
 }
 
 static void info_clients(struct core *core, struct buf *out)
 {
+    uint32_t blocked = 0;
+    uint32_t listening = 0;
+    uint32_t watching = 0;
+    uint64_t watched = 0;
+    for (const struct list *at = core->sessions.next; at != &core->sessions; at = at->next) {
+        struct session *session = LIST_ITEM(at, struct session, all);
+        const struct session_forward *forward = session_first_forward(session);
+        if (session_is_proxy(session)) continue;
+        blocked += session->acks.is_begun || session->lock != NULL ||
+                   (forward != NULL && forward->is_patient);
+        listening += push_is_used(session);
+        watching += txn_watches(session) > 0;
+        watched += txn_watches(session);
+    }
     buf_printf(out,
-               "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%" PRIu64
-               "\r\nblocked_clients:0\r\nproxied_clients:%" PRIu64 "\r\n",
-               core->session_count, core_connections_max(core), core->proxy_count);
+               "# Clients\r\nconnected_clients:%" PRIu64
+               "\r\ncluster_connections:%u\r\nmaxclients:%" PRIu64
+               "\r\nblocked_clients:%u\r\ntracking_clients:0\r\npubsub_clients:%u\r\n"
+               "watching_clients:%u\r\ntotal_watched_keys:%" PRIu64 "\r\nproxied_clients:%" PRIu64
+               "\r\n",
+               core->session_count, core->link_count, core_connections_max(core), blocked,
+               listening, watching, watched, core->proxy_count);
 }
 
 static void info_memory(struct core *core, struct buf *out)
 {
     const struct keydir *keys = store_keys(core->shard.store);
+    const struct net_process process = process_of(core);
+    buf_printf(out, "# Memory\r\nused_memory:%" PRIu64 "\r\n", mem_used());
+    if (process.resident_size != 0) {
+        buf_printf(out, "used_memory_rss:%" PRIu64 "\r\n", process.resident_size);
+    }
     buf_printf(out,
-               "# Memory\r\nused_memory:%" PRIu64 "\r\nused_memory_index:%" PRIu64
-               "\r\nmax_memory_index:%" PRIu64 "\r\nindex_full:%d\r\nindex_refusals:%" PRIu64
+               "used_memory_index:%" PRIu64 "\r\nmax_memory_index:%" PRIu64
+               "\r\nindex_full:%d\r\nindex_refusals:%" PRIu64
                "\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n",
-               mem_used(), keydir_memory(keys), core->config->max_index_memory,
+               keydir_memory(keys), core->config->max_index_memory,
                shard_index_full(&core->shard) ? 1 : 0, core->shard.oom_count);
 }
 
@@ -79,11 +117,13 @@ static void info_persistence(struct core *core, struct buf *out)
     const struct store_stats stats = store_stats(store);
     const bool loading = replica_installing(core->shard.replica);
     buf_printf(out,
-               "# Persistence\r\nloading:%d\r\naof_enabled:1\r\nlog_first_index:%" PRIu64
-               "\r\nlog_last_index:%" PRIu64 "\r\nlog_persisted_index:%" PRIu64
-               "\r\nlog_applied_index:%" PRIu64 "\r\nbase_index:%" PRIu64 "\r\n",
-               loading ? 1 : 0, store_first_index(store), store_last_index(store),
-               store_persisted_index(store), store_applied_index(store), store_base(store).index);
+               "# Persistence\r\nloading:%d\r\naof_enabled:1\r\naof_last_write_status:%s\r\n"
+               "log_first_index:%" PRIu64 "\r\nlog_last_index:%" PRIu64
+               "\r\nlog_persisted_index:%" PRIu64 "\r\nlog_applied_index:%" PRIu64
+               "\r\nbase_index:%" PRIu64 "\r\n",
+               loading ? 1 : 0, store_nospace(store) ? "err" : "ok", store_first_index(store),
+               store_last_index(store), store_persisted_index(store), store_applied_index(store),
+               store_base(store).index);
     buf_printf(
         out,
         "segments:%" PRIu64 "\r\ndisk_bytes:%" PRIu64 "\r\nbytes_written:%" PRIu64
@@ -101,16 +141,22 @@ static void info_persistence(struct core *core, struct buf *out)
 static void info_stats(struct core *core, struct buf *out)
 {
     const struct core_stats *stats = &core->stats;
+    const struct core_rates *rates = &core->rates;
     const struct shard *shard = &core->shard;
+    core_tick_rates(core);
     buf_printf(out,
                "# Stats\r\ntotal_connections_received:%" PRIu64
-               "\r\ntotal_commands_processed:%" PRIu64 "\r\nrejected_connections:%" PRIu64
-               "\r\ntotal_net_input_bytes:%" PRIu64 "\r\ntotal_net_output_bytes:%" PRIu64
-               "\r\nexpired_keys:%" PRIu64 "\r\nexpired_lag_ms:%" PRIu64
-               "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64 "\r\n",
-               stats->connections_total, stats->commands_total, stats->connections_refused,
-               stats->bytes_in_total, stats->bytes_out_total, shard->expired_count,
-               shard_expiry_lag(shard), stats->errors_total);
+               "\r\ntotal_commands_processed:%" PRIu64 "\r\ninstantaneous_ops_per_sec:%" PRIu64
+               "\r\ninstantaneous_input_kbps:%" PRIu64 ".%02u\r\ninstantaneous_output_kbps:%" PRIu64
+               ".%02u\r\nrejected_connections:%" PRIu64 "\r\ntotal_net_input_bytes:%" PRIu64
+               "\r\ntotal_net_output_bytes:%" PRIu64 "\r\nexpired_keys:%" PRIu64
+               "\r\nexpired_lag_ms:%" PRIu64 "\r\nevicted_keys:0\r\ntotal_error_replies:%" PRIu64
+               "\r\n",
+               stats->connections_total, stats->commands_total, rates->commands_s,
+               rates->bytes_in_s / 1024, (unsigned)(rates->bytes_in_s % 1024 * 100 / 1024),
+               rates->bytes_out_s / 1024, (unsigned)(rates->bytes_out_s % 1024 * 100 / 1024),
+               stats->connections_refused, stats->bytes_in_total, stats->bytes_out_total,
+               shard->expired_count, shard_expiry_lag(shard), stats->errors_total);
     const struct pubsub *pubsub = &core->pubsub;
     const struct feeds *feeds = &core->feeds;
     buf_printf(out,
@@ -144,6 +190,28 @@ static void put_host_port(const char *address, struct buf *host, uint16_t *port)
     *port = parsed.port;
 }
 
+/* Those that are connected, each with the index up to which it is known to have the log. */
+static void info_followers(struct core *core, bool leads, struct buf *out)
+{
+    struct buf lines = {0};
+    uint32_t count = 0;
+    for (uint32_t i = 0; leads && i < core->peers.count; i++) {
+        const struct peer *peer = &core->peers.list[i];
+        struct buf host = {0};
+        uint16_t port = 0;
+        if (!peer->is_known || !peer->is_connected) continue;
+        put_host_port(peer->identity.client_address, &host, &port);
+        buf_printf(&lines, "slave%u:ip=%.*s,port=%u,state=online,offset=%" PRIu64 "\r\n", count,
+                   (int)host.size, (const char *)host.data, port,
+                   replica_match(core->shard.replica, peer->identity.node_id));
+        buf_close(&host);
+        count++;
+    }
+    buf_printf(out, "connected_slaves:%u\r\n", count);
+    buf_append(out, lines.data, lines.size);
+    buf_close(&lines);
+}
+
 static void info_replication(struct core *core, const struct session *session, struct buf *out)
 {
     const struct replica *replica = core->shard.replica;
@@ -153,8 +221,8 @@ static void info_replication(struct core *core, const struct session *session, s
     const uint64_t applied = store_applied_index(core->shard.store);
     /* A standalone client may write to any node: each one is a master to it. */
     if (leads || !is_cluster) {
-        buf_printf(out, "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\n",
-                   leads ? core->peers.count : 0);
+        buf_text(out, "# Replication\r\nrole:master\r\n");
+        info_followers(core, leads, out);
     } else {
         const struct peer *peer = peers_find(&core->peers, leader);
         struct buf host = {0};
@@ -198,6 +266,16 @@ static void info_raft(struct core *core, struct buf *out)
                stats.snapshots_installed, stats.snapshots_abandoned);
 }
 
+static void info_cpu(struct core *core, struct buf *out)
+{
+    const struct net_process process = process_of(core);
+    buf_text(out, "# CPU\r\n");
+    if (process.id == 0) return;
+    buf_printf(out, "used_cpu_sys:%" PRIu64 ".%06u\r\nused_cpu_user:%" PRIu64 ".%06u\r\n",
+               process.system_us / 1000000, (unsigned)(process.system_us % 1000000),
+               process.user_us / 1000000, (unsigned)(process.user_us % 1000000));
+}
+
 static void info_keyspace(struct core *core, struct buf *out)
 {
     const struct keydir *keys = store_keys(core->shard.store);
@@ -221,9 +299,9 @@ static bool info_wanted(const struct eval *eval, const char *section)
 
 void cmd_info(struct eval *eval)
 {
-    static const char *const sections[] = {"server",      "clients",  "memory",
-                                           "persistence", "stats",    "replication",
-                                           "raft",        "keyspace", "cluster"};
+    static const char *const sections[] = {"server",   "clients",     "memory", "persistence",
+                                           "stats",    "replication", "raft",   "cpu",
+                                           "keyspace", "cluster"};
     struct buf out = {0};
     for (uint32_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
         if (!info_wanted(eval, sections[i])) continue;
@@ -236,7 +314,8 @@ void cmd_info(struct eval *eval)
         case 4: info_stats(eval->core, &out); break;
         case 5: info_replication(eval->core, eval->session, &out); break;
         case 6: info_raft(eval->core, &out); break;
-        case 7: info_keyspace(eval->core, &out); break;
+        case 7: info_cpu(eval->core, &out); break;
+        case 8: info_keyspace(eval->core, &out); break;
         default:
             buf_printf(&out, "# Cluster\r\ncluster_enabled:%d\r\n",
                        eval->session->face == CORE_FACE_CLUSTER ? 1 : 0);

@@ -481,6 +481,7 @@ void core_turn(struct core *core, uint64_t now_ms, uint64_t wall_ms)
         core->tick_ms = now_ms + TICK_MS;
         core_tick_clients(core);
         core_tick_links(core);
+        core_tick_rates(core);
         saver_tick(&core->saver, shard->store, now_ms);
         router_tick(core);
         stream_tick(core, false);

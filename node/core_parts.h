@@ -36,6 +36,13 @@ struct core_stats {
     uint64_t links_refused, turns_total;
 };
 
+/* How fast some counters grow: means since the look before, a second ago or more. */
+struct core_rates {
+    uint64_t at_ms;
+    uint64_t commands, bytes_in, bytes_out; /* the counters then */
+    uint64_t commands_s, bytes_in_s, bytes_out_s;
+};
+
 /* What was last said about a node: the same is said again only after a minute. */
 struct core_said {
     uint64_t text; /* its hash; 0: nothing was said */
@@ -108,6 +115,7 @@ struct core {
     enum core_stage stage;
     uint64_t stage_ms; /* End of this stage at the latest. */
     struct core_stats stats;
+    struct core_rates rates;
 };
 
 /* An incoming connection of a peer. */
@@ -131,6 +139,7 @@ bool core_prepare(struct core *core, struct session *session, const struct comma
                   const struct slice *args, uint32_t count);
 /* core_peer.c */
 void core_tick_links(struct core *core);
+void core_tick_rates(struct core *core);
 void core_link_free(struct core *core, struct core_link *link);
 bool core_has_link(const struct core *core, uint64_t node_id); /* its connection to us is open */
 

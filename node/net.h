@@ -10,6 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What the system says of this process. */
+struct net_process {
+    uint64_t id;
+    uint64_t resident_size;      /* bytes; 0: not known */
+    uint64_t user_us, system_us; /* of processor time */
+};
+
 struct net {
     void *context;
     /* Clients. */
@@ -27,6 +34,8 @@ struct net {
     void (*log)(void *context, int level, const char *line);
     /* From now on lines below this level are left out; NULL: the level stays. */
     void (*log_level)(void *context, int level);
+    /* NULL: nobody knows. */
+    void (*process)(void *context, struct net_process *process);
 };
 
 #endif

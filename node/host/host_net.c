@@ -1,6 +1,8 @@
 #include "node/host/host_net.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "node/host/host_log.h"
 #include "storage/base/check.h"
@@ -189,6 +191,19 @@ static void net_log(void *context, int level, const char *line)
     host_log_line(level, line);
 }
 
+static void net_process(void *context, struct net_process *process)
+{
+    (void)context;
+    struct rusage usage;
+    size_t resident = 0;
+    *process = (struct net_process){.id = (uint64_t)getpid()};
+    if (uv_resident_set_memory(&resident) == 0) process->resident_size = resident;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return;
+    process->user_us = (uint64_t)usage.ru_utime.tv_sec * 1000000 + (uint64_t)usage.ru_utime.tv_usec;
+    process->system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000 +
+                         (uint64_t)usage.ru_stime.tv_usec;
+}
+
 static void net_log_level(void *context, int level)
 {
     struct host_net *net = context;
@@ -307,6 +322,7 @@ void host_net_init(struct host_net *net, uv_loop_t *loop, uint64_t seed)
                 .link_close = net_close,
                 .log = net_log,
                 .log_level = net_log_level,
+                .process = net_process,
             },
         .loop = loop,
     };

@@ -82,8 +82,16 @@ class RedisCli(unittest.TestCase):
                 self.assertEqual(str(node.client_port), info["tcp_port"])
                 # Every node takes writes, so tools must not think that some do not.
                 self.assertIn(info["role"], ("master", "slave"))
+                self.assertEqual(str(node.process.pid), info["process_id"])
+                self.assertGreater(int(info["used_memory_rss"]), 1 << 20)
+                self.assertGreater(float(info["used_cpu_user"]) + float(info["used_cpu_sys"]), 0)
+                self.assertEqual("ok", info["aof_last_write_status"])
                 if node is leader:
                     self.assertEqual("master", info["role"])
+                    self.assertEqual("2", info["connected_slaves"])
+                    ports = {re.fullmatch(r"ip=127\.0\.0\.1,port=(\d+),state=online,offset=\d+", info[name])[1]
+                             for name in ("slave0", "slave1")}
+                    self.assertEqual({str(other.client_port) for other in cluster.followers()}, ports)
 
 
 @unittest.skipUnless(shutil.which("redis-benchmark"), "redis-benchmark is not installed")
