@@ -86,25 +86,57 @@ void cmd_punsubscribe(struct eval *eval)
     unsubscribe(eval, true);
 }
 
+bool cmd_publish_fits(struct eval *eval)
+{
+    const uint64_t size = eval->args[1].size;
+    if (size <= PUBSUB_CHANNEL_SIZE_MAX && size + eval->args[2].size <= PUBLISH_SIZE_MAX) {
+        return true;
+    }
+    eval_error(eval, "TOOBIG the name of a channel has at most 4096 bytes, and a message with "
+                     "it 262144");
+    return false;
+}
+
 void cmd_publish(struct eval *eval)
 {
-    const struct slice channel = eval->args[1];
-    const struct slice message = eval->args[2];
     const struct pubsub_wait *wait = &eval->session->publish;
     uint64_t count = wait->count;
-    if (!is_client(eval)) return;
-    if (channel.size > PUBSUB_CHANNEL_SIZE_MAX || channel.size + message.size > PUBLISH_SIZE_MAX) {
-        eval_error(eval, "TOOBIG the name of a channel has at most 4096 bytes, and a message with "
-                         "it 262144");
-        return;
-    }
-    if (wait->number == 0 && !pubsub_is_full(eval->core) &&
-        pubsub_publish(eval->core, eval->session, channel, message, &count)) {
-        resp_put_int(eval->out, (int64_t)count);
-    } else if (wait->is_told) {
+    if (!is_client(eval) || !cmd_publish_fits(eval)) return;
+    const bool is_first = wait->number == 0 && !pubsub_is_full(eval->core);
+    if (wait->is_told || (is_first && pubsub_publish(eval->core, eval->session, eval->args[1],
+                                                     eval->args[2], &count))) {
         resp_put_int(eval->out, (int64_t)count);
     } else {
         eval->is_later = true;
+    }
+}
+
+/* The transaction is committed, and whoever waited for it was told so, or it is known that it did not happen. */
+static bool is_decided(const struct eval *eval)
+{
+    const struct pubsub_exec *exec = &eval->session->exec;
+    return !exec->is_done ||
+           (exec->batch <= eval->shard->retired_seen && exec->read <= eval->shard->confirmed_seen);
+}
+
+void cmd_publish_all(struct eval *eval)
+{
+    uint32_t *next = &eval->session->publish.next;
+    uint64_t count = 0;
+    if (!is_client(eval)) return;
+    if (!is_decided(eval)) {
+        eval->is_later = true;
+        return;
+    }
+    if (!eval->session->exec.is_done) return;
+    for (; 2 * *next + 2 < eval->count; *next += 1) {
+        const struct slice *message = eval->args + 1 + 2 * *next;
+        if (pubsub_is_full(eval->core) || eval->core->turn_work >= CORE_TURN_WORK_MAX) {
+            eval->core->more = true;
+            eval->is_later = true;
+            return;
+        }
+        (void)pubsub_publish(eval->core, NULL, message[0], message[1], &count); /* In its time. */
     }
 }
 

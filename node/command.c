@@ -224,7 +224,7 @@ static const struct command table[] = {
      "PSUBSCRIBE pattern [pattern ...]"},
     {"pttl", 2, READ, 1, 1, 1, cmd_pttl, "generic", "2.6.0", "O(1)",
      "Remaining milliseconds of a key; -1: for ever, -2: no such key", "PTTL key"},
-    {"publish", 3, LOCAL | CMD_ALONE, 0, 0, 0, cmd_publish, "pubsub", "2.0.0",
+    {"publish", 3, LOCAL, 0, 0, 0, cmd_publish, "pubsub", "2.0.0",
      "O(n+m) subscribers of the channel and patterns of all clients",
      "Sends a message to who listens now, on all nodes; answers how many got it on this node",
      "PUBLISH channel message"},
@@ -317,6 +317,7 @@ static const struct command hidden[] = {
     PARTS(TXN_EXEC_READ, CMD_READ | CMD_LEADER),
     PARTS(TXN_EXEC_WALK, CMD_READ | CMD_LEADER | CMD_APPLIED),
     PARTS(TXN_EXEC_WRITE, CMD_WRITE | CMD_FREES | CMD_EXPIRY),
+    {TXN_PUBLISH, -3, CMD_LOCAL | CMD_ALONE, 0, 0, 0, cmd_publish_all, "", "", "", "", ""},
 };
 
 #define HIDDEN_COUNT ((uint32_t)(sizeof hidden / sizeof hidden[0]))

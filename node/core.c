@@ -293,7 +293,11 @@ static void lose_leadership(struct core *core)
         core_mark_ready(core, session);
     }
     for (struct list *at = core->sessions.next; at != &core->sessions; at = at->next) {
-        LIST_ITEM(at, struct session, all)->applied_batch = 0;
+        struct session *session = LIST_ITEM(at, struct session, all);
+        session->applied_batch = 0;
+        if (session->exec.batch > retired || session->exec.read > confirmed) {
+            session->exec = (struct pubsub_exec){0}; /* Nobody knows whether it happened. */
+        }
     }
     for (struct list *at = core->proxies.next; at != &core->proxies; at = at->next) {
         LIST_ITEM(at, struct session, all)->applied_batch = 0;

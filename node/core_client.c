@@ -176,7 +176,14 @@ static enum dispatch carry_out(struct core *core, struct session *session,
     if (session->forward_count > 0) return DISPATCH_LATER;
     if (!core_prepare(core, session, command, args, count)) return DISPATCH_LATER;
     if ((command->flags & CMD_WRITE) != 0 && shard_is_full(shard)) return DISPATCH_LATER;
+    const uint64_t end = session_end(session);
     if (!shard_evaluate(shard, session, command, args, count)) return DISPATCH_LATER;
+    if (command->function == cmd_exec_parts) {
+        const struct buf *out = &session->out;
+        const uint64_t begin = end - session->out_base;
+        session_note_exec(session, slice_of(out->data + begin, out->size - begin),
+                          session_last_wait(session));
+    }
     session->parked_ms = 0;
     session->indexed_size = 0;
     return DISPATCH_DONE;
@@ -315,7 +322,7 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
     if (command == NULL || !command_arity_fits(command, count)) {
         return refuse(core, session, command, args, count);
     }
-    session->last_command = command->name;
+    if (command->name[0] != '\r') session->last_command = command->name;
     const char *unfit = subcommand_refusal(command, args, count, text, sizeof text);
     if (unfit != NULL) {
         if (session->forward_count > 0) return DISPATCH_LATER;
@@ -467,6 +474,7 @@ static bool is_loaded(struct core *core, const struct session *session)
 static void become_exec(struct core *core, struct session *session)
 {
     struct buf request = {0};
+    session->exec = (struct pubsub_exec){0};
     txn_request(core, session, &request);
     txn_drop(core, session);
     session_unread(session, &request);

@@ -84,7 +84,9 @@ static const struct note notes[] = {
      "ENCODING goes by the value alone, REFCOUNT is 1, IDLETIME and FREQ are refused: nothing "
      "tracks them."},
     {"psubscribe", TELLS, NULL},
-    {"publish", TELLS, "Goes to all nodes; the answer counts who listens on this one."},
+    {"publish", TELLS,
+     "Goes to all nodes; the answer counts who listens on this one. In a transaction it goes out "
+     "once that is committed, and counts who listened before."},
     {"pubsub", NULL, "Tells of this node alone."},
     {"randomkey", NULL, "In a transaction only if it writes nothing."},
     {"readonly", NULL, "Reads stay linearizable after it."},

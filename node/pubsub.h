@@ -27,7 +27,14 @@ struct pubsub_wait {
     uint64_t number; /* Of its message, which is being told to many; 0: not. */
     bool is_told;    /* It was, */
     uint64_t count;  /* to so many clients. */
-    uint32_t next;   /* Of several messages, the one that is next (TXN_PUBLISH). */
+    uint32_t next;   /* Of several messages those before it went out (TXN_PUBLISH). */
+};
+
+/* What came of the last EXEC: what it was to publish waits for that. */
+struct pubsub_exec {
+    bool is_done;   /* It answered what its commands did, once */
+    uint64_t batch; /* this batch is applied */
+    uint64_t read;  /* and this read round is confirmed. */
 };
 
 struct pubsub {
@@ -73,6 +80,10 @@ void pubsub_tell(struct core *core, struct slice channel, struct slice text);
  * PUBLISH_SIZE_MAX bytes. */
 bool pubsub_publish(struct core *core, struct session *session, struct slice channel,
                     struct slice text, uint64_t *count);
+/* How many clients of this node would get it now. Beyond @steps_max of comparing it with patterns, which @steps counts,
+ * only those who listen to the channel itself. */
+uint64_t pubsub_receivers(const struct core *core, struct slice channel, uint64_t steps_max,
+                          uint64_t *steps);
 /* So much waits to be told that clients wait before they publish more. */
 bool pubsub_is_full(const struct core *core);
 /* Frame 80. ERR_CORRUPT: malformed. */

@@ -198,6 +198,22 @@ void pubsub_work(struct core *core)
 
 /* ---- across nodes --------------------------------------------------------------------------------------------- */
 
+uint64_t pubsub_receivers(const struct core *core, struct slice channel, uint64_t steps_max,
+                          uint64_t *steps)
+{
+    const struct pubsub *pubsub = &core->pubsub;
+    const struct list *patterns = &pubsub->patterns;
+    uint64_t count = pubsub_listeners(core, channel);
+    for (const struct list *at = patterns->next; at != patterns && *steps < steps_max;
+         at = at->next) {
+        const struct channel *pattern = LIST_ITEM(at, const struct channel, link);
+        if (glob_match_counting(buf_slice(&pattern->name), channel, steps)) {
+            count += pattern->count;
+        }
+    }
+    return count;
+}
+
 bool pubsub_is_full(const struct core *core)
 {
     return core->pubsub.queue_size >= PUBLISH_QUEUE_SIZE;
@@ -232,6 +248,7 @@ bool pubsub_publish(struct core *core, struct session *session, struct slice cha
         .channel = channel, .text = text, .session = session != NULL ? session->id : 0};
     CHECK(channel.size + text.size <= PUBLISH_SIZE_MAX);
     core->pubsub.published++;
+    core->turn_work += 1 + text.size / KIB;
     send_to_others(core, channel, text);
     const bool is_told = tell(core, &message);
     *count = message.count;

@@ -102,6 +102,7 @@ bool router_forward(struct core *core, struct session *session, uint64_t node, s
     }
     struct session_forward *forward = session_add_forward(session, request, is_write, SESSION_ASK);
     forward->is_watch = command->function == cmd_watch;
+    forward->is_exec = command->function == cmd_exec_parts;
     forward->is_patient = (command->flags & CMD_BLOCKS) != 0;
     forward->is_again = command->function == cmd_kv_lock;
     core->stats.forwarded_total++;
@@ -292,6 +293,7 @@ static bool take_reply(struct core *core, struct session *session, struct slice 
     } else {
         buf_append(&session->out, reply.data, reply.size);
     }
+    if (forward->is_exec) session_note_exec(session, reply, NULL);
     if (forward->is_mute) session_drop_replies(session, end, 0);
     return ok;
 }

@@ -77,6 +77,22 @@ bool session_take_bulk(struct session *session, struct buf *bytes, uint64_t offs
     return true;
 }
 
+void session_note_exec(struct session *session, struct slice reply, const struct session_wait *wait)
+{
+    const bool is_array = reply.size > 1 && reply.data[0] == '*' && reply.data[1] != '-';
+    session->exec = (struct pubsub_exec){.is_done = is_array};
+    if (wait == NULL) return;
+    session->exec.batch = wait->batch;
+    session->exec.read = wait->read;
+}
+
+const struct session_wait *session_last_wait(const struct session *session)
+{
+    if (session->wait_count == 0) return NULL;
+    const uint32_t at = session->wait_first + session->wait_count - 1;
+    return &session->waits[at & (session->wait_capacity - 1)];
+}
+
 void session_add_wait(struct session *session, struct session_wait wait)
 {
     const uint64_t end = session_end(session);

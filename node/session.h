@@ -42,6 +42,7 @@ struct session_forward {
     uint64_t size; /* Of its bytes in forwarded. */
     bool is_write;
     bool is_watch;   /* A WATCH: what the leader replies is for this node (node/txn.h). */
+    bool is_exec;    /* What the leader replies decides what is published. */
     bool is_again;   /* A write that is asked again when its answer is lost (KV.LOCK). */
     bool is_patient; /* A command that may wait for long (CMD_BLOCKS). */
     bool is_mute;    /* CLIENT REPLY: the client is not told what the leader replies. */
@@ -112,12 +113,13 @@ struct session {
     uint32_t wait_count;
     uint64_t
         applied_batch; /* The head command waits until this batch is applied (CMD_APPLIED); 0: not. */
-    struct fetch *fetch;        /* Values that the head command needs (node/fetch.h); NULL: none. */
-    bool wants_alone;           /* The head command wants to find the open batch empty. */
-    struct prepare *prepare;    /* Its own values, being packed (node/prepare.h); NULL: none. */
-    struct lock_wait *lock;     /* The head command waits for a lock (node/locks.h); NULL: not. */
-    struct session_acks acks;   /* The head command waits for followers. */
-    struct pubsub_wait publish; /* The head command waits until its message is told. */
+    struct fetch *fetch;      /* Values that the head command needs (node/fetch.h); NULL: none. */
+    bool wants_alone;         /* The head command wants to find the open batch empty. */
+    struct prepare *prepare;  /* Its own values, being packed (node/prepare.h); NULL: none. */
+    struct lock_wait *lock;   /* The head command waits for a lock (node/locks.h); NULL: not. */
+    struct session_acks acks; /* The head command waits for followers. */
+    struct pubsub_exec exec;
+    struct pubsub_wait publish;  /* The head command waits until its message is told. */
     struct readindex_wait reads; /* The head command waits for what it must see of the log. */
     uint64_t indexed; /* What was applied here when the last such wait was over: it will do for */
     uint64_t indexed_size; /* so many bytes of input, which had come before it began. */
@@ -189,6 +191,10 @@ void session_drop_replies(struct session *session, uint64_t end, uint32_t wait_c
 /* The reply whose bytes were just appended to out waits for @wait (end is filled in). */
 void session_add_wait(struct session *session, struct session_wait wait);
 const struct session_wait *session_first_wait(const struct session *session);
+const struct session_wait *session_last_wait(const struct session *session);
+/* EXEC was answered: an array, or nothing happened. @wait: what that waits for; NULL: nothing. */
+void session_note_exec(struct session *session, struct slice reply,
+                       const struct session_wait *wait);
 /* Releases waits that hold, in order. True when any bytes became free. */
 bool session_release(struct session *session, uint64_t retired_batch, uint64_t confirmed_read);
 /* Leadership is lost: replies whose conditions do not hold yet are replaced: those that wrote into a proposed

@@ -1,5 +1,6 @@
 #include "node/txn.h"
 
+#include "node/cmd_push.h"
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/eval_nested.h"
@@ -10,6 +11,7 @@
 
 #define ANSWER_SIZE_MAX (64u * KIB)  /* of a command that is answered here, */
 #define ANSWERS_SIZE_MAX (32u * MIB) /* and of the whole request */
+#define COUNT_STEPS_MAX (1u * MIB)   /* of comparing channels with patterns, in one transaction */
 #define RECENT_COUNT 64u             /* watched keys among which a new one is looked for */
 
 STATIC_CHECK(3 + 2 * TXN_WATCHES_MAX + TXN_ARGS_MAX <= COMMAND_ARGS_MAX,
@@ -256,9 +258,28 @@ static void put_number(struct buf *out, uint64_t number)
     buf_close(&text);
 }
 
+/* What the transaction will publish. */
+struct messages {
+    struct buf bulks; /* channel and message of each */
+    uint32_t count;
+    uint64_t steps; /* of comparing them with patterns so far */
+};
+
+/* PUBLISH in a transaction: remembers the message, and answers how many clients would get it now. */
+static void note_message(struct eval *eval, struct messages *messages)
+{
+    const struct slice channel = eval->args[1];
+    if (!cmd_publish_fits(eval)) return;
+    resp_put_bulk(&messages->bulks, channel);
+    resp_put_bulk(&messages->bulks, eval->args[2]);
+    messages->count++;
+    const uint64_t count = pubsub_receivers(eval->core, channel, COUNT_STEPS_MAX, &messages->steps);
+    resp_put_int(eval->out, (int64_t)count);
+}
+
 /* Carries out a queued command about the connection or this node, and appends what it answers as a bulk string. */
 static void answer_here(struct core *core, struct session *session, const struct queued *queued,
-                        struct buf *out)
+                        struct buf *out, struct messages *messages)
 {
     struct resp_parser parser;
     struct buf request = {0};
@@ -284,7 +305,11 @@ static void answer_here(struct core *core, struct session *session, const struct
                         .now_ms = core->shard.clock_ms,
                         .gone_ms = core->shard.clock_ms};
     const uint8_t mute = session->mute;
-    if (out->size <= ANSWERS_SIZE_MAX) command->function(&eval);
+    if (command->function == cmd_publish) {
+        note_message(&eval, messages);
+    } else if (out->size <= ANSWERS_SIZE_MAX) {
+        command->function(&eval);
+    }
     if (session->mute != mute && reply.size == 0) {
         /* The array of replies has a place for each command. */
         session->mute = mute;
@@ -304,12 +329,13 @@ void txn_request(struct core *core, struct session *session, struct buf *out)
 {
     const struct txn *txn = session->txn;
     struct buf body = {0};
+    struct messages messages = {0};
     uint32_t args = 3 + 2 * txn->watch_count;
     for (uint32_t i = 0; i < txn->count; i++) {
         const struct queued *queued = &txn->list[i];
         put_number(&body, queued->is_local ? 0 : queued->arg_count);
         if (queued->is_local) {
-            answer_here(core, session, queued, &body);
+            answer_here(core, session, queued, &body, &messages);
             args += 2;
         } else {
             buf_append(&body, txn->queue.data + queued->offset, queued->size);
@@ -323,5 +349,11 @@ void txn_request(struct core *core, struct session *session, struct buf *out)
     put_number(out, txn->watch_count);
     buf_append(out, txn->watched.data, txn->watched.size);
     buf_append(out, body.data, body.size);
+    if (messages.count > 0) {
+        resp_put_array(out, 1 + 2 * messages.count);
+        resp_put_text(out, TXN_PUBLISH);
+        buf_append(out, messages.bulks.data, messages.bulks.size);
+    }
+    buf_close(&messages.bulks);
     buf_close(&body);
 }

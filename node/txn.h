@@ -28,6 +28,10 @@ struct session;
 #define TXN_EXEC_WALK "\r\nexec.a"  /* changes nothing and looks at all keys */
 #define TXN_EXEC_WRITE "\r\nexec.w" /* may write */
 
+/* What stands behind EXEC when PUBLISH was among the commands: channel and message of each. They go out once the
+ * transaction is committed, or not at all. */
+#define TXN_PUBLISH "\r\npublish"
+
 #define TXN_COMMANDS_MAX 16384u  /* queued in one transaction, */
 #define TXN_ARGS_MAX 100000u     /* all their arguments, */
 #define TXN_SIZE_MAX (16u * MIB) /* and bytes, those of watched keys included */
@@ -67,7 +71,7 @@ void txn_watch(struct core *core, struct session *session, struct slice key,
 /* The leader answered the WATCH @request. False: nonsense. An error is no nonsense, the client gets it. */
 bool txn_watched(struct core *core, struct session *session, struct slice request,
                  struct slice reply, struct buf *out);
-/* The internal command that EXEC stands for. Commands about the connection and this node are carried out now. */
+/* The internal commands that EXEC stands for. Commands about the connection and this node are carried out now. */
 void txn_request(struct core *core, struct session *session, struct buf *out);
 
 #endif

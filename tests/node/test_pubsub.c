@@ -55,8 +55,8 @@ TEST(pubsub, resp3_connections_go_on_with_other_commands)
     EXPECT_TEXT(ask(&fixture, 1, "PING"), "+PONG ");
     EXPECT_TEXT(ask(&fixture, 1, "PUBLISH a \"\""), ">3 $7 message $1 a $0  :1 ");
     EXPECT_TEXT(ask(&fixture, 1, "MULTI"), "+OK ");
-    EXPECT_TEXT(ask(&fixture, 1, "PUBLISH a x"),
-                "-ERR 'publish' is not allowed inside a transaction ");
+    EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE a"),
+                "-ERR 'unsubscribe' is not allowed inside a transaction ");
     EXPECT_TEXT(ask(&fixture, 1, "DISCARD"), "+OK ");
     EXPECT_TEXT(ask(&fixture, 1, "SUBSCRIBE \"\""), ">3 $9 subscribe $0  :2 ");
     EXPECT_TEXT(ask(&fixture, 1, "UNSUBSCRIBE"),
@@ -256,12 +256,6 @@ static void publish_slowly(struct fixture *fixture, int at, const char *text)
     buf_close(&line);
 }
 
-static void send_line(struct fixture *fixture, int at, const char *line)
-{
-    core_client_bytes(fixture->core, fixture_client(fixture, at)->session, (const uint8_t *)line,
-                      strlen(line));
-}
-
 static uint32_t count_of(const char *text, const char *what)
 {
     uint32_t count = 0;
@@ -287,14 +281,14 @@ TEST(pubsub, hostile_patterns_do_not_make_a_turn_long)
     EXPECT_TEXT(fixture_got_flat(&fixture, 2), "");
     uint32_t turns = 1;
     for (; fixture.core->pubsub.queue_size > 0 && turns < 1000; turns++) {
-        send_line(&fixture, 5, "PING\r\n");
+        fixture_put(&fixture, 5, "PING\r\n");
         fixture_run(&fixture, 1);
         EXPECT_TEXT(fixture_got_flat(&fixture, 5), "+PONG ");
         const int at = turns == 1 ? 3
                                   : 6; /* Nothing more for the one, nothing yet for the other. */
         const char *line = at == 3 ? "PUNSUBSCRIBE\r\n" : "PSUBSCRIBE z*\r\n";
         if (turns > 2) continue;
-        send_line(&fixture, at, line);
+        fixture_put(&fixture, at, line);
     }
     EXPECT_TRUE(turns > 10);
     fixture_run(&fixture, 5);
@@ -418,4 +412,116 @@ TEST(pubsub, notifications_do_not_make_a_turn_long)
     EXPECT_EQ(fixture.core->pubsub.missed, 0);
     buf_close(&line);
     fixture_close(&fixture);
+}
+
+TEST(pubsub, what_a_transaction_publishes_goes_out_once_it_is_committed)
+{
+    struct fixture fixture;
+    fixture_open(&fixture);
+    (void)ask(&fixture, 1, "PSUBSCRIBE c*");
+    (void)ask(&fixture, 2, "SUBSCRIBE ch");
+    for (int at = 1; at < 3; at++) (void)fixture_got_flat(&fixture, at);
+    EXPECT_TEXT(ask(&fixture, 0, "MULTI\r\nPUBLISH ch 1\r\nSET k v\r\nPUBLISH cx 2\r\nEXEC"),
+                "+OK +QUEUED +QUEUED +QUEUED *3 :2 +OK :1 ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 1),
+                "*4 $8 pmessage $2 c* $2 ch $1 1 *4 $8 pmessage $2 c* $2 cx $1 2 ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 2), "*3 $7 message $2 ch $1 1 ");
+    /* One that only publishes or reads, several one behind the other, and in silence. */
+    EXPECT_TEXT(ask(&fixture, 0,
+                    "MULTI\r\nPUBLISH ch 3\r\nEXEC\r\nMULTI\r\nGET k\r\nPUBLISH ch 4\r\n"
+                    "EXEC\r\nPUBLISH ch 5\r\nGET k"),
+                "+OK +QUEUED *1 :2 +OK +QUEUED +QUEUED *2 $1 v :2 :2 $1 v ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 2), "*3 $7 message $2 ch $1 3 *3 $7 message $2 ch $1 4 "
+                                               "*3 $7 message $2 ch $1 5 ");
+    EXPECT_TEXT(ask(&fixture, 0,
+                    "CLIENT REPLY OFF\r\nMULTI\r\nSET k w\r\nPUBLISH ch 6\r\nEXEC\r\n"
+                    "CLIENT REPLY ON\r\nCLIENT REPLY SKIP\r\nPUBLISH ch 7\r\nPING"),
+                "+OK +PONG ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 2),
+                "*3 $7 message $2 ch $1 6 *3 $7 message $2 ch $1 7 ");
+    /* Those of which nothing happens. */
+    EXPECT_TEXT(ask(&fixture, 0, "WATCH k"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 3, "SET k changed"), "+OK ");
+    EXPECT_TEXT(ask(&fixture, 0, "MULTI\r\nPUBLISH ch no\r\nEXEC"), "+OK +QUEUED *-1 ");
+    (void)ask(&fixture, 0, "HELLO 3");
+    EXPECT_TEXT(ask(&fixture, 0, "WATCH k\r\nSET k mine\r\nMULTI\r\nPUBLISH ch no\r\nEXEC"),
+                "+OK +OK +OK +QUEUED _ ");
+    EXPECT_TEXT(ask(&fixture, 0, "MULTI\r\nPUBLISH ch no\r\nDISCARD"), "+OK +QUEUED +OK ");
+    EXPECT_TEXT(ask(&fixture, 0, "MULTI\r\nPUBLISH ch no\r\nSET\r\nEXEC"),
+                "+OK +QUEUED -ERR wrong number of arguments for 'set' command "
+                "-EXECABORT Transaction discarded because of previous errors. ");
+    EXPECT_TEXT(fixture_got_flat(&fixture, 2), "");
+    EXPECT_TEXT(ask(&fixture, 0, "KV.TXN THEN 1 3 PUBLISH ch no"),
+                "-ERR 'publish' is not allowed inside a transaction ");
+    EXPECT_TEXT(ask(&fixture, 0, "MULTI\r\nPUBLISH ch\r\nEXEC"),
+                "+OK -ERR wrong number of arguments for 'publish' command "
+                "-EXECABORT Transaction discarded because of previous errors. ");
+    EXPECT_EQ(fixture.core->pubsub.published, 7);
+    EXPECT_EQ(fixture.core->txn_size, 0);
+    fixture_close(&fixture);
+}
+
+TEST(pubsub, transactions_that_publish_much_do_so_in_slices)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    for (int at = 1; at < 8; at++) (void)ask(&fixture, at, "SUBSCRIBE ch");
+    buf_text(&line, "MULTI\r\n");
+    for (uint32_t i = 0; i < 200; i++) {
+        buf_text(&line, "*3\r\n$7\r\nPUBLISH\r\n$2\r\nch\r\n$60000\r\n");
+        memset(buf_extend(&line, 60000), 'x', 60000);
+        buf_text(&line, "\r\n");
+    }
+    buf_text(&line, "EXEC\r\nGET k\r\n");
+    core_client_bytes(fixture.core, fixture_client(&fixture, 0)->session, line.data, line.size);
+    const struct pubsub *pubsub = &fixture.core->pubsub;
+    uint64_t before = 0;
+    uint32_t turns = 0;
+    for (; turns < 1000 && pubsub->delivered < 1400; turns++) {
+        fixture_run(&fixture, 1);
+        EXPECT_TRUE(pubsub->delivered - before < 150);
+        EXPECT_TRUE(pubsub->queue_size < PUBLISH_QUEUE_SIZE + 100000);
+        before = pubsub->delivered;
+    }
+    fixture_run(&fixture, 5);
+    EXPECT_EQ(pubsub->delivered, 1400);
+    const char *text = fixture_got_flat(&fixture, 0);
+    EXPECT_EQ(count_of(text, "+QUEUED "), 200);
+    EXPECT_EQ(count_of(text, ":7 "), 200);
+    EXPECT_TEXT(text + strlen(text) - 4, "$-1 ");
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
+/* Before the entry is committed nobody hears of it, and never when the leader is lost before. */
+TEST(pubsub, what_a_transaction_publishes_waits_for_a_majority)
+{
+    for (int at = 0; at < 2; at++) {
+        struct trio trio;
+        trio_open(&trio);
+        struct member *member = &trio.members[at];
+        say(&trio, at, "HELLO 3\r\nSUBSCRIBE ch\r\nSET k v\r\n");
+        trio_run(&trio, 200);
+        (void)heard(&trio, at);
+        say(&trio, at, "MULTI\r\nSET k w\r\nPUBLISH ch yes\r\nEXEC\r\n");
+        trio_run(&trio, 200);
+        const char *text = heard(&trio, at);
+        const char *reply = strstr(text, "*2\r\n+OK\r\n:1\r\n");
+        EXPECT_TRUE(reply != NULL && strstr(reply, ">3\r\n$7\r\nmessage\r\n") != NULL);
+        for (int i = 0; i < NODES; i++) trio.members[i].is_frozen = at == 0 ? i != 0 : i == 0;
+        say(&trio, at, "MULTI\r\nSET k x\r\nPUBLISH ch no\r\nEXEC\r\n");
+        trio_run(&trio, 100);
+        EXPECT_TEXT(heard(&trio, at), "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+        trio_run(&trio, 12000);
+        EXPECT_TRUE(strncmp(heard(&trio, at), "-UNCERTAIN ", 11) == 0);
+        EXPECT_EQ(member->core->pubsub.published, 1);
+        for (int i = 0; i < NODES; i++) trio.members[i].is_frozen = false;
+        trio_run(&trio, 3000);
+        EXPECT_EQ(member->core->pubsub.published, 1);
+        say(&trio, at, "MULTI\r\nSET k y\r\nPUBLISH ch again\r\nEXEC\r\n");
+        trio_run(&trio, 1000);
+        EXPECT_TRUE(strstr(heard(&trio, at), "again") != NULL);
+        trio_close(&trio);
+    }
 }
