@@ -19,12 +19,36 @@ static void node_init(struct peers *peers, uint64_t id)
     peers_init(peers, &self, CLUSTER, TOKEN);
 }
 
-static void pair_init(struct peers *a, struct peers *b)
+/* Two nodes that know each other, and the connection that @a dials. */
+struct pair {
+    struct peers a;
+    struct peers b;
+    struct peer *peer; /* what @a knows of @b */
+    struct link link;  /* @b's end */
+};
+
+static void pair_open(struct pair *pair)
 {
-    node_init(a, 1);
-    node_init(b, 2);
-    EXPECT_EQ(peers_add(a, 2, "node2", "host2:7000"), OK);
-    EXPECT_EQ(peers_add(b, 1, "node1", "host1:7000"), OK);
+    node_init(&pair->a, 1);
+    node_init(&pair->b, 2);
+    EXPECT_EQ(peers_add(&pair->a, 2, "node2", "host2:7000"), OK);
+    EXPECT_EQ(peers_add(&pair->b, 1, "node1", "host1:7000"), OK);
+    pair->peer = &pair->a.list[0];
+    link_init(&pair->link);
+}
+
+static void pair_close(struct pair *pair)
+{
+    link_close(&pair->link);
+    peers_close(&pair->a);
+    peers_close(&pair->b);
+}
+
+/* The connection broke: the next one. */
+static void pair_reconnect(struct pair *pair)
+{
+    link_close(&pair->link);
+    link_init(&pair->link);
 }
 
 /* Everything in the queue of @peer goes into @link. */
@@ -48,86 +72,81 @@ static enum err dial(struct peers *a, struct peers *b, struct link *link, enum e
     return err;
 }
 
+static void expect_dial(struct pair *pair, enum err there, enum err here)
+{
+    enum err back = OK;
+    EXPECT_EQ(dial(&pair->a, &pair->b, &pair->link, &back), there);
+    EXPECT_EQ(back, here);
+}
+
+/* What @bytes over the link make of it. */
+static enum err take_bytes(struct pair *pair, struct slice bytes, struct wire_frame *frame)
+{
+    link_feed(&pair->link, bytes);
+    return link_next(&pair->b, &pair->link, 5, frame, message);
+}
+
 TEST(peer, handshake_introduces_both_sides_and_frames_follow)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
+    struct pair pair;
     struct wire_frame frame;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    EXPECT_FALSE(peer_send(&a, &a.list[0], WIRE_PROBE, slice_text("early")));
-    EXPECT_EQ(a.list[0].dropped_count, 1);
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    EXPECT_EQ(back, OK);
-    EXPECT_TRUE(a.list[0].is_connected);
-    EXPECT_FALSE(b.list[0].is_connected); /* each direction has its own connection */
-    EXPECT_TRUE(a.list[0].is_known && b.list[0].is_known);
-    EXPECT_TEXT(a.list[0].identity.client_address, "host2:6000");
-    EXPECT_TEXT(b.list[0].identity.client_address, "host1:6000");
+    pair_open(&pair);
+    EXPECT_FALSE(peer_send(&pair.a, pair.peer, WIRE_PROBE, slice_text("early")));
+    EXPECT_EQ(pair.peer->dropped_count, 1);
+    expect_dial(&pair, ERR_MORE, OK);
+    EXPECT_TRUE(pair.peer->is_connected);
+    EXPECT_FALSE(pair.b.list[0].is_connected); /* each direction has its own connection */
+    EXPECT_TRUE(pair.peer->is_known && pair.b.list[0].is_known);
+    EXPECT_TEXT(pair.peer->identity.client_address, "host2:6000");
+    EXPECT_TEXT(pair.b.list[0].identity.client_address, "host1:6000");
 
-    a.self_nospace = true;
-    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_PROBE, slice_text("one")));
-    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_APPEND, slice_text("two")));
-    carry(&a.list[0], &link);
-    EXPECT_EQ(link_next(&b, &link, 6, &frame, message), OK);
+    pair.a.self_nospace = true;
+    EXPECT_TRUE(peer_send(&pair.a, pair.peer, WIRE_PROBE, slice_text("one")));
+    EXPECT_TRUE(peer_send(&pair.a, pair.peer, WIRE_APPEND, slice_text("two")));
+    carry(pair.peer, &pair.link);
+    EXPECT_EQ(link_next(&pair.b, &pair.link, 6, &frame, message), OK);
     EXPECT_EQ(frame.type, WIRE_PROBE);
     EXPECT_TRUE(slice_equal(frame.body, slice_text("one")));
-    EXPECT_EQ(link_next(&b, &link, 7, &frame, message), OK);
+    EXPECT_EQ(link_next(&pair.b, &pair.link, 7, &frame, message), OK);
     EXPECT_TRUE(slice_equal(frame.body, slice_text("two")));
-    EXPECT_EQ(link_next(&b, &link, 8, &frame, message), ERR_MORE);
-    EXPECT_TRUE(b.list[0].nospace);
-    EXPECT_EQ(b.list[0].heard_ms, 7);
-    EXPECT_EQ(b.list[0].received_count, 2);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    EXPECT_EQ(link_next(&pair.b, &pair.link, 8, &frame, message), ERR_MORE);
+    EXPECT_TRUE(pair.b.list[0].nospace);
+    EXPECT_EQ(pair.b.list[0].heard_ms, 7);
+    EXPECT_EQ(pair.b.list[0].received_count, 2);
+    pair_close(&pair);
 }
 
 TEST(peer, bytes_may_arrive_one_by_one)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
+    struct pair pair;
     struct wire_frame frame;
-    pair_init(&a, &b);
-    link_init(&link);
-    peer_up(&a, &a.list[0]);
-    const struct buf *out = &a.list[0].out;
+    pair_open(&pair);
+    peer_up(&pair.a, pair.peer);
+    const struct buf *out = &pair.peer->out;
     for (uint64_t i = 0; i < out->size; i++) {
-        link_feed(&link, slice_of(out->data + i, 1));
-        EXPECT_EQ(link_next(&b, &link, 1, &frame, message), ERR_MORE);
+        link_feed(&pair.link, slice_of(out->data + i, 1));
+        EXPECT_EQ(link_next(&pair.b, &pair.link, 1, &frame, message), ERR_MORE);
     }
-    EXPECT_EQ(link.from, 1);
-    for (uint64_t i = 0; i < link.out.size; i++) {
-        EXPECT_EQ(peer_feed(&a, &a.list[0], slice_of(link.out.data + i, 1), message), OK);
+    EXPECT_EQ(pair.link.from, 1);
+    for (uint64_t i = 0; i < pair.link.out.size; i++) {
+        EXPECT_EQ(peer_feed(&pair.a, pair.peer, slice_of(pair.link.out.data + i, 1), message), OK);
     }
-    EXPECT_TRUE(a.list[0].is_connected);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    EXPECT_TRUE(pair.peer->is_connected);
+    pair_close(&pair);
 }
 
 /* Dials with what @change made of the two nodes and expects a refusal whose text holds @text. */
 static void expect_refusal(void (*change)(struct peers *a, struct peers *b), const char *text)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    change(&a, &b);
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
-    EXPECT_EQ(back, ERR_FOREIGN);
-    EXPECT_TRUE(link.refused);
-    EXPECT_EQ(link.from, 0);
-    EXPECT_FALSE(a.list[0].is_connected);
+    struct pair pair;
+    pair_open(&pair);
+    change(&pair.a, &pair.b);
+    expect_dial(&pair, ERR_FOREIGN, ERR_FOREIGN);
+    EXPECT_TRUE(pair.link.refused);
+    EXPECT_EQ(pair.link.from, 0);
+    EXPECT_FALSE(pair.peer->is_connected);
     if (strstr(message, text) == NULL) fail_msg("\"%s\" does not say \"%s\"", message, text);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
 }
 
 static void other_cluster(struct peers *a, struct peers *b)
@@ -255,19 +274,12 @@ TEST(peer, f47_an_older_copy_of_a_directory_is_refused)
 /* @a dials with what @change made of the two nodes and is let in. */
 static void expect_welcome(void (*change)(struct peers *a, struct peers *b))
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    change(&a, &b);
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    EXPECT_EQ(back, OK);
-    EXPECT_FALSE(a.self_refused);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    struct pair pair;
+    pair_open(&pair);
+    change(&pair.a, &pair.b);
+    expect_dial(&pair, ERR_MORE, OK);
+    EXPECT_FALSE(pair.a.self_refused);
+    pair_close(&pair);
 }
 
 static void same_start(struct peers *a, struct peers *b)
@@ -342,52 +354,37 @@ TEST(peer, who_has_forgotten_nothing_is_let_in)
 /* A WELCOME may have been overtaken by frames over the other connection: only the start counts in it. */
 TEST(peer, a_late_welcome_is_no_lapse)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    a.list[0].memory = (struct peer_memory){.term = 9, .vote_term = 9, .vote = 1};
-    b.self_promise = (struct peer_promise){.term = 8, .vote = 2, .last_index = 4};
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    EXPECT_EQ(back, OK);
-    EXPECT_EQ(a.list[0].memory.vote, 1);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    struct pair pair;
+    pair_open(&pair);
+    pair.peer->memory = (struct peer_memory){.term = 9, .vote_term = 9, .vote = 1};
+    pair.b.self_promise = (struct peer_promise){.term = 8, .vote = 2, .last_index = 4};
+    expect_dial(&pair, ERR_MORE, OK);
+    EXPECT_EQ(pair.peer->memory.vote, 1);
+    pair_close(&pair);
 }
 
 /* Who was told once that its directory is old stays careful; other refusals are nothing of that kind. */
 TEST(peer, a_refusal_is_remembered_with_its_reason)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    a.token_hash++;
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
-    EXPECT_TRUE(strstr(a.list[0].refusal, "cluster-token") != NULL);
-    EXPECT_FALSE(a.self_refused);
-    link_close(&link);
-    link_init(&link);
-    a.token_hash--;
-    restored_disk(&a, &b);
-    EXPECT_TEXT(a.list[0].refusal, "");
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_FOREIGN);
-    EXPECT_TRUE(strstr(a.list[0].refusal, "older copy") != NULL);
-    EXPECT_TRUE(a.self_refused);
-    link_close(&link);
-    link_init(&link);
-    a.self.incarnation = 6;
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    EXPECT_TEXT(a.list[0].refusal, "");
-    EXPECT_TRUE(a.self_refused);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    struct pair pair;
+    pair_open(&pair);
+    pair.a.token_hash++;
+    expect_dial(&pair, ERR_FOREIGN, ERR_FOREIGN);
+    EXPECT_TRUE(strstr(pair.peer->refusal, "cluster-token") != NULL);
+    EXPECT_FALSE(pair.a.self_refused);
+    pair_reconnect(&pair);
+    pair.a.token_hash--;
+    restored_disk(&pair.a, &pair.b);
+    EXPECT_TEXT(pair.peer->refusal, "");
+    expect_dial(&pair, ERR_FOREIGN, ERR_FOREIGN);
+    EXPECT_TRUE(strstr(pair.peer->refusal, "older copy") != NULL);
+    EXPECT_TRUE(pair.a.self_refused);
+    pair_reconnect(&pair);
+    pair.a.self.incarnation = 6;
+    expect_dial(&pair, ERR_MORE, OK);
+    EXPECT_TEXT(pair.peer->refusal, "");
+    EXPECT_TRUE(pair.a.self_refused);
+    pair_close(&pair);
 }
 
 TEST(peer, handshake_refuses_whoever_does_not_belong)
@@ -405,53 +402,44 @@ TEST(peer, handshake_refuses_whoever_does_not_belong)
 
 TEST(peer, a_new_process_of_a_node_ends_the_links_of_the_old_one)
 {
-    struct peers a;
-    struct peers b;
+    struct pair pair;
     struct link old;
     struct link new;
     struct wire_frame frame;
     enum err back = OK;
-    pair_init(&a, &b);
+    pair_open(&pair);
     link_init(&old);
     link_init(&new);
-    EXPECT_EQ(dial(&a, &b, &old, &back), ERR_MORE);
-    EXPECT_TRUE(peer_send(&a, &a.list[0], WIRE_VOTE, slice_text("late")));
+    EXPECT_EQ(dial(&pair.a, &pair.b, &old, &back), ERR_MORE);
+    EXPECT_TRUE(peer_send(&pair.a, pair.peer, WIRE_VOTE, slice_text("late")));
     struct buf late = {0};
-    buf_append(&late, a.list[0].out.data + a.list[0].out_start, peer_queued(&a.list[0]));
-    a.self.incarnation++;
-    EXPECT_EQ(dial(&a, &b, &new, &back), ERR_MORE);
+    buf_append(&late, pair.peer->out.data + pair.peer->out_start, peer_queued(pair.peer));
+    pair.a.self.incarnation++;
+    EXPECT_EQ(dial(&pair.a, &pair.b, &new, &back), ERR_MORE);
     link_feed(&old, buf_slice(&late));
-    EXPECT_EQ(link_next(&b, &old, 9, &frame, message), ERR_FOREIGN);
+    EXPECT_EQ(link_next(&pair.b, &old, 9, &frame, message), ERR_FOREIGN);
     EXPECT_TRUE(strstr(message, "earlier process") != NULL);
     buf_close(&late);
     link_close(&old);
     link_close(&new);
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
 }
 
 /* One frame of @change's making over a greeted link. */
 static enum err after_handshake(void (*change)(struct wire_frame *frame))
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
+    struct pair pair;
     struct wire_frame frame;
     struct buf bytes = {0};
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    frame = handshake_frame(&a, 2, WIRE_VOTE);
+    pair_open(&pair);
+    expect_dial(&pair, ERR_MORE, OK);
+    frame = handshake_frame(&pair.a, 2, WIRE_VOTE);
     change(&frame);
     wire_encode(&bytes, &frame);
-    link_feed(&link, buf_slice(&bytes));
-    const enum err err = link_next(&b, &link, 5, &frame, message);
-    if (err != OK) EXPECT_TRUE(link.refused);
+    const enum err err = take_bytes(&pair, buf_slice(&bytes), &frame);
+    if (err != OK) EXPECT_TRUE(pair.link.refused);
     buf_close(&bytes);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
     return err;
 }
 
@@ -497,94 +485,76 @@ TEST(peer, frames_that_do_not_fit_their_link_close_it)
 
 TEST(peer, strangers_cannot_make_us_collect_or_skip_the_handshake)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
+    struct pair pair;
     struct wire_frame frame;
     struct buf bytes = {0};
-    pair_init(&a, &b);
+    pair_open(&pair);
 
-    link_init(&link);
-    frame = handshake_frame(&a, 2, WIRE_VOTE);
+    frame = handshake_frame(&pair.a, 2, WIRE_VOTE);
     wire_encode(&bytes, &frame);
-    link_feed(&link, buf_slice(&bytes));
-    EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
-    EXPECT_TRUE(link.refused);
-    link_close(&link);
+    EXPECT_EQ(take_bytes(&pair, buf_slice(&bytes), &frame), ERR_CORRUPT);
+    EXPECT_TRUE(pair.link.refused);
+    pair_reconnect(&pair);
 
     bytes.size = 0;
-    frame = handshake_frame(&a, 2, WIRE_HELLO);
+    frame = handshake_frame(&pair.a, 2, WIRE_HELLO);
     wire_encode(&bytes, &frame);
     put_u32(bytes.data + 8, 1u << 20); /* says that a megabyte follows */
     memset(buf_extend(&bytes, 8192), 0, 8192);
-    link_init(&link);
-    link_feed(&link, buf_slice(&bytes));
-    EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
-    link_close(&link);
+    EXPECT_EQ(take_bytes(&pair, buf_slice(&bytes), &frame), ERR_CORRUPT);
+    pair_reconnect(&pair);
     buf_close(&bytes);
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
 }
 
 TEST(peer, malformed_introductions_are_refused)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
+    struct pair pair;
     struct wire_frame frame;
-    pair_init(&a, &b);
-    peer_up(&a, &a.list[0]);
-    const uint64_t body = a.list[0].out.size - WIRE_HEADER_SIZE;
+    pair_open(&pair);
+    peer_up(&pair.a, pair.peer);
+    const uint64_t body = pair.peer->out.size - WIRE_HEADER_SIZE;
     /* Every shorter body, with a valid checksum. */
     for (uint64_t size = 0; size < body; size++) {
         struct buf bytes = {0};
-        frame = handshake_frame(&a, 2, WIRE_HELLO);
-        frame.body = slice_of(a.list[0].out.data + WIRE_HEADER_SIZE, size);
+        frame = handshake_frame(&pair.a, 2, WIRE_HELLO);
+        frame.body = slice_of(pair.peer->out.data + WIRE_HEADER_SIZE, size);
         wire_encode(&bytes, &frame);
-        link_init(&link);
-        link_feed(&link, buf_slice(&bytes));
-        EXPECT_EQ(link_next(&b, &link, 5, &frame, message), ERR_CORRUPT);
-        EXPECT_FALSE(b.list[0].is_known);
-        link_close(&link);
+        EXPECT_EQ(take_bytes(&pair, buf_slice(&bytes), &frame), ERR_CORRUPT);
+        EXPECT_FALSE(pair.b.list[0].is_known);
+        pair_reconnect(&pair);
         buf_close(&bytes);
     }
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
 }
 
 TEST(peer, the_queue_has_an_end_and_a_lost_connection_empties_it)
 {
-    struct peers a;
-    struct peers b;
-    struct link link;
-    enum err back = OK;
-    pair_init(&a, &b);
-    link_init(&link);
-    EXPECT_EQ(dial(&a, &b, &link, &back), ERR_MORE);
-    struct peer *peer = &a.list[0];
+    struct pair pair;
+    pair_open(&pair);
+    expect_dial(&pair, ERR_MORE, OK);
+    struct peer *peer = pair.peer;
     const uint64_t size = 256u * KIB;
     uint8_t *big = test_calloc(1, size);
     uint32_t sent = 0;
-    while (sent < 1000 && peer_send(&a, peer, WIRE_APPEND, slice_of(big, size))) sent++;
+    while (sent < 1000 && peer_send(&pair.a, peer, WIRE_APPEND, slice_of(big, size))) sent++;
     EXPECT_EQ(sent, 256); /* with their headers they are just over the limit */
     EXPECT_TRUE(peer_queued(peer) < PEER_QUEUE_SIZE_MAX + PEER_WHOLE_SIZE_MAX);
     /* What the socket takes makes room again, and the front is given back. */
     peer->out_start = peer->out.size;
-    EXPECT_TRUE(peer_send(&a, peer, WIRE_PROBE, slice_text("x")));
+    EXPECT_TRUE(peer_send(&pair.a, peer, WIRE_PROBE, slice_text("x")));
     EXPECT_EQ(peer_queued(peer), WIRE_HEADER_SIZE + 1);
     EXPECT_TRUE(peer->out.capacity < MIB);
     uint64_t start = 0;
-    struct buf *out = peer_frame_begin(&a, peer, WIRE_PROBE, &start);
+    struct buf *out = peer_frame_begin(&pair.a, peer, WIRE_PROBE, &start);
     buf_text(out, "changed my mind");
     peer_frame_cancel(peer, start);
     EXPECT_EQ(peer_queued(peer), WIRE_HEADER_SIZE + 1);
     peer_down(peer);
     EXPECT_EQ(peer_queued(peer), 0);
-    EXPECT_FALSE(peer_send(&a, peer, WIRE_PROBE, slice_text("x")));
+    EXPECT_FALSE(peer_send(&pair.a, peer, WIRE_PROBE, slice_text("x")));
     test_free(big);
-    link_close(&link);
-    peers_close(&a);
-    peers_close(&b);
+    pair_close(&pair);
 }
 
 TEST(peer, members_are_unique_and_bounded)

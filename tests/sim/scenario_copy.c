@@ -19,6 +19,15 @@ static bool serves(struct sim *sim)
     return node->core != NULL && core_serving(node->core, NULL);
 }
 
+/* Three nodes with something in their logs; the one behind the leader is the patient. */
+static struct sim *begin(uint64_t seed, uint32_t fills)
+{
+    struct sim *sim = scenario_begin(3, 3, seed);
+    scenario_fill(sim, fills);
+    patient = (sim_leader(sim) + 1) % 3;
+    return sim;
+}
+
 /* The patient, which is down, goes on from @image. */
 static void put_back(struct sim *sim, const struct sim_image *image, bool is_outdated)
 {
@@ -47,6 +56,34 @@ static void start_and_serve(struct sim *sim)
     sim_run_for(sim, 1000);
 }
 
+/* With @leader the others can elect again, and nothing is lost. */
+static void start_leader(struct sim *sim, uint32_t leader, uint64_t value)
+{
+    EXPECT_TRUE(sim_start(sim, leader));
+    EXPECT_TRUE(sim_wait_leader(sim, 5000));
+    EXPECT_EQ(scenario_get(sim, patient, "k"), value);
+}
+
+/* Started @count times it is refused each time, and is still up at the end. */
+static void expect_refused(struct sim *sim, uint32_t count, uint64_t ms)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        start_patient(sim);
+        EXPECT_TRUE(sim_run_until_true(sim, 3000, is_refused));
+        sim_run_for(sim, ms);
+        EXPECT_TRUE(is_refused(sim));
+        if (i + 1 < count) crash_patient(sim);
+    }
+}
+
+/* The copy stays refused: the nodes do not come to the same state. */
+static void end_unwell(struct sim *sim, struct sim_image *copy)
+{
+    scenario_healthy(sim);
+    sim_image_close(copy);
+    sim_destroy(sim);
+}
+
 static const char *ask_patient(struct sim *sim, const char *line)
 {
     return sim_ask(sim, patient, 1000, line);
@@ -55,12 +92,10 @@ static const char *ask_patient(struct sim *sim, const char *line)
 TEST(copy, f47_an_older_copy_is_refused_however_often_it_is_started)
 {
     for (uint64_t seed = 1; seed <= 4; seed++) {
-        struct sim *sim = scenario_begin(3, 3, seed);
+        struct sim *sim = begin(seed, 5);
         struct sim_image copy = {0};
         struct sim_image own = {0};
-        scenario_fill(sim, 5);
         const uint32_t leader = sim_leader(sim);
-        patient = (leader + 1) % 3;
         crash_patient(sim);
         sim_disk_save(&sim->nodes[patient].disk, &copy);
         start_and_serve(sim);
@@ -68,21 +103,13 @@ TEST(copy, f47_an_older_copy_is_refused_however_often_it_is_started)
         crash_patient(sim);
         sim_disk_save(&sim->nodes[patient].disk, &own);
         put_back(sim, &copy, true);
-        for (uint32_t i = 0; i < 12; i++) {
-            start_patient(sim);
-            EXPECT_TRUE(sim_run_until_true(sim, 3000, is_refused));
-            sim_run_for(sim, 300);
-            EXPECT_TRUE(is_refused(sim));
-            if (i < 11) crash_patient(sim);
-        }
+        expect_refused(sim, 12, 300);
         EXPECT_TRUE(strstr(ask_patient(sim, "INFO raft"), "raft_refused_by:2\r\n") != NULL);
         EXPECT_TRUE(strstr(ask_patient(sim, "INFO raft"), "older copy") != NULL);
         /* Without the leader the third node would need its vote. */
         sim_crash(sim, leader, false);
         EXPECT_FALSE(sim_wait_leader(sim, 5000));
-        EXPECT_TRUE(sim_start(sim, leader));
-        EXPECT_TRUE(sim_wait_leader(sim, 5000));
-        EXPECT_EQ(scenario_get(sim, patient, "k"), seed);
+        start_leader(sim, leader, seed);
         /* The right directory is as good as ever. */
         crash_patient(sim);
         put_back(sim, &own, false);
@@ -99,11 +126,9 @@ TEST(copy, f47_an_older_copy_is_refused_however_often_it_is_started)
 TEST(copy, f47_one_node_that_knows_better_is_enough)
 {
     for (uint64_t seed = 11; seed <= 14; seed++) {
-        struct sim *sim = scenario_begin(3, 3, seed);
+        struct sim *sim = begin(seed, 5);
         struct sim_image copy = {0};
-        scenario_fill(sim, 5);
         const uint32_t leader = sim_leader(sim);
-        patient = (leader + 1) % 3;
         const uint32_t other = (leader + 2) % 3;
         crash_patient(sim);
         sim_disk_save(&sim->nodes[patient].disk, &copy);
@@ -113,22 +138,12 @@ TEST(copy, f47_one_node_that_knows_better_is_enough)
         crash_patient(sim);
         put_back(sim, &copy, true);
         EXPECT_TRUE(sim_start(sim, other));
-        for (uint32_t i = 0; i < 4; i++) {
-            start_patient(sim);
-            EXPECT_TRUE(sim_run_until_true(sim, 3000, is_refused));
-            sim_run_for(sim, 1000);
-            EXPECT_TRUE(is_refused(sim));
-            if (i < 3) crash_patient(sim);
-        }
+        expect_refused(sim, 4, 1000);
         EXPECT_TRUE(strstr(ask_patient(sim, "INFO raft"), "raft_refused_by:1\r\n") != NULL);
         sim_crash(sim, leader, false);
         EXPECT_FALSE(sim_wait_leader(sim, 5000));
-        EXPECT_TRUE(sim_start(sim, leader));
-        EXPECT_TRUE(sim_wait_leader(sim, 5000));
-        EXPECT_EQ(scenario_get(sim, patient, "k"), seed);
-        scenario_healthy(sim);
-        sim_image_close(&copy);
-        sim_destroy(sim);
+        start_leader(sim, leader, seed);
+        end_unwell(sim, &copy);
     }
 }
 
@@ -136,11 +151,9 @@ TEST(copy, f47_one_node_that_knows_better_is_enough)
 TEST(copy, f47_a_copy_of_the_same_start_lacks_what_was_acknowledged)
 {
     for (uint64_t seed = 21; seed <= 24; seed++) {
-        struct sim *sim = scenario_begin(3, 3, seed);
+        struct sim *sim = begin(seed, 5);
         struct sim_image copy = {0};
-        scenario_fill(sim, 5);
         const uint32_t leader = sim_leader(sim);
-        patient = (leader + 1) % 3;
         const uint32_t other = (leader + 2) % 3;
         sim_run_for(sim, 500);
         sim_disk_save(&sim->nodes[patient].disk, &copy);
@@ -158,12 +171,8 @@ TEST(copy, f47_a_copy_of_the_same_start_lacks_what_was_acknowledged)
         crash_patient(sim);
         start_patient(sim);
         EXPECT_FALSE(sim_wait_leader(sim, 5000));
-        EXPECT_TRUE(sim_start(sim, leader));
-        EXPECT_TRUE(sim_wait_leader(sim, 5000));
-        EXPECT_EQ(scenario_get(sim, patient, "k"), seed);
-        scenario_healthy(sim);
-        sim_image_close(&copy);
-        sim_destroy(sim);
+        start_leader(sim, leader, seed);
+        end_unwell(sim, &copy);
     }
 }
 
@@ -191,9 +200,7 @@ TEST(copy, f47_a_copy_of_the_same_start_has_forgotten_an_election)
         EXPECT_TRUE(ask_patient(sim, "SET k 1")[0] != '+');
         EXPECT_TRUE(sim_start(sim, leader));
         EXPECT_TRUE(sim_wait_leader(sim, 5000));
-        scenario_healthy(sim);
-        sim_image_close(&copy);
-        sim_destroy(sim);
+        end_unwell(sim, &copy);
     }
 }
 

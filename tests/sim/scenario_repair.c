@@ -169,20 +169,28 @@ TEST(repair, f07_every_node_is_damaged_in_another_place)
     }
 }
 
+/* The log of one of three was damaged while it was down; it has just started. */
+static struct sim *begin_ruined(uint64_t seed)
+{
+    struct sim *sim = scenario_begin(3, 3, seed);
+    scenario_fill(sim, 12);
+    (void)write_some(sim, 3);
+    patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+    struct sim_node *node = &sim->nodes[patient];
+    sim_crash(sim, patient, false);
+    const struct spot spot = choose(&node->disk, (uint32_t)seed % 3);
+    ruin(&node->disk, &spot);
+    scenario_set(sim, patient, "other", 1);
+    EXPECT_TRUE(sim_start(sim, patient));
+    return sim;
+}
+
 /* One is damaged while the others lead: it comes back with all its rights, and no quarantine. */
 TEST(repair, f07_one_node_is_repaired_while_the_others_lead)
 {
     for (uint64_t seed = 221; seed <= 226; seed++) {
-        struct sim *sim = scenario_begin(3, 3, seed);
-        scenario_fill(sim, 12);
-        (void)write_some(sim, 3);
-        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim *sim = begin_ruined(seed);
         struct sim_node *node = &sim->nodes[patient];
-        sim_crash(sim, patient, false);
-        const struct spot spot = choose(&node->disk, (uint32_t)seed % 3);
-        ruin(&node->disk, &spot);
-        scenario_set(sim, patient, "other", 1);
-        EXPECT_TRUE(sim_start(sim, patient));
         EXPECT_TRUE(core_repairing(node->core));
         EXPECT_TRUE(says(node, "/status", "repairing: shard-0000/0"));
         EXPECT_TRUE(sim_run_until_true(sim, 8000, is_whole));
@@ -195,16 +203,8 @@ TEST(repair, f07_one_node_is_repaired_while_the_others_lead)
 TEST(repair, f11_a_full_disk_holds_the_repair_up_and_no_more)
 {
     for (uint64_t seed = 227; seed <= 230; seed++) {
-        struct sim *sim = scenario_begin(3, 3, seed);
-        scenario_fill(sim, 12);
-        (void)write_some(sim, 3);
-        patient = (sim_leader(sim) + (uint32_t)seed) % 3;
+        struct sim *sim = begin_ruined(seed);
         struct sim_node *node = &sim->nodes[patient];
-        sim_crash(sim, patient, false);
-        const struct spot spot = choose(&node->disk, (uint32_t)seed % 3);
-        ruin(&node->disk, &spot);
-        scenario_set(sim, patient, "other", 1);
-        EXPECT_TRUE(sim_start(sim, patient));
         node->disk.capacity = 0;
         EXPECT_FALSE(sim_run_until_true(sim, 4000, is_whole));
         EXPECT_TRUE(node->core != NULL && core_repairing(node->core));
