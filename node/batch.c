@@ -14,7 +14,12 @@ struct batch_node {
     struct batch *batch;
     uint64_t offset;         /* Of the effect in the batch's record. */
     struct batch_node *next; /* In the bucket, or in the free list. */
+    struct batch_node **at;  /* What points to it, in the bucket or the node before it. */
     struct batch_node *batch_next;
+    /* Who has the key's value: the node itself, or, when it changes the expiry alone, an older one, which is gone once
+     * its batch is retired. NULL: the keydir. */
+    const struct batch_node *value;
+    uint64_t value_number;   /* Its batch. */
     uint64_t era;            /* Hidden when a FLUSH began another one. */
     uint64_t touched_before; /* What the key's place in batches.touched held. */
     uint32_t ordinal;        /* Among the effects of its batch. */
@@ -63,9 +68,9 @@ void batches_init(struct batches *batches)
 
 static void bucket_unlink(struct batches *batches, struct batch_node *node)
 {
-    struct batch_node **at = &batches->buckets[node->hash & (batches->bucket_count - 1)];
-    while (*at != node) at = &(*at)->next;
-    *at = node->next;
+    /* Without a search: thousands of changes of one key may be in flight, and the oldest is the last of its bucket. */
+    *node->at = node->next;
+    if (node->next != NULL) node->next->at = node->at;
     batches->node_count--;
 }
 
@@ -117,39 +122,43 @@ static struct effect node_effect(const struct batch_node *node)
     return effect;
 }
 
-struct batch_hit batches_find(const struct batches *batches, struct slice key)
+/* The newest effect of @key in flight that no FLUSH hid; NULL: there is none. */
+static const struct batch_node *newest(const struct batches *batches, struct slice key,
+                                       uint64_t hash, struct effect *effect)
 {
-    struct batch_hit hit = {0};
-    if (batches->node_count == 0 && batches->flush_number == 0) return hit;
-    const uint64_t hash = hash64(key.data, key.size);
     const struct batch_node *node = batches->buckets[hash & (batches->bucket_count - 1)];
     /* Newest first: behind one that a FLUSH hid there are only such. */
     for (; node != NULL && node->era == batches->era; node = node->next) {
         if (node->hash != hash) continue;
-        const struct effect effect = node_effect(node);
-        if (!slice_equal(effect.key, key)) continue;
-        if (!hit.is_flying) {
-            hit.is_flying = true;
-            hit.number = node->batch->number;
-            hit.index = node->batch->index;
-            hit.ordinal = node->ordinal;
-            hit.expiry_ms = effect.expiry_ms;
-            hit.exists = effect.kind != EFFECT_DELETE;
-        }
-        if (effect.kind != EFFECT_EXPIRE_AT) {
-            hit.value = effect.value;
-            hit.is_absent = node->batch->is_stub;
-            hit.is_packed = (effect.flags & EFFECT_FLAG_LZ4) != 0;
-            hit.is_expiry_only = false;
-            return hit;
-        }
-        hit.is_expiry_only =
-            true; /* Look further for the value; none in flight: the keydir has it. */
+        *effect = node_effect(node);
+        if (slice_equal(effect->key, key)) return node;
     }
-    if (!hit.is_flying && batches->flush_number != 0) {
-        hit.is_hidden = true;
+    return NULL;
+}
+
+struct batch_hit batches_find(const struct batches *batches, struct slice key)
+{
+    struct batch_hit hit = {0};
+    struct effect effect;
+    if (batches->node_count == 0 && batches->flush_number == 0) return hit;
+    const struct batch_node *node = newest(batches, key, hash64(key.data, key.size), &effect);
+    if (node == NULL) {
+        hit.is_hidden = batches->flush_number != 0;
         hit.number = batches->flush_number;
+        return hit;
     }
+    hit.is_flying = true;
+    hit.number = node->batch->number;
+    hit.index = node->batch->index;
+    hit.ordinal = node->ordinal;
+    hit.expiry_ms = effect.expiry_ms;
+    hit.exists = effect.kind != EFFECT_DELETE;
+    hit.is_expiry_only = node->value == NULL || node->value_number <= batches->retired_number;
+    if (hit.is_expiry_only) return hit;
+    if (node->value != node) effect = node_effect(node->value);
+    hit.value = effect.value;
+    hit.is_absent = node->value->batch->is_stub;
+    hit.is_packed = (effect.flags & EFFECT_FLAG_LZ4) != 0;
     return hit;
 }
 
@@ -164,6 +173,7 @@ static void buckets_grow(struct batches *batches)
         for (struct batch_node *node = batches->buckets[i]; node != NULL; node = node->next) {
             struct batch_node ***tail = (node->hash & batches->bucket_count) != 0 ? &high : &low;
             **tail = node;
+            node->at = *tail;
             *tail = &node->next;
         }
         *low = NULL;
@@ -177,6 +187,19 @@ static void buckets_grow(struct batches *batches)
 static uint64_t *touched_at(const struct batches *batches, uint64_t hash)
 {
     return &batches->touched[(hash >> 32) % BATCH_TOUCHED_COUNT];
+}
+
+/* Says of @node, which is not in its bucket yet, who has the value of its key. */
+static void find_value(const struct batches *batches, struct batch_node *node,
+                       const struct effect *effect)
+{
+    struct effect older;
+    node->value = node;
+    node->value_number = node->batch->number;
+    if (effect->kind != EFFECT_EXPIRE_AT) return;
+    const struct batch_node *before = newest(batches, effect->key, node->hash, &older);
+    node->value = before != NULL ? before->value : NULL;
+    node->value_number = before != NULL ? before->value_number : 0;
 }
 
 /* The effect at @offset of the open batch's record becomes the newest of its key. */
@@ -197,12 +220,15 @@ static void view_add(struct batches *batches, const struct effect *effect, uint6
                                 .batch = batch,
                                 .offset = offset,
                                 .next = *bucket,
+                                .at = bucket,
                                 .batch_next = batch->nodes,
                                 .era = batches->era,
                                 .touched_before = *touched,
                                 .ordinal = batch->effect_count - 1,
                                 .is_reserved = reserved_key(effect->key)};
     batches->reserved_count += node->is_reserved;
+    find_value(batches, node, effect);
+    if (node->next != NULL) node->next->at = &node->next;
     *bucket = node;
     *touched = ++batches->change_count;
     batch->nodes = node;

@@ -67,6 +67,79 @@ TEST(batch, expiry_alone_keeps_the_value)
     batches_close(&batches);
 }
 
+static void expire(struct batches *batches, const char *key, uint64_t expiry_ms)
+{
+    batches_add(
+        batches,
+        &(struct effect){.kind = EFFECT_EXPIRE_AT, .expiry_ms = expiry_ms, .key = slice_text(key)});
+}
+
+TEST(batch, expiry_knows_the_value_as_long_as_that_is_in_flight)
+{
+    struct batches batches;
+    batches_init(&batches);
+    put(&batches, "k", "value");
+    launch(&batches, 2);
+    expire(&batches, "k", 5);
+    launch(&batches, 3);
+    expire(&batches, "k", 6);
+    struct batches_mark mark = batches_mark(&batches);
+    put(&batches, "k", "newer");
+    expire(&batches, "k", 7);
+    struct batch_hit hit = batches_find(&batches, slice_text("k"));
+    EXPECT_TRUE(slice_equal(hit.value, slice_text("newer")));
+    EXPECT_EQ(hit.expiry_ms, 7);
+    batches_rollback(&batches, &mark);
+    hit = batches_find(&batches, slice_text("k"));
+    EXPECT_TRUE(slice_equal(hit.value, slice_text("value")));
+    EXPECT_EQ(hit.expiry_ms, 6);
+    /* The put is applied: the index has the value now, and others may take the memory. */
+    EXPECT_TRUE(batches_retire(&batches, 2));
+    for (int i = 0; i < 100; i++) put(&batches, "another", "another");
+    hit = batches_find(&batches, slice_text("k"));
+    EXPECT_TRUE(hit.is_flying);
+    EXPECT_TRUE(hit.is_expiry_only);
+    EXPECT_EQ(hit.expiry_ms, 6);
+    expire(&batches, "k", 8);
+    launch(&batches, 4);
+    EXPECT_TRUE(batches_retire(&batches, 3));
+    hit = batches_find(&batches, slice_text("k"));
+    EXPECT_TRUE(hit.is_expiry_only);
+    EXPECT_EQ(hit.expiry_ms, 8);
+    /* Behind a FLUSH there is another life of the key. */
+    batches_add(&batches, &(struct effect){.kind = EFFECT_FLUSH});
+    EXPECT_TRUE(batches_find(&batches, slice_text("k")).is_hidden);
+    put(&batches, "k", "second");
+    expire(&batches, "k", 9);
+    hit = batches_find(&batches, slice_text("k"));
+    EXPECT_FALSE(hit.is_expiry_only);
+    EXPECT_TRUE(slice_equal(hit.value, slice_text("second")));
+    batches_close(&batches);
+}
+
+/* What each change costs does not grow with those of the same key that are in flight: here they would cost minutes. */
+TEST(batch, very_many_changes_of_one_key)
+{
+    struct batches batches;
+    batches_init(&batches);
+    uint64_t index = 1;
+    for (int i = 0; i < 40; i++) {
+        put(&batches, "hot", "value");
+        for (int j = 0; j < 10000; j++) {
+            expire(&batches, "hot", (uint64_t)j + 1);
+            EXPECT_EQ(batches_find(&batches, slice_text("hot")).expiry_ms, j + 1);
+        }
+        launch(&batches, ++index);
+    }
+    EXPECT_TRUE(slice_equal(batches_find(&batches, slice_text("hot")).value, slice_text("value")));
+    for (uint64_t applied = 2; applied <= index; applied++) {
+        EXPECT_TRUE(batches_retire(&batches, applied));
+        batches_check(&batches);
+    }
+    EXPECT_EQ(batches.node_count, 0);
+    batches_close(&batches);
+}
+
 TEST(batch, flush_hides_everything_before_it)
 {
     struct batches batches;
