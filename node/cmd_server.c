@@ -168,18 +168,21 @@ static void info_stats(struct core *core, struct buf *out)
                pubsub->channel_count, pubsub->pattern_count, pubsub->published, pubsub->delivered,
                pubsub->dropped, pubsub->missed, feeds->count, feeds->messages, feeds->effects,
                feeds->disk_reads, feeds->compacted);
-    buf_printf(
-        out,
-        "commands_forwarded:%" PRIu64 "\r\ncommands_served_for_others:%" PRIu64
-        "\r\ncommands_parked:%" PRIu64 "\r\nuncertain_replies:%" PRIu64
-        "\r\nprotocol_errors:%" PRIu64 "\r\nreads_paused:%" PRIu64
-        "\r\noutput_limit_closed:%" PRIu64 "\r\nidle_closed:%" PRIu64
-        "\r\npeer_links_refused:%" PRIu64 "\r\nwrites:%" PRIu64 "\r\nreads:%" PRIu64
-        "\r\nentries_proposed:%" PRIu64 "\r\neffects_proposed:%" PRIu64 "\r\nturns:%" PRIu64 "\r\n",
-        stats->forwarded_total, stats->forwarded_in_total, stats->parked_total,
-        stats->uncertain_total, stats->protocol_errors_total, stats->paused_total,
-        stats->output_limit_closed, stats->idle_closed, stats->links_refused, shard->write_count,
-        shard->read_count, shard->batch_count, shard->effect_count, stats->turns_total);
+    buf_printf(out,
+               "commands_forwarded:%" PRIu64 "\r\ncommands_served_for_others:%" PRIu64
+               "\r\ncommands_parked:%" PRIu64 "\r\nuncertain_replies:%" PRIu64
+               "\r\nprotocol_errors:%" PRIu64 "\r\nreads_paused:%" PRIu64
+               "\r\noutput_limit_closed:%" PRIu64 "\r\nidle_closed:%" PRIu64
+               "\r\npeer_links_refused:%" PRIu64 "\r\nwrites:%" PRIu64 "\r\nreads:%" PRIu64
+               "\r\nentries_proposed:%" PRIu64 "\r\neffects_proposed:%" PRIu64 "\r\nturns:%" PRIu64
+               "\r\nturns_over_5ms:%" PRIu64 "\r\nturns_over_10ms:%" PRIu64
+               "\r\nturn_longest_us:%" PRIu64 "\r\n",
+               stats->forwarded_total, stats->forwarded_in_total, stats->parked_total,
+               stats->uncertain_total, stats->protocol_errors_total, stats->paused_total,
+               stats->output_limit_closed, stats->idle_closed, stats->links_refused,
+               shard->write_count, shard->read_count, shard->batch_count, shard->effect_count,
+               stats->turns_total, latency_above(&core->rounds, 5000),
+               latency_above(&core->rounds, 10000), core->rounds.max_us);
 }
 
 static void put_host_port(const char *address, struct buf *host, uint16_t *port)

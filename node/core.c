@@ -552,6 +552,11 @@ bool core_repairing(const struct core *core)
     return regain_active(&core->shard.regain);
 }
 
+void core_note_busy(struct core *core, uint64_t us)
+{
+    latency_add(&core->rounds, us);
+}
+
 struct store *core_store(struct core *core)
 {
     return core->shard.store;

@@ -98,6 +98,8 @@ void core_set_room(struct core *core, uint64_t connections);
 void core_reload(struct core *core, const struct config *fresh);
 /* Answers GET @path of the HTTP port: appends the body, names its type, returns the status. */
 int core_http(struct core *core, const char *path, struct buf *body, const char **type);
+/* The host's processor was busy for @us with a round of its loop: input, turn and output. */
+void core_note_busy(struct core *core, uint64_t us);
 void core_check(const struct core *core);
 
 #endif

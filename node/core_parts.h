@@ -13,6 +13,7 @@
 #include "node/shard.h"
 #include "node/stream.h"
 #include "raft/peer.h"
+#include "storage/latency.h"
 
 /* How much of the queue to a peer commands and replies on their way may take: the rest is for what nodes tell each
  * other, and a queue that is full breaks the connection (router.c). */
@@ -116,6 +117,7 @@ struct core {
     uint64_t stage_ms; /* End of this stage at the latest. */
     struct core_stats stats;
     struct core_rates rates;
+    struct latency rounds; /* Processor time of the host's rounds; short ones count together. */
 };
 
 /* An incoming connection of a peer. */

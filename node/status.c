@@ -99,6 +99,15 @@ static void metrics_disk(struct core *core, struct buf *body)
     metric_latency(body, "log_write_seconds", "Log writes, each with its sync.", writes);
 }
 
+static void metrics_loop(const struct core *core, struct buf *body)
+{
+    metric(body, "turn_max_us", "gauge", "Longest turn since the start, as processor time.",
+           core->rounds.max_us);
+    metric_latency(body, "turn_seconds",
+                   "Processor time of turns of the loop; short ones are taken together.",
+                   &core->rounds);
+}
+
 static void metrics_repair(const struct shard *shard, struct buf *body)
 {
     metric(body, "repairing", "gauge", "1 while the log is rebuilt from the records of others.",
@@ -339,6 +348,7 @@ int status_http(struct core *core, const char *path, struct buf *body, const cha
         *type = "text/plain; version=0.0.4; charset=utf-8";
         metrics_state(core, body);
         metrics_disk(core, body);
+        metrics_loop(core, body);
         metrics_counters(core, body);
         metrics_values(&core->shard, body);
         metrics_compaction(core->shard.store, body);

@@ -12,6 +12,15 @@ uint64_t latency_bound_us(uint32_t bucket)
     return bounds_us[bucket];
 }
 
+uint64_t latency_above(const struct latency *latency, uint64_t bound_us)
+{
+    uint64_t count = latency->count;
+    for (uint32_t i = 0; i < LATENCY_BUCKETS && bounds_us[i] <= bound_us; i++) {
+        count -= latency->counts[i];
+    }
+    return count;
+}
+
 void latency_add(struct latency *latency, uint64_t us)
 {
     uint32_t bucket = 0;

@@ -18,6 +18,8 @@ struct latency {
 
 /* The upper bound of a bucket, itself included. */
 uint64_t latency_bound_us(uint32_t bucket);
+/* How many took longer than @bound_us, which is one of the bounds. */
+uint64_t latency_above(const struct latency *latency, uint64_t bound_us);
 void latency_add(struct latency *latency, uint64_t us);
 
 #endif

@@ -23,3 +23,16 @@ TEST(latency, each_time_is_counted_in_the_first_bucket_that_takes_it)
     EXPECT_EQ(latency.max_us, last + 1);
     EXPECT_TRUE(latency.sum_us > last * 2);
 }
+
+TEST(latency, those_above_a_bound_are_counted)
+{
+    struct latency latency = {0};
+    EXPECT_EQ(latency_above(&latency, 10000), 0);
+    latency_add(&latency, 10000);
+    latency_add(&latency, 10001);
+    latency_add(&latency, 4000000);
+    latency_add(&latency, UINT64_C(1) << 40); /* in no bucket */
+    EXPECT_EQ(latency_above(&latency, 10000), 3);
+    EXPECT_EQ(latency_above(&latency, 100), 4);
+    EXPECT_EQ(latency_above(&latency, 5000000), 1);
+}
