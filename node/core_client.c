@@ -14,7 +14,11 @@
 #include "node/warm.h"
 #include "storage/base/check.h"
 
-#define TURN_COMMANDS_MAX 512u /* of one session in one turn, so that none starves the others */
+#define TURN_COMMANDS_MAX 512u /* of one session in one turn, so that none starves the others, */
+#define TURN_COMMANDS_MIN 16u  /* and as few when many have very many */
+#define TURN_SERVED_MAX                                                                            \
+    2048u /* small commands of all, a millisecond or two: those behind go on in the next turn */
+#define ARGS_PER_COMMAND 2u /* arguments that cost as much as a small command */
 #define INPUT_PAUSE_SIZE                                                                           \
     (256u * KIB) /* unread input at which reading stops while the session waits */
 #define OUTPUT_PAUSE_SIZE (1u * MIB) /* replies not taken by the socket at which commands stop */
@@ -480,8 +484,10 @@ static void become_exec(struct core *core, struct session *session)
     session_unread(session, &request);
 }
 
-/* Runs what the session's input holds; @work has those whose turn is next. True: it has more that could run at once. */
-static bool run_session(struct core *core, struct session *session, const struct list *work)
+/* Runs what the session's input holds, at most @commands_max; @work has those whose turn is next. True: it has more
+ * that could run at once. */
+static bool run_session(struct core *core, struct session *session, const struct list *work,
+                        uint32_t commands_max)
 {
     const struct resp_limits limits = limits_of(core);
     struct resp_parser *parser = &session->parser;
@@ -490,7 +496,7 @@ static bool run_session(struct core *core, struct session *session, const struct
         core_mark_ready(core, session);
         return false;
     }
-    for (uint32_t i = 0; i < TURN_COMMANDS_MAX; i++) {
+    for (uint32_t i = 0; i < commands_max; i++) {
         if (session_input(session) == 0) session->begun_ms = 0;
         if (!may_run(session) || session_input(session) == 0) return false;
         if (is_loaded(core, session)) {
@@ -541,12 +547,13 @@ static bool run_session(struct core *core, struct session *session, const struct
         add_load(core, session, session_end(session) - end);
         session->command_count++;
         core->stats.commands_total++;
+        core->turn_served += 1 + parser->arg_count / ARGS_PER_COMMAND;
         session_consume(session, size);
         resp_parser_next(parser);
         if (result == DISPATCH_EXEC) become_exec(core, session);
         /* Who has had its turn to read goes behind those that wait for theirs. */
         if (size > INPUT_PAUSE_SIZE) list_remove(&session->hog);
-        if (core->turn_work >= CORE_TURN_WORK_MAX) break;
+        if (core->turn_work >= CORE_TURN_WORK_MAX || core->turn_served >= TURN_SERVED_MAX) break;
     }
     core_mark_ready(core, session);
     return true;
@@ -604,6 +611,27 @@ static void regulate_hogs(struct core *core)
     }
 }
 
+/* How many commands each may run so that all have their turn, whoever sent thousands. */
+static uint32_t share_of_each(const struct list *work)
+{
+    uint32_t count = 1;
+    const struct list *at = work->next->next;
+    for (; at != work && count < TURN_SERVED_MAX / TURN_COMMANDS_MIN; at = at->next) count++;
+    const uint32_t share = TURN_SERVED_MAX / count;
+    return share < TURN_COMMANDS_MAX ? share : TURN_COMMANDS_MAX;
+}
+
+/* Who did not come to it in this turn is first in the next one. */
+static void put_off(struct core *core, struct list *work)
+{
+    if (list_empty(work)) return;
+    core->more = true;
+    work->prev->next = core->ready.next;
+    core->ready.next->prev = work->prev;
+    core->ready.next = work->next;
+    work->next->prev = &core->ready;
+}
+
 void core_serve_clients(struct core *core)
 {
     struct list work;
@@ -616,12 +644,14 @@ void core_serve_clients(struct core *core)
     work.prev->next = &work;
     list_init(&core->ready);
     core->warm_left = 0;
+    core->turn_served = 0;
     if (core->proxy_count > 0) measure_loads(core);
-    while (!list_empty(&work)) {
+    const uint32_t commands_max = share_of_each(&work);
+    while (!list_empty(&work) && core->turn_served < TURN_SERVED_MAX) {
         struct session *session = LIST_ITEM(work.next, struct session, ready);
         list_remove(&session->ready);
         const uint64_t end = session_end(session);
-        if (run_session(core, session, &work)) core->more = true;
+        if (run_session(core, session, &work, commands_max)) core->more = true;
         core_track_waits(core, session);
         if (session_is_proxy(session)) {
             /* Replies that wait for nothing leave at once. */
@@ -631,6 +661,7 @@ void core_serve_clients(struct core *core)
         }
         regulate(core, session);
     }
+    put_off(core, &work);
     regulate_hogs(core);
 }
 

@@ -22,8 +22,8 @@
 #define SWEEP_LAG_MS 30000u
 #define SWEEP_IDLE_MS 100u /* after the last command */
 #define NO_ROOM_REPEAT_MS 60000u
-#define FULL_RETRY_MS 5000u /* between attempts to hand over because of a full disk */
-#define BATCH_EFFECTS_SOFT 16384u
+#define FULL_RETRY_MS 5000u      /* between attempts to hand over because of a full disk */
+#define BATCH_EFFECTS_SOFT 4096u /* an entry is applied as a whole, on every node */
 
 uint64_t shard_random(struct shard *shard)
 {

@@ -24,6 +24,7 @@ enum err replica_create(const struct replica_config *config, struct store *store
     created->peers = peers;
     created->now_ms = now_ms;
     created->fired_ms = now_ms;
+    created->apply_left = REPLICA_APPLY_WORK;
     created->start_ms = now_ms;
     created->committed = store_applied_index(store);
     replica_drop_bigs(created); /* of the one before, which may have led */
@@ -223,13 +224,29 @@ static void watch_disk(struct replica *replica)
     if (replica->writing_ms > REPLICA_STALL_FATAL_MS) replica->ended = ERR_IO;
 }
 
+/* The last entry that may be applied. */
+static uint64_t applicable(const struct replica *replica)
+{
+    const uint64_t persisted = store_persisted_index(replica->store);
+    return replica->committed < persisted ? replica->committed : persisted;
+}
+
+static bool has_to_apply(const struct replica *replica)
+{
+    return !replica->is_installing && applicable(replica) > store_applied_index(replica->store);
+}
+
+/* A little in each turn: a node that has to catch up hears the others and its clients meanwhile. */
 static void apply(struct replica *replica)
 {
     struct store *store = replica->store;
-    const uint64_t persisted = store_persisted_index(store);
-    const uint64_t end = replica->committed < persisted ? replica->committed : persisted;
-    if (replica->is_installing || end <= store_applied_index(store)) return;
-    const enum err err = store_apply(store, end);
+    /* The core calls this twice in a turn: the second time gets what the first one left. */
+    uint64_t work = replica->apply_left;
+    const bool is_first = work == REPLICA_APPLY_WORK;
+    replica->apply_left = REPLICA_APPLY_WORK;
+    if (!has_to_apply(replica)) return;
+    const enum err err = store_apply_some(store, applicable(replica), is_first, &work);
+    if (is_first) replica->apply_left = work;
     if (err != OK) replica->ended = err;
 }
 
@@ -336,6 +353,7 @@ uint64_t replica_deadline(const struct replica *replica)
 {
     if (replica->ended != OK) return replica->now_ms;
     if (readgate_wants(&replica->gate) && may_probe(replica)) return replica->now_ms;
+    if (has_to_apply(replica)) return replica->now_ms;
     uint64_t deadline = earlier(replica->timer_ms, store_deadline(replica->store));
     deadline = earlier(deadline, ship_deadline(&replica->ship_in));
     deadline = earlier(deadline, ship_send_deadline(&replica->ship_out));

@@ -30,6 +30,7 @@
 /* Of the time between two turns only so much counts as a stall: a process that was stopped, or a machine
  * that slept, finds old writes complete a moment later. */
 #define REPLICA_STALL_STEP_MS 500u
+#define REPLICA_APPLY_WORK 2048u /* effects applied at once, about a millisecond */
 
 STATIC_CHECK(UNCOMMITTED_ENTRIES_MAX + 2 <= REPLICA_RING_COUNT, "the ring holds what is proposed");
 
@@ -104,6 +105,7 @@ struct replica {
     uint64_t told_held;
     bool barrier_wanted;
     uint64_t regressed_term; /* leader of this term: a voter holds less than it acknowledged */
+    uint64_t apply_left;     /* Of REPLICA_APPLY_WORK, for the next call of replica_turn(). */
     uint64_t start_ms;
 
     bool is_writing;         /* a group write is under way, */

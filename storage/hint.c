@@ -54,6 +54,23 @@ void hint_close(struct hint *hint)
     *hint = (struct hint){0};
 }
 
+void hint_expect(struct hint *hint, uint64_t source_size)
+{
+    hint->source_size = source_size;
+}
+
+/* Of each effect a hint holds at most as many bytes as the file does, so the largest has some for its chunks beside. */
+static void chunk_begin(struct hint *hint)
+{
+    const uint64_t chunks = hint->source_size / HINT_CHUNK_SIZE + 1;
+    const uint64_t most = HINT_HEADER_SIZE + hint->source_size + chunks * CHUNK_HEADER_SIZE;
+    const bool is_large = hint->bytes.size >= HINT_LARGE_SIZE;
+    if (is_large && hint->bytes.capacity < most) {
+        (void)buf_reserve_exact(&hint->bytes, most - hint->bytes.size);
+    }
+    (void)buf_extend(&hint->bytes, CHUNK_HEADER_SIZE);
+}
+
 static void chunk_seal(struct hint *hint)
 {
     if (hint->chunk_count == 0) return;
@@ -70,7 +87,7 @@ static void chunk_seal(struct hint *hint)
 void hint_add(struct hint *hint, const struct hint_entry *entry)
 {
     CHECK(entry->key.size <= KEY_SIZE_MAX);
-    if (hint->chunk_count == 0) buf_extend(&hint->bytes, CHUNK_HEADER_SIZE);
+    if (hint->chunk_count == 0) chunk_begin(hint);
     uint8_t *at = buf_extend(&hint->bytes, ENTRY_HEADER_SIZE);
     at[0] = entry->kind;
     at[1] = entry->flags;

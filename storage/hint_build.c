@@ -134,6 +134,7 @@ void hint_build_open(struct hint_build *build, const struct hint_source *source)
         .chain = source->file->seed,
     };
     hint_init(&build->hint, source->file->file_id);
+    hint_expect(&build->hint, source->file->used);
 }
 
 void hint_build_close(struct hint_build *build)

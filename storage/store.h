@@ -121,6 +121,10 @@ uint64_t store_applied_stamp(const struct store *store); /* the highest of them:
 /* Applies the entries up to @index, one after the other. They must be persisted.
  * ERR_CORRUPT or ERR_IO: an entry could not be read back; the node must stop serving. */
 enum err store_apply(struct store *store, uint64_t index);
+/* The same in slices: as much as is worth *@work effects, from which it is taken off; an entry counts as one more, and
+ * as one for each 4 KiB. An entry takes place as a whole: one that is worth more is left for later, or applied all
+ * the same and alone if @at_least_one. */
+enum err store_apply_some(struct store *store, uint64_t index, bool at_least_one, uint64_t *work);
 
 struct keydir *store_keys(struct store *store);
 /* The value of @entry, unpacked; waits for the disk if it must (the node reads through store_value.h, which does

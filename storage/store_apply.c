@@ -4,8 +4,9 @@
 
 /* ---- growing hints -------------------------------------------------------------------------------- */
 
-struct store_growth *store_growth(struct store *store, const struct log_file *file)
+struct store_growth *store_growth(struct store *store, const struct log_segment *segment)
 {
+    const struct log_file *file = &segment->file;
     /* Entries are applied in order, so the one that is looked for is nearly always the last. */
     uint32_t at = store->growth_count;
     while (at > 0 && store->growths[at - 1].number > file->number) at--;
@@ -21,6 +22,7 @@ struct store_growth *store_growth(struct store *store, const struct log_file *fi
     store->growth_count++;
     *growth = (struct store_growth){.number = file->number, .stamp_ms = store->stamp_ms};
     hint_init(&growth->hint, file->file_id);
+    hint_expect(&growth->hint, segment->size);
     return growth;
 }
 
@@ -100,7 +102,7 @@ static enum err apply_command(struct store *store, struct shelf_file *file,
 {
     const struct log_segment *segment = log_segment_find(&store->log, place.file);
     CHECK(segment != NULL);
-    struct store_growth *growth = store_growth(store, &segment->file);
+    struct store_growth *growth = store_growth(store, segment);
     struct effect_walk walk;
     struct effect effect;
 
@@ -141,11 +143,36 @@ static enum err apply_command(struct store *store, struct shelf_file *file,
     return OK;
 }
 
-enum err store_apply(struct store *store, uint64_t index)
+/* What it costs to apply @record, in effects. */
+static uint64_t work_of(const struct record *record)
+{
+    struct effect_walk walk = {0};
+    if (record->type == RECORD_COMMAND) effect_walk_open(&walk, record->payload);
+    return 1 + walk.count + record->payload.size / (4 * KIB);
+}
+
+static enum err apply_entry(struct store *store, const struct record *record, struct place place)
+{
+    struct shelf_file *file = store_file_growing(store, place.file, record->index);
+    if (record->type == RECORD_COMMAND) {
+        const enum err err = apply_command(store, file, record, place);
+        if (err != OK) return err;
+    }
+    store->applied_index = record->index;
+    witness_applied(&store->witness, record->index, keydir_hash(store->keys));
+    if (record->stamp_ms > store->stamp_ms) store->stamp_ms = record->stamp_ms;
+    struct store_growth *growth = store_growth(store, log_segment_find(&store->log, place.file));
+    growth->stamp_ms = store->stamp_ms;
+    growth->state_hash = keydir_hash(store->keys);
+    return OK;
+}
+
+enum err store_apply_some(struct store *store, uint64_t index, bool at_least_one, uint64_t *work)
 {
     CHECK(!store->is_replaced);
     CHECK(index <= store->log.persisted_index);
-    while (store->applied_index < index) {
+    bool is_forced = at_least_one;
+    while (store->applied_index < index && (is_forced || *work > 0)) {
         const uint64_t next = store->applied_index + 1;
         struct place place;
         struct slice bytes;
@@ -157,17 +184,18 @@ enum err store_apply(struct store *store, uint64_t index)
         err = record_decode_trusted(bytes, &record, &size);
         if (err != OK) return err;
         CHECK(record.index == next);
-        struct shelf_file *file = store_file_growing(store, place.file, next);
-        if (record.type == RECORD_COMMAND) err = apply_command(store, file, &record, place);
+        const uint64_t more = work_of(&record);
+        if (more > *work && !is_forced) return OK;
+        err = apply_entry(store, &record, place);
         if (err != OK) return err;
-
-        store->applied_index = next;
-        witness_applied(&store->witness, next, keydir_hash(store->keys));
-        if (record.stamp_ms > store->stamp_ms) store->stamp_ms = record.stamp_ms;
-        struct store_growth *growth = store_growth(
-            store, &log_segment_find(&store->log, place.file)->file);
-        growth->stamp_ms = store->stamp_ms;
-        growth->state_hash = keydir_hash(store->keys);
+        is_forced = false;
+        *work -= more < *work ? more : *work;
     }
     return OK;
+}
+
+enum err store_apply(struct store *store, uint64_t index)
+{
+    uint64_t work = UINT64_MAX;
+    return store_apply_some(store, index, false, &work);
 }

@@ -345,6 +345,7 @@ static void output_create(struct store *store)
                &file);
     job->has_table = true;
     const uint64_t size = output_size(store);
+    hint_expect(&job->table.hint, size);
     table_header(&job->table, size, job->block);
     table_name(job->name, store->config.folder, file.number);
     const struct disk_op op = {

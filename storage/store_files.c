@@ -78,7 +78,7 @@ void store_file_sealed(struct store *store, const struct log_segment *segment)
     CHECK(file->state == SHELF_GROWING);
     file->file = segment->file;
     file->state = SHELF_SEALED;
-    const struct store_growth *growth = store_growth(store, &segment->file);
+    const struct store_growth *growth = store_growth(store, segment);
     file->hint_size = growth->hint_size;
     file->items = growth->items;
     file->wants_trim = segment->size > segment->file.used;

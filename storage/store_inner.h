@@ -151,7 +151,7 @@ enum err store_load(struct store *store, struct buf *message);
 void store_apply_entry(struct store *store, struct shelf_file *file,
                        const struct hint_entry *entry);
 /* The growth of segment @number; made when it is not there. */
-struct store_growth *store_growth(struct store *store, const struct log_file *file);
+struct store_growth *store_growth(struct store *store, const struct log_segment *segment);
 void store_growth_drop(struct store *store, uint32_t number);
 
 /* ---- store_value.c ------------------------------------------------------------------------------- */

@@ -65,7 +65,7 @@ static bool hint_written(const struct store *store, uint32_t number)
 
 static void hint_submit(struct store *store, const struct log_segment *segment)
 {
-    struct store_growth *growth = store_growth(store, &segment->file);
+    struct store_growth *growth = store_growth(store, segment);
     const struct hint_segment bytes = hint_build_segment(store->config.cluster_id, &segment->file);
     const struct slice data = hint_finish(&growth->hint, &bytes);
     growth->hint_size = data.size;
@@ -94,7 +94,7 @@ static void manifest_submit(struct store *store, uint32_t begin, uint32_t end)
     next->base_term = store_term_at(store, index);
     for (uint32_t i = begin; i < end; i++) {
         const struct log_segment *segment = store->log.segments[i];
-        const struct store_growth *growth = store_growth(store, &segment->file);
+        const struct store_growth *growth = store_growth(store, segment);
         if (growth->stamp_ms > next->stamp_ms) next->stamp_ms = growth->stamp_ms;
         if (segment->file.first_index <= segment->file.last_index) {
             next->state_hash = growth->state_hash;

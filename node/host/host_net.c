@@ -101,17 +101,31 @@ static void close_gently(struct host_connection *connection)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    const struct host_connection *connection = handle->data;
+    struct host_connection *connection = handle->data;
     const bool is_link = connection->face == HOST_FACE_LINK;
+    struct host_net *net = connection->net;
+    const uint64_t left = is_link ? net->read_peers_left : net->read_clients_left;
+    unsigned size = is_link ? HOST_READ_SIZE : HOST_READ_CLIENT_SIZE;
+    if (left == 0) size = connection->read_turn == net->turn ? 0 : HOST_READ_LATE_SIZE;
+    connection->read_turn = net->turn;
     (void)suggested;
-    *buffer = uv_buf_init((char *)connection->net->read_buffer,
-                          is_link ? HOST_READ_SIZE : HOST_READ_CLIENT_SIZE);
+    *buffer = uv_buf_init((char *)net->read_buffer, size);
+}
+
+static void note_read(struct host_connection *connection, uint64_t size)
+{
+    struct host_net *net = connection->net;
+    uint64_t *left = connection->face == HOST_FACE_LINK ? &net->read_peers_left
+                                                        : &net->read_clients_left;
+    *left -= size < *left ? size : *left;
 }
 
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct host_connection *connection = stream->data;
     struct host_net *net = connection->net;
+    if (size == UV_ENOBUFS) return; /* on_alloc(): more of it in the next turn. */
+    if (size > 0) note_read(connection, (uint64_t)size);
     if (size == UV_EOF && connection->session != NULL && connection->face != HOST_FACE_LINK) {
         core_client_eof(net->core, connection->session);
         return;
@@ -363,6 +377,9 @@ void host_net_start(struct host_net *net, struct core *core, uint32_t closing_ma
 bool host_net_turn(struct host_net *net)
 {
     bool reported = host_peers_turn(&net->peers);
+    net->turn++;
+    net->read_clients_left = HOST_TURN_SIZE;
+    net->read_peers_left = HOST_TURN_SIZE;
     while (!list_empty(&net->broken)) {
         struct host_connection *connection = LIST_ITEM(net->broken.next, struct host_connection,
                                                        broken);

@@ -25,6 +25,10 @@
 #define HOST_COPY_CLIENT_SIZE (64u * KIB) /* of what a client's socket did not take */
 #define HOST_COPY_PEER_SIZE (128u * KIB)
 #define HOST_LINGER_MS 1000u
+/* Of all clients, and of all peers, in one turn: a connection that comes after that is read once, and little of it, so
+ * that each gets on. */
+#define HOST_TURN_SIZE (1u * MIB)
+#define HOST_READ_LATE_SIZE (4u * KIB)
 
 enum host_face { HOST_FACE_CLIENT, HOST_FACE_CLUSTER, HOST_FACE_LINK, HOST_FACE_COUNT };
 
@@ -39,6 +43,7 @@ struct host_connection {
     uint64_t linger_ms; /* when it is closed at the latest */
     struct list all;    /* of net->open, then of net->closing, which is ordered by linger_ms */
     struct list broken; /* of net->broken */
+    uint64_t read_turn; /* in which it was read last */
 };
 
 struct host_net {
@@ -54,6 +59,9 @@ struct host_net {
     uint32_t closing_max; /* beyond it connections are closed at once */
     uv_timer_t linger_timer;
     uint8_t *read_buffer;
+    uint64_t turn;              /* counts them */
+    uint64_t read_clients_left; /* HOST_TURN_SIZE, what of it is left in this turn */
+    uint64_t read_peers_left;
     struct host_peers peers;
 };
 

@@ -60,6 +60,17 @@ def figures(times):
 
 
 class Expiry(unittest.TestCase):
+    @staticmethod
+    def long_turns(cluster):
+        """Of each node: turns of more than 10 ms of processor time."""
+        return [int(Expiry.info(node)["turns_over_10ms"]) for node in cluster.nodes]
+
+    def judge_turns(self, cluster, before):
+        counts = [now - was for now, was in zip(self.long_turns(cluster), before)]
+        print(f"    turns of more than 10 ms: {counts}")
+        # A virtual machine that is halted counts that as its own time.
+        self.assertLessEqual(max(counts), 2 * harness.SLOW)
+
     def judge(self, what, calm, storm):
         print(f"\n    before: {figures(calm)}\n    {what}: {figures(storm)}")
         # 10 ms is for a machine that does nothing else; what others do here, they do to both.
@@ -82,9 +93,11 @@ class Expiry(unittest.TestCase):
             self.assertGreater(at, time.monotonic() + 0.5, "it took too long to set when they expire")
             with Probe(leader) as probe:
                 time.sleep(max(0, at - time.monotonic()))
+                turns = self.long_turns(cluster)
                 wait_until("they are gone", lambda: client.call("DBSIZE") == 1, 120, 0.02)
                 done = time.monotonic()
             self.judge(f"while {count} keys expire, gone in {done - at:.1f} s", probe.between(at - 2, at), probe.between(at, done))
+            self.judge_turns(cluster, turns)
             for node in cluster.nodes:
                 wait_until(f"{node.name} has none", lambda node=node: node.call("KV.STATUS")
                            and node.status()["keys"] == 1, 30)
@@ -98,6 +111,7 @@ class Expiry(unittest.TestCase):
             client = load(cluster, count)
             with Probe(leader) as probe:
                 time.sleep(2)
+                turns = self.long_turns(cluster)
                 at = time.monotonic()
                 self.assertEqual("OK", client.call("FLUSHALL"))
                 took = (time.monotonic() - at) * 1000
@@ -105,6 +119,7 @@ class Expiry(unittest.TestCase):
                 time.sleep(1)
                 done = time.monotonic()
             self.judge(f"around FLUSHALL of {count} keys ({took:.1f} ms)", probe.between(at - 2, at), probe.between(at, done))
+            self.judge_turns(cluster, turns)
             self.assertEqual([None], client.call("MGET", "key:000000000001"))
             for node in cluster.nodes:
                 node.kill()

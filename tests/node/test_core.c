@@ -565,3 +565,91 @@ TEST(core, values_and_moments_of_expiry)
     EXPECT_TEXT(fixture_say(&f, "GET k"), "$-1\r\n");
     fixture_close(&f);
 }
+
+/* Lines that were answered. */
+static uint64_t answers_of(const struct fixture_client *client)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < client->out.size; i++) count += client->out.data[i] == '\n';
+    return count;
+}
+
+TEST(core, one_turn_runs_a_bounded_number_of_commands_and_everybody_has_a_share)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct buf many = {0};
+    for (int i = 0; i < 4000; i++) buf_text(&many, "PING\r\n");
+    for (int i = 0; i < 7; i++) {
+        struct fixture_client *client = fixture_client(&f, i);
+        core_client_bytes(f.core, client->session, many.data, many.size);
+    }
+    struct fixture_client *last = fixture_client(&f, 7);
+    core_client_bytes(f.core, last->session, (const uint8_t *)"PING\r\n", 6);
+    uint64_t before = 0;
+    uint32_t turns = 0;
+    while (before < 7 * 4000 + 1) {
+        fixture_run(&f, 1);
+        uint64_t after = 0;
+        for (int i = 0; i < 8; i++) after += answers_of(&f.clients[i]);
+        turns++;
+        EXPECT_LT(before, after);
+        EXPECT_LE(after - before, 2048 + 8);
+        if (turns == 1) EXPECT_EQ(answers_of(last), 1); /* Whoever came first sent thousands. */
+        EXPECT_TRUE(after == 7 * 4000 + 1 || core_deadline(f.core) <= f.now_ms);
+        before = after;
+    }
+    EXPECT_LT(7 * 4000 / 2048, turns + 1);
+    buf_close(&many);
+    fixture_close(&f);
+}
+
+TEST(core, commands_with_many_arguments_count_as_many)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct buf mget = {0};
+    buf_text(&mget, "*3001\r\n$4\r\nMGET\r\n");
+    for (int i = 0; i < 3000; i++) buf_text(&mget, "$1\r\nk\r\n");
+    struct buf twice = {0};
+    for (int i = 0; i < 2; i++) buf_append(&twice, mget.data, mget.size);
+    for (int i = 0; i < 4; i++) {
+        struct fixture_client *client = fixture_client(&f, i);
+        core_client_bytes(f.core, client->session, twice.data, twice.size);
+    }
+    /* Two of them are more than a turn's work: four clients that sent two each need four turns. */
+    uint64_t before = 0;
+    for (uint32_t turns = 0; turns < 4; turns++) {
+        uint64_t after = 0;
+        fixture_run(&f, 1);
+        for (int i = 0; i < 4; i++) after += answers_of(&f.clients[i]);
+        EXPECT_LE(after - before, 2 * 3001);
+        before = after;
+    }
+    EXPECT_EQ(before, 8 * 3001);
+    buf_close(&mget);
+    buf_close(&twice);
+    fixture_close(&f);
+}
+
+TEST(core, busy_rounds_of_the_loop_are_told)
+{
+    struct fixture f;
+    fixture_open(&f);
+    core_note_busy(f.core, 700);
+    core_note_busy(f.core, 6000);
+    core_note_busy(f.core, 12345);
+    const char *info = fixture_say(&f, "INFO stats");
+    EXPECT_TRUE(
+        strstr(info, "turns_over_5ms:2\r\nturns_over_10ms:1\r\nturn_longest_us:12345\r\n") != NULL);
+    struct buf body = {0};
+    const char *type = NULL;
+    EXPECT_EQ(core_http(f.core, "/metrics", &body, &type), 200);
+    buf_u8(&body, 0);
+    const char *text = (const char *)body.data;
+    EXPECT_TRUE(strstr(text, "\nflashkv_turn_max_us 12345\n") != NULL);
+    EXPECT_TRUE(strstr(text, "flashkv_turn_seconds_bucket{le=\"0.010000\"} 2\n") != NULL);
+    EXPECT_TRUE(strstr(text, "\nflashkv_turn_seconds_count 3\n") != NULL);
+    buf_close(&body);
+    fixture_close(&f);
+}

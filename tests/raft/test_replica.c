@@ -128,6 +128,40 @@ TEST(replica, a_lagging_follower_catches_up_in_bounded_messages)
     cluster_end(cluster);
 }
 
+TEST(replica, a_lagging_follower_applies_a_little_in_each_turn)
+{
+    struct cluster *cluster = cluster_make(3, 3, 6);
+    cluster->segment_size = 8u * MIB;
+    cluster->retention_size = 64u * MIB;
+    for (uint32_t i = 0; i < 3; i++) cluster_up(cluster, i);
+    const uint32_t leader = cluster_elect(cluster);
+    const uint32_t other = (leader + 1) % 3;
+    struct node *node = &cluster->nodes[other];
+    cluster_isolate(cluster, other, true);
+    cluster_write(cluster, leader, 4000, 10);
+    const uint64_t last = store_applied_index(cluster->nodes[leader].store);
+    cluster_isolate(cluster, other, false);
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < 10000 && store_applied_index(node->store) < last; i++) {
+        const uint64_t before = store_applied_index(node->store);
+        cluster_tick(cluster);
+        const uint64_t after = store_applied_index(node->store);
+        const uint64_t persisted = store_persisted_index(node->store);
+        const uint64_t committed = replica_committed(node->replica);
+        if (after - before > most) most = after - before;
+        /* It does not wait for anything to go on. */
+        if (after < persisted && after < committed) {
+            EXPECT_LE(replica_deadline(node->replica), cluster->now);
+        }
+    }
+    EXPECT_EQ(store_applied_index(node->store), last);
+    /* Each has one effect, and counts as two. */
+    EXPECT_LE(most, REPLICA_APPLY_WORK / 2);
+    EXPECT_LT(REPLICA_APPLY_WORK / 4, most);
+    EXPECT_EQ(cluster->installs, 0);
+    cluster_end(cluster);
+}
+
 TEST(replica, entries_of_an_isolated_leader_give_way)
 {
     struct cluster *cluster = cluster_start(3, 3, 7);

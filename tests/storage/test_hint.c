@@ -230,6 +230,39 @@ TEST(hint, a_bad_chunk_is_found_before_its_entries_are_given)
     mem_free(bytes);
 }
 
+TEST(hint, a_large_one_grows_without_being_copied)
+{
+    /* As many entries as a file of 8 MiB could hold if all of it were effects without values. */
+    const uint64_t source_size = 8u * MIB;
+    const uint64_t effect_size = EFFECT_HEADER_SIZE + 8;
+    struct hint hint;
+    hint_init(&hint, segment.file_id);
+    hint_expect(&hint, source_size);
+    const uint8_t *place = NULL;
+    uint64_t copies = 0;
+    for (uint64_t i = 0; i < source_size / effect_size; i++) {
+        const struct hint_entry entry = {.kind = EFFECT_DELETE,
+                                         .offset = (uint32_t)(8 * i),
+                                         .revision = revision_of(i + 2, 0),
+                                         .key = slice_of(&i, sizeof i)};
+        hint_add(&hint, &entry);
+        const bool is_large = hint.bytes.size > HINT_LARGE_SIZE + 2 * HINT_CHUNK_SIZE;
+        if (is_large && place != NULL && hint.bytes.data != place) copies++;
+        if (is_large) place = hint.bytes.data;
+    }
+    EXPECT_EQ(copies, 0);
+    EXPECT_LT(6 * MIB, hint.bytes.size);
+    EXPECT_LT(hint.bytes.capacity, source_size + source_size / 8);
+    /* One that stays small takes little. */
+    hint_close(&hint);
+    hint_init(&hint, segment.file_id);
+    hint_expect(&hint, source_size);
+    const struct hint_entry one = {.kind = EFFECT_FLUSH, .revision = revision_of(2, 0)};
+    hint_add(&hint, &one);
+    EXPECT_LT(hint.bytes.capacity, HINT_CHUNK_SIZE);
+    hint_close(&hint);
+}
+
 TEST(hint, what_was_taken_back_never_was)
 {
     uint8_t *bytes = random_bytes(KEY_SIZE_MAX + 1024);

@@ -104,6 +104,59 @@ TEST(store, an_entry_of_any_number_of_effects_is_applied_whole)
     model_close(&model);
 }
 
+static void append_effects(uint32_t count)
+{
+    struct buf payload = {0};
+    buf_u32(&payload, count);
+    buf_u32(&payload, 0);
+    for (uint32_t i = 0; i < count; i++) model_random_effect(&model, &payload);
+    model_add(&model, RECORD_COMMAND, buf_slice(&payload));
+    buf_close(&payload);
+    store_append(model.store, buf_slice(&model.entries[model.last_index]->record));
+    EXPECT_EQ(store_flush_wait(model.store), OK);
+}
+
+TEST(store, entries_are_applied_in_slices_of_bounded_work_and_each_as_a_whole)
+{
+    static const uint32_t counts[] = {1, 5, 0, 9, 30, 300, 2, 2, 40, 1};
+    model_init(&model, 6);
+    model_bootstrap(&model);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) append_effects(counts[i]);
+    const uint64_t first = store_applied_index(model.store);
+    const uint64_t last = model.last_index;
+    CHECK(last - first >= sizeof counts / sizeof *counts);
+    bool was_alone = false;
+    for (uint32_t slices = 0; store_applied_index(model.store) < last; slices++) {
+        const uint64_t before = store_applied_index(model.store);
+        uint64_t work = 100;
+        EXPECT_LT(slices, last - first);
+        EXPECT_EQ(store_apply_some(model.store, last, true, &work), OK);
+        const uint64_t after = store_applied_index(model.store);
+        EXPECT_LT(before, after);
+        uint64_t effects = 0;
+        for (uint64_t index = before + 1; index <= after; index++) {
+            const uint64_t at = index - (last + 1 - sizeof counts / sizeof *counts);
+            if (at < sizeof counts / sizeof *counts) effects += counts[at];
+        }
+        if (effects >= 100) {
+            EXPECT_EQ(after, before + 1);
+            EXPECT_EQ(work, 0);
+            was_alone = true;
+        } else {
+            EXPECT_LE(effects, 100 - work);
+        }
+        /* What is left does not do for the next one, or nothing is left. */
+        work = 0;
+        EXPECT_EQ(store_apply_some(model.store, last, false, &work), OK);
+        EXPECT_EQ(store_applied_index(model.store), after);
+    }
+    EXPECT_TRUE(was_alone);
+    model_apply(&model, last);
+    model_compare(&model);
+    store_close(model.store);
+    model_close(&model);
+}
+
 TEST(store, warming_changes_nothing)
 {
     static const char *const names[] = {"", "absent", "key-00", "key-11", "key-22", "key-33"};
