@@ -5,7 +5,6 @@
 
 #include "storage/base/check.h"
 
-#define LINE_SIZE_MAX 4096u
 #define SUGGEST_SIZE_MAX 32u /* names longer than this get no suggestion */
 
 enum kind {
@@ -138,6 +137,7 @@ static const struct row rows[] = {
         "text or json", 0, 0),
 };
 #define ROW_COUNT ((uint32_t)(sizeof rows / sizeof rows[0]))
+STATIC_CHECK(ROW_COUNT <= CONFIG_OPTIONS_MAX, "config_set_file counts them");
 
 static const char *const flag_words[] = {"no", "yes", NULL};
 static const char *const reads_words[] = {"quorum", "local", NULL};
@@ -485,8 +485,8 @@ static const char *shown(struct slice text, char *room)
     return room;
 }
 
-static enum err set_option(struct config *config, struct slice name, struct slice value,
-                           char *message)
+enum err config_set_slice(struct config *config, struct slice name, struct slice value,
+                          char *message)
 {
     char room[65];
     const struct row *row = find_row(name);
@@ -509,7 +509,7 @@ static enum err set_option(struct config *config, struct slice name, struct slic
 
 enum err config_set(struct config *config, const char *option, const char *value, char *message)
 {
-    return set_option(config, slice_text(option), slice_text(value), message);
+    return config_set_slice(config, slice_text(option), slice_text(value), message);
 }
 
 void config_defaults(struct config *config, const char *host_name)
@@ -532,74 +532,6 @@ void config_defaults(struct config *config, const char *host_name)
         config->name[size] = valid ? host_name[size] : '-';
     }
     if (size == 0) (void)copy_text(config->name, sizeof config->name, slice_text("node"));
-}
-
-/* ---- files ---------------------------------------------------------------------------------------------- */
-
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t' || c == '\r';
-}
-
-static struct slice trim(struct slice text)
-{
-    while (text.size > 0 && is_space(text.data[0])) text = slice_of(text.data + 1, text.size - 1);
-    while (text.size > 0 && is_space(text.data[text.size - 1])) text.size--;
-    return text;
-}
-
-static struct slice without_comment(struct slice line)
-{
-    for (uint64_t i = 0; i < line.size; i++) {
-        if (line.data[i] != '#') continue;
-        if (i == 0 || is_space(line.data[i - 1])) return slice_of(line.data, i);
-    }
-    return line;
-}
-
-/* @set_on: for each option the line that set it, or 0. */
-static enum err set_line(struct config *config, struct slice line, uint32_t number,
-                         uint32_t *set_on, char *message)
-{
-    line = trim(without_comment(line));
-    if (line.size == 0) return OK;
-    const uint8_t *equals = memchr(line.data, '=', line.size);
-    if (equals == NULL || line.size > LINE_SIZE_MAX) {
-        (void)snprintf(message, CONFIG_MESSAGE_SIZE, "%s",
-                       equals == NULL ? "this is not 'name = value'" : "the line is too long");
-        return ERR_INVALID;
-    }
-    const struct slice name = trim(slice_of(line.data, (uint64_t)(equals - line.data)));
-    const struct slice value = trim(
-        slice_of(equals + 1, (uint64_t)(line.data + line.size - equals) - 1));
-    const struct row *row = find_row(name);
-    if (row != NULL && set_on[row - rows] != 0) {
-        (void)snprintf(message, CONFIG_MESSAGE_SIZE, "%s was set on line %u already",
-                       row->option.name, set_on[row - rows]);
-        return ERR_INVALID;
-    }
-    const enum err err = set_option(config, name, value, message);
-    if (err == OK) set_on[row - rows] = number;
-    return err;
-}
-
-enum err config_set_file(struct config *config, struct slice text, char *message)
-{
-    uint32_t set_on[ROW_COUNT] = {0};
-    for (uint32_t number = 1; text.size > 0; number++) {
-        const uint8_t *end = memchr(text.data, '\n', text.size);
-        const uint64_t size = end != NULL ? (uint64_t)(end - text.data) : text.size;
-        char line_message[CONFIG_MESSAGE_SIZE];
-        const enum err err = set_line(config, slice_of(text.data, size), number, set_on,
-                                      line_message);
-        if (err != OK) {
-            (void)snprintf(message, CONFIG_MESSAGE_SIZE, "line %u: %.240s", number, line_message);
-            return err;
-        }
-        const uint64_t taken = end != NULL ? size + 1 : size;
-        text = slice_of(text.data + taken, text.size - taken);
-    }
-    return OK;
 }
 
 /* ---- relations ------------------------------------------------------------------------------------------ */
@@ -718,7 +650,7 @@ enum err config_change(struct config *config, uint32_t at, struct slice value, c
         }
         value.data = (const uint8_t *)word;
     }
-    return set_option(config, slice_text(rows[at].option.name), value, message);
+    return config_set_slice(config, slice_text(rows[at].option.name), value, message);
 }
 
 enum err config_related(const struct config *config, char *message)

@@ -14,6 +14,7 @@
 #include "storage/base/limits.h"
 
 #define CONFIG_PATH_MAX 1024u
+#define CONFIG_OPTIONS_MAX 64u   /* in the table, at the most */
 #define CONFIG_MESSAGE_SIZE 256u /* room that every @message below has */
 
 struct config_address {
@@ -88,6 +89,8 @@ void config_defaults(struct config *config, const char *host_name);
 
 /* Sets one option. ERR_INVALID: @message says what is wrong and what is allowed; @config is unchanged. */
 enum err config_set(struct config *config, const char *option, const char *value, char *message);
+enum err config_set_slice(struct config *config, struct slice name, struct slice value,
+                          char *message);
 /* The lines of a file: `name = value`; '#' at the start of a line or behind a space begins a comment. An
  * option that occurs twice is refused. ERR_INVALID: @message names the line; earlier lines are taken. */
 enum err config_set_file(struct config *config, struct slice text, char *message);
