@@ -60,12 +60,18 @@ static bool take_token(struct eval *eval, int64_t *token)
     *token = 0;
     eval_reserved_key(&key, "token", (struct slice){0});
     struct item item = eval_find(eval, buf_slice(&key));
-    const bool ok = !item.exists || eval_value(eval, &item, &value);
+    bool ok = !item.exists || eval_value(eval, &item, &value);
     if (ok) {
-        if (item.exists && (!slice_int64(value, token) || *token < 0)) *token = 0;
-        *token += 1;
-        (void)snprintf(text, sizeof text, "%" PRId64, *token);
-        eval_put(eval, buf_slice(&key), slice_text(text), 0, &item);
+        const bool is_sound = !item.exists ||
+                              (slice_int64(value, token) && *token >= 0 && *token < INT64_MAX);
+        if (is_sound) {
+            *token += 1;
+            (void)snprintf(text, sizeof text, "%" PRId64, *token);
+            eval_put(eval, buf_slice(&key), slice_text(text), 0, &item);
+        } else { /* A token from a new beginning would be smaller than those before. */
+            eval_error(eval, "ERR the counter of tokens is no number: no lock was given");
+            ok = false;
+        }
     }
     buf_close(&key);
     return ok;

@@ -38,6 +38,24 @@ struct once {
     struct buf bytes; /* of the replies */
 };
 
+/* One whole reply as RESP2 writes it, and nothing else: it goes out to clients as it is. */
+static bool is_reply(struct slice reply)
+{
+    uint64_t size = 0;
+    if (resp_skip(reply, &size) != RESP_OK || size != reply.size) return false;
+    for (uint64_t at = 0; at < reply.size;) {
+        int64_t bulk = 0;
+        const uint8_t kind = reply.data[at];
+        const uint8_t *end = memchr(reply.data + at, '\n', reply.size - at);
+        if (memchr("+-:$*", kind, 5) == NULL) return false;
+        const uint64_t line = (uint64_t)(end - reply.data) + 1 - at;
+        const struct slice text = slice_of(reply.data + at + 1, line - 3);
+        at += line;
+        if (kind == '$' && slice_int64(text, &bulk) && bulk >= 0) at += (uint64_t)bulk + 2;
+    }
+    return true;
+}
+
 static bool read_record(struct once *once, struct slice value)
 {
     buf_append(&once->bytes, value.data, value.size);
@@ -49,6 +67,8 @@ static bool read_record(struct once *once, struct slice value)
         entry->sequence = reader_u64(&reader);
         entry->hash = reader_u32(&reader);
         entry->reply = reader_sized(&reader);
+        const uint64_t before = once->count == 1 ? once->forgotten : entry[-1].sequence;
+        if (reader.bad || entry->sequence <= before || !is_reply(entry->reply)) return false;
     }
     return !reader.bad && reader.at == reader.end;
 }
