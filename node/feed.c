@@ -11,6 +11,7 @@
 #define WAY_STEPS_MAX                                                                              \
     64u /* changes of the expiry between a value and what became of it that are read one by one */
 #define ROW_ITEMS 6u
+#define STEPS_PER_UNIT 16 /* effects that are passed over on the way to one, as one that is told */
 
 /* A large value that is unpacked over several turns. */
 struct unpacking {
@@ -334,20 +335,6 @@ static enum err value_of(struct core *core, struct unpacking *unpacking,
     return OK;
 }
 
-/* Effect @ordinal of the entry @payload. */
-static enum err effect_at(struct slice payload, uint32_t ordinal, struct effect *effect,
-                          int64_t *budget)
-{
-    struct effect_walk walk;
-    effect_walk_open(&walk, payload);
-    for (uint32_t i = 0; i <= ordinal; i++) {
-        const enum err err = effect_walk_next(&walk, effect);
-        if (err != OK) return err;
-    }
-    *budget -= 1 + (int64_t)(ordinal / 16);
-    return OK;
-}
-
 /* The value of the only key of the view. ERR_NOT_FOUND: it was not there. */
 static enum err value_in_view(struct core *core, struct feed *feed, struct slice *value)
 {
@@ -442,7 +429,12 @@ static enum err previous_of(struct core *core, struct feed *feed, struct slice p
             return previous_in_files(core, feed, effect->key, revision, value, budget);
         }
         if (index != revision_index(revision)) err = read_before(core, feed, index, &record);
-        if (err == OK) err = effect_at(record.payload, (uint32_t)(at & 0xffff), &before, budget);
+        uint64_t steps = 0;
+        if (err == OK) {
+            err = places_effect(&core->feeds.places, index, record.payload, (uint32_t)(at & 0xffff),
+                                &before, &steps);
+        }
+        *budget -= 1 + (int64_t)(steps / STEPS_PER_UNIT);
         if (err != OK) return err;
         if (before.kind == EFFECT_PUT) {
             return value_of(core, &feed->previous, &before, at, value, budget);

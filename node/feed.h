@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "node/places.h"
 #include "node/push.h"
 #include "storage/base/limits.h"
 #include "storage/store_past.h"
@@ -40,6 +41,7 @@ struct feeds {
     uint32_t readers; /* of them have bytes from the disk */
     uint32_t makers;  /* of them hold a long message that is not whole yet */
     uint64_t seen;    /* applied index that busy knows of */
+    struct places places;
     uint64_t messages, effects, compacted, disk_reads;
 };
 

@@ -628,3 +628,35 @@ TEST(feed, many_feeds_share_a_turn_and_all_are_told)
     EXPECT_EQ(fixture.core->feeds.count, 240);
     fixture_close(&fixture);
 }
+
+/* The values before n changes of one transaction, which another one of as many made, take some n steps. */
+TEST(feed, values_before_large_transactions_are_found_at_once)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    for (uint32_t round = 0; round < 2; round++) {
+        line.size = 0;
+        buf_printf(&line, "*60001\r\n$4\r\nMSET\r\n");
+        for (uint32_t i = 0; i < 30000; i++) {
+            /* Other places in the one entry than in the other. */
+            const uint32_t key = round == 0 ? i : i * 7919 % 30000;
+            buf_printf(&line, "$5\r\n%05u\r\n$6\r\n%u%05u\r\n", key, round, key);
+        }
+        EXPECT_TEXT(fixture_ask(&fixture, 0, line.data, line.size), "+OK\r\n");
+    }
+    fixture_put(&fixture, 1, "HELLO 3\r\nKV.WATCH PREFIX \"\" FROM 0 PREV\r\n");
+    fixture_run(&fixture, 10);
+    uint32_t turns = 0;
+    while (fixture.core->feeds.effects < 60000 && turns < 30000) {
+        fixture_run(&fixture, 1);
+        turns++;
+    }
+    EXPECT_EQ(fixture.core->feeds.effects, 60000);
+    EXPECT_TRUE(turns < 200); /* 3000 units in each */
+    const char *text = fixture_got_flat(&fixture, 1);
+    EXPECT_TRUE(strstr(text, "$3 put $5 07919 $6 107919 ") != NULL);
+    EXPECT_TRUE(strstr(text, " $6 007919 :-1 ") != NULL);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
