@@ -233,7 +233,7 @@ void host_options_help(void)
            "reads options from FILE", "commands", "docs/commands.md: what clients can ask", "help",
            "this text", "version", "the version");
     printf("\nSIGTERM, SIGINT: hands leadership over, finishes what was accepted, exits; a\n"
-           "second signal exits at once. SIGHUP: reads log-level again.\n"
+           "second signal exits at once. SIGHUP: reads the options again.\n"
            "Exit codes: 0 clean, 1 bad configuration, 2 damaged or foreign data directory,\n"
            "3 disk failure while running, 70 bug.\n");
 }
