@@ -18,7 +18,9 @@
 #define TURN_COMMANDS_MIN 16u  /* and as few when many have very many */
 #define TURN_SERVED_MAX                                                                            \
     2048u /* small commands of all, a millisecond or two: those behind go on in the next turn */
-#define ARGS_PER_COMMAND 2u /* arguments that cost as much as a small command */
+#define ARGS_PER_COMMAND 2u       /* arguments that cost as much as a small command, */
+#define SIZE_PER_COMMAND 1024u    /* and bytes of a request or a reply */
+#define TURN_SENT_SIZE (2u * MIB) /* bytes of replies given to sockets in one turn, and one reply */
 #define INPUT_PAUSE_SIZE                                                                           \
     (256u * KIB) /* unread input at which reading stops while the session waits */
 #define OUTPUT_PAUSE_SIZE (1u * MIB) /* replies not taken by the socket at which commands stop */
@@ -547,7 +549,8 @@ static bool run_session(struct core *core, struct session *session, const struct
         add_load(core, session, session_end(session) - end);
         session->command_count++;
         core->stats.commands_total++;
-        core->turn_served += 1 + parser->arg_count / ARGS_PER_COMMAND;
+        core->turn_served += 1 + parser->arg_count / ARGS_PER_COMMAND +
+                             (size + session_end(session) - end) / SIZE_PER_COMMAND;
         session_consume(session, size);
         resp_parser_next(parser);
         if (result == DISPATCH_EXEC) become_exec(core, session);
@@ -700,7 +703,12 @@ static void flush_session(struct core *core, struct session *session)
 
 void core_flush_clients(struct core *core)
 {
+    const uint64_t end = core->stats.bytes_out_total + TURN_SENT_SIZE;
     while (!list_empty(&core->dirty)) {
+        if (core->stats.bytes_out_total >= end) {
+            core->more = true; /* Those that are left are the first in the next turn. */
+            return;
+        }
         struct session *session = LIST_ITEM(core->dirty.next, struct session, dirty);
         list_remove(&session->dirty);
         flush_session(core, session);

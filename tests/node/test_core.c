@@ -1,3 +1,4 @@
+#include "storage/base/hash.h"
 #include "tests/node/core_fixture.h"
 #include "tests/test.h"
 
@@ -629,6 +630,39 @@ TEST(core, commands_with_many_arguments_count_as_many)
     EXPECT_EQ(before, 8 * 3001);
     buf_close(&mget);
     buf_close(&twice);
+    fixture_close(&f);
+}
+
+TEST(core, one_turn_gives_a_bounded_size_of_replies)
+{
+    struct fixture f;
+    fixture_open(&f);
+    const uint64_t size = 500000;
+    struct buf text = {0};
+    buf_text(&text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000\r\n");
+    for (uint64_t i = 0; i < size; i++) buf_u8(&text, (uint8_t)(hash64(&i, sizeof i)));
+    buf_text(&text, "\r\n");
+    EXPECT_TEXT(fixture_ask(&f, 0, text.data, text.size), "+OK\r\n");
+    f.clients[0].out.size = 0;
+    text.size = 0;
+    for (int i = 0; i < 6; i++) buf_text(&text, "GET k\r\n");
+    for (int i = 0; i < 8; i++) {
+        struct fixture_client *client = fixture_client(&f, i);
+        core_client_bytes(f.core, client->session, text.data, text.size);
+    }
+    const uint64_t all = 8 * 6 * (size + strlen("$500000\r\n\r\n"));
+    uint64_t before = 0;
+    for (uint32_t turns = 0; before < all; turns++) {
+        uint64_t after = 0;
+        CHECK(turns < 1000);
+        fixture_run(&f, 1);
+        for (int i = 0; i < 8; i++) after += f.clients[i].out.size;
+        EXPECT_LE(after - before, 2 * MIB + MIB);
+        EXPECT_TRUE(after == all || core_deadline(f.core) <= f.now_ms);
+        before = after;
+    }
+    EXPECT_EQ(before, all);
+    buf_close(&text);
     fixture_close(&f);
 }
 
