@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -142,6 +145,15 @@ static enum ctl_exit acquire(struct held *held, int64_t wait_ms)
 
 /* ---- the command --------------------------------------------------------------------------------------- */
 
+/* Nobody renews the lock when this program is killed: the command is told to end then, too. */
+static void end_with(pid_t parent)
+{
+#ifdef __linux__
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
+    if (getppid() != parent) _exit(1);
+}
+
 static enum ctl_exit start(struct held *held, const struct ctl_args *args)
 {
     char token[24];
@@ -156,11 +168,13 @@ static enum ctl_exit start(struct held *held, const struct ctl_args *args)
         return ctl_complain(held->ctl, CTL_USAGE, "no_memory", "%s", strerror(errno));
     }
     (void)fflush(NULL);
+    const pid_t parent = getpid();
     held->child = fork();
     if (held->child < 0) {
         return ctl_complain(held->ctl, CTL_USAGE, "fork", "%s", strerror(errno));
     }
     if (held->child == 0) {
+        end_with(parent);
         (void)signal(SIGINT, SIG_DFL);
         (void)signal(SIGTERM, SIG_DFL);
         (void)execvp(words[0], words);

@@ -2,6 +2,7 @@
 """Real processes: commands that happen once while nodes are killed, locks while the leader is."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -87,6 +88,78 @@ class Locks(unittest.TestCase):
             self.assertEqual(tokens[0], tokens[1])
             self.assertEqual(tokens[2], tokens[3])
             self.assertLess(tokens[1], tokens[2], "tokens grow")
+
+    # ---- kvctl elect -------------------------------------------------------------------------------------------
+
+    def stand(self, cluster, name, file, ttl):
+        """A candidate whose command runs until it is told to end, and says in @file when it begins and ends."""
+        nodes = ",".join(f"127.0.0.1:{node.client_port}" for node in cluster.nodes)
+        script = (f"trap 'echo end {name} $KV_LOCK_TOKEN >> {file}; exit 0' TERM; "
+                  f"echo begin {name} $KV_LOCK_TOKEN $$ >> {file}; while :; do sleep 0.05; done")
+        return harness.spawn([os.path.join(harness.BIN, "kvctl"), "--nodes", nodes, "elect", "job", "--ttl", str(ttl),
+                              "--", "sh", "-c", script], f"{file}.{name}.log")
+
+    def said(self, file):
+        if not os.path.exists(file):
+            return []
+        with open(file, encoding="ascii") as lines:
+            return [line.split() for line in lines.read().splitlines() if len(line.split()) >= 3]
+
+    def wait_said(self, file, word, name, count=1):
+        """The token with which @name began or ended for the @count-th time."""
+        def find():
+            found = [line for line in self.said(file) if line[:2] == [word, name]]
+            return found[count - 1] if len(found) >= count else None
+        return harness.wait_until(f"{word} {name} {count}", find, 40)
+
+    def test_one_of_two_candidates_is_elected_whatever_happens(self):
+        with Cluster() as cluster:
+            file = os.path.join(harness.work_directory("elect"), "said")
+            first = self.stand(cluster, "first", file, 3000)
+            one = self.wait_said(file, "begin", "first")
+            second = self.stand(cluster, "second", file, 3000)
+            # The leader goes; whoever is elected stays so.
+            leader = cluster.leader()
+            leader.kill()
+            cluster.leader(among=[node for node in cluster.nodes if node is not leader])
+            leader.start().wait_serving()
+            self.assertEqual([one], self.said(file))
+            # The one that is elected is paused for longer than its lock lives.
+            first.send_signal(signal.SIGSTOP)
+            two = self.wait_said(file, "begin", "second")
+            first.send_signal(signal.SIGCONT)
+            # Its lock is another's already: there is no time to tell the command to end.
+            harness.wait_until("the command of the first is gone", lambda: not os.path.exists(f"/proc/{one[3]}"), 20)
+            self.assertIsNone(first.poll(), "it stands again")
+            # A command that ends by itself ends its candidate; then the other one is elected again.
+            os.kill(int(two[3]), signal.SIGTERM)
+            self.assertEqual(0, second.wait(20))
+            three = self.wait_said(file, "begin", "first", 2)
+            tokens = [int(line[2]) for line in (one, two, three)]
+            self.assertEqual(sorted(set(tokens)), tokens, "tokens grow")
+            # A signal is passed on.
+            first.send_signal(signal.SIGTERM)
+            self.assertEqual(0, first.wait(20))
+            self.assertEqual(three[2], self.wait_said(file, "end", "first")[2])
+
+    def test_a_command_does_not_outlive_its_lock(self):
+        with Cluster() as cluster:
+            file = os.path.join(harness.work_directory("elect"), "said")
+            candidate = self.stand(cluster, "only", file, 2000)
+            one = self.wait_said(file, "begin", "only")
+            for node in cluster.nodes:
+                node.kill()
+            began = time.monotonic()
+            self.wait_said(file, "end", "only")
+            self.assertLess(time.monotonic() - began, 2.5 * harness.SLOW, "before the lock could be another's")
+            for node in cluster.nodes:
+                node.start()
+            two = self.wait_said(file, "begin", "only", 2)
+            self.assertLess(int(one[2]), int(two[2]))
+            # Nobody would renew it when kvctl itself is killed.
+            candidate.kill()
+            self.wait_said(file, "end", "only", 2)
+            candidate.wait(20)
 
 
 if __name__ == "__main__":
