@@ -596,7 +596,7 @@ enum err config_change(struct config *config, uint32_t at, struct slice value, c
     CHECK(at < ROW_COUNT);
     CHECK(rows[at].option.is_live);
     /* Words in any case, as Redis takes them here; letters of events mean different things. */
-    char word[16];
+    char word[16] = {0};
     if (rows[at].kind != KIND_EVENTS && value.size < sizeof word) {
         for (uint64_t i = 0; i < value.size; i++) {
             const uint8_t byte = value.data[i];

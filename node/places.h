@@ -1,8 +1,8 @@
 /* places.h - where the effects of long entries are, for who looks for one by its number.
  *
- * An entry has to be read from its beginning to find the n-th effect. For entries that were looked into lately the place
- * of every 64th one is remembered, as far as somebody came, so that the values before a transaction of n changes are
- * found in some n steps and not in their square. An index that is applied never gets other bytes. */
+ * An entry has to be read from its beginning to find the n-th effect. For entries that were looked into lately the
+ * place of every 64th one is remembered, as far as somebody came, so that the values before a transaction of n changes
+ * are found in some n steps and not in their square. An index that is applied never gets other bytes. */
 #ifndef KV_NODE_PLACES_H
 #define KV_NODE_PLACES_H
 

@@ -37,7 +37,7 @@ enum err err_of_errno(int code);
 
 /* What the operator does about damage; every refusal to start because of it ends so. */
 #define ADVICE_DAMAGED                                                                             \
-    "nothing was changed: keep a copy of the data directory; the other members go on without "     \
+    "nothing was changed: keep a copy of the data directory; other members go on without "         \
     "this node, see \"A damaged node\" in docs/operations.md"
 
 /* The advice that belongs to a refusal because of @err. Never NULL. */
