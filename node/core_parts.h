@@ -103,7 +103,7 @@ struct core {
     uint64_t forward_losses;        /* Times that a connection to another node broke. */
     uint32_t warm_left;             /* Commands to run before it is worth looking ahead again. */
     uint64_t turn_work;   /* What commands did in this turn that costs more than they look like. */
-    uint64_t turn_served; /* Commands run in this turn, those with many arguments as several. */
+    uint64_t turn_served; /* Commands run in this turn, those that take long as several. */
     bool more;            /* A session has more to do than one turn allows. */
     uint64_t stranger_log_ms;              /* When a refused stranger was last logged, */
     struct core_said stranger_said;        /* and what; */

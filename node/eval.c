@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "node/core_parts.h"
 #include "node/eval_nested.h"
 #include "node/eval_reserved.h"
 #include "node/shard.h"
@@ -14,6 +15,7 @@
 #include "storage/store_disk.h"
 #include "storage/store_value.h"
 
+#define FLUSH_WALK_KEYS 500u       /* A flush counts as a look at so many keys. */
 #define EXPIRED_EFFECTS_MAX 32768u /* Expired keys that reads may still delete in one batch. */
 
 static void saw(struct eval *eval, uint64_t batch)
@@ -121,11 +123,24 @@ struct item eval_find(struct eval *eval, struct slice key)
 
 /* ---- values ------------------------------------------------------------------------------------------ */
 
+/* @size bytes were read or unpacked in this turn. A transaction may do that again and again, and reply next to nothing:
+ * there is a bound. */
+static void count_read(struct eval *eval, uint64_t size)
+{
+    uint64_t *left = &eval->shard->value_left;
+    eval->core->turn_served += size / (4 * KIB);
+    *left = size < *left ? *left - size : 0;
+}
+
 /* False in any case: what a command does that did not get a value. */
 static bool no_value(struct eval *eval, enum err err)
 {
     if (err == ERR_AGAIN) {
         eval->waits = true;
+    } else if (err == ERR_TOO_BIG && eval->shard->value_left == 0) {
+        eval_error(eval,
+                   "TOOBIG more values would be read than output-limit allows for replies: do "
+                   "less at once");
     } else if (err == ERR_TOO_BIG) {
         eval_error(eval,
                    "TOOBIG the reply would be longer than output-limit: ask for less at once");
@@ -155,8 +170,11 @@ static enum err entry_value(struct eval *eval, const struct keydir_entry *entry,
         *value = *stored;
     } else if (fetch_has(&shard->fetches, eval->session->fetch, entry, value)) {
         return OK;
+    } else if (shard->value_left == 0) {
+        return ERR_TOO_BIG;
     } else {
         err = store_value_now(shard->store, entry, value);
+        if (err == OK) count_read(eval, value->size);
         if (err == ERR_AGAIN) return fetch(eval, entry, value);
         /* In memory; but it is fetched into memory of its own, which becomes the reply. */
         if (err == OK && !is_packed && value->size > FETCH_COPY_NOW_MAX) {
@@ -165,9 +183,11 @@ static enum err entry_value(struct eval *eval, const struct keydir_entry *entry,
     }
     if (err != OK || !is_packed) return err;
     if (compress_raw_size(*value) > FETCH_UNPACK_NOW_MAX) return fetch(eval, entry, value);
+    if (shard->value_left == 0) return ERR_TOO_BIG;
     shard->unpacked.size = 0;
     err = compress_unpack(*value, &shard->unpacked);
     *value = buf_slice(&shard->unpacked);
+    count_read(eval, value->size);
     return err;
 }
 
@@ -446,6 +466,11 @@ void eval_expire(struct eval *eval, struct slice key, uint64_t expiry_ms, const 
 bool eval_flush(struct eval *eval)
 {
     struct buf kept = {0};
+    const uint64_t keys = eval_reserved_count(eval);
+    /* In a transaction the first one may always; each looks at all keys that stay. */
+    const uint64_t walk = FLUSH_WALK_KEYS + keys;
+    if (!eval_may_walk(eval, walk < EVAL_WALK_KEYS_MAX ? walk : EVAL_WALK_KEYS_MAX)) return false;
+    eval->core->turn_served += walk / 2;
     const bool ok = eval_reserved_gather(eval, &kept);
     if (ok) {
         add(eval, (struct effect){.kind = EFFECT_FLUSH}, NULL);

@@ -9,7 +9,6 @@
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 
-#define WALK_KEYS_MAX 10000u         /* in one transaction: about a millisecond */
 #define DIGEST_SIZE_MAX (256u * MIB) /* likewise: some 40 ms */
 #define DEPTH_MAX 2u                 /* KV.ONCE of KV.TXN of commands */
 
@@ -25,7 +24,7 @@ void eval_mark(struct eval *eval, struct eval_mark *mark)
                                .packed_count = shard->packed_count};
     if (eval->root != NULL) return;
     eval->root = mark;
-    eval->shard->walk_left = WALK_KEYS_MAX;
+    eval->shard->walk_left = EVAL_WALK_KEYS_MAX;
     eval->shard->digest_left = DIGEST_SIZE_MAX;
 }
 
@@ -40,7 +39,7 @@ bool eval_may_walk(struct eval *eval, uint64_t keys)
     }
     (void)snprintf(text, sizeof text,
                    "TOOBIG the commands of a transaction look at at most %u keys: do this outside",
-                   WALK_KEYS_MAX);
+                   EVAL_WALK_KEYS_MAX);
     eval_error(eval, text);
     return false;
 }
@@ -48,7 +47,7 @@ bool eval_may_walk(struct eval *eval, uint64_t keys)
 bool eval_may_digest(struct eval *eval, uint64_t size)
 {
     uint64_t *left = &eval->shard->digest_left;
-    eval->core->turn_work += size / (4 * KIB);
+    eval->core->turn_served += size / (4 * KIB);
     if (eval->whole == NULL) return true;
     if (size <= *left) {
         *left -= size;

@@ -31,6 +31,7 @@ const char *eval_unfit(const struct command *command, const struct slice *args, 
 bool eval_walks(const struct command *command);
 /* It is about to look at @keys more keys in a walk. False: within a transaction, which has one turn for all of it, that
  * is too much (an error was replied). */
+#define EVAL_WALK_KEYS_MAX 10000u /* about a millisecond */
 bool eval_may_walk(struct eval *eval, uint64_t keys);
 /* The same for digests of @size bytes. */
 bool eval_may_digest(struct eval *eval, uint64_t size);

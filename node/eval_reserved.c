@@ -19,6 +19,12 @@ bool eval_reserved_room(const struct eval *eval, bool is_new, uint64_t size)
     return (!is_new || used.count < RESERVED_COUNT_MAX) && used.size + size <= RESERVED_SIZE_MAX;
 }
 
+uint64_t eval_reserved_count(const struct eval *eval)
+{
+    return keydir_reserved(store_keys(eval->shard->store)).count +
+           eval->shard->batches.reserved_count;
+}
+
 /* One of them, as it is now: u64 expiry, key, value. */
 static bool gather(struct eval *eval, struct slice key, struct buf *kept)
 {
@@ -48,25 +54,27 @@ static void list_keys(const struct eval *eval, struct buf *keys)
     }
 }
 
+/* What is on its way may be more than the bounds; once it is applied there is one of each. False. */
+static bool refuse(struct eval *eval)
+{
+    eval_error(eval, "TRYAGAIN too much is on its way that a flush has to keep: nothing was "
+                     "changed");
+    return false;
+}
+
 bool eval_reserved_gather(struct eval *eval, struct buf *kept)
 {
     struct buf keys = {0};
-    bool ok = true;
-    uint64_t count = 0;
+    bool ok = eval_reserved_count(eval) < COMMAND_EFFECTS_MAX;
+    if (!ok) return refuse(eval);
     list_keys(eval, &keys);
     struct reader reader = reader_of(buf_slice(&keys));
     while (reader.at != reader.end && (ok || (eval->waits && eval_wants_more(eval)))) {
         ok = gather(eval, reader_sized(&reader), kept) && ok;
-        count++;
     }
     buf_close(&keys);
     if (!ok) return false;
-    /* What is on its way may be more than the bounds; once it is applied there is one of each. */
-    if (count >= COMMAND_EFFECTS_MAX || kept->size > COMMAND_SIZE_MAX - MIB) {
-        eval_error(eval, "TRYAGAIN too much is on its way that a flush has to keep: nothing was "
-                         "changed");
-        return false;
-    }
+    if (kept->size > COMMAND_SIZE_MAX - MIB) return refuse(eval);
     return kept->size == 0 || eval_fits_disk(eval, kept->size);
 }
 

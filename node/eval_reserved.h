@@ -11,6 +11,8 @@
 void eval_reserved_key(struct buf *key, const char *family, struct slice name);
 /* Room for a value of @size bytes, and for one more key if it @is_new; without a reply. */
 bool eval_reserved_room(const struct eval *eval, bool is_new, uint64_t size);
+/* How many there are, with those on their way. */
+uint64_t eval_reserved_count(const struct eval *eval);
 /* Before a FLUSH: what is to be put again behind it. False: not now (eval.waits), or an error was replied. */
 bool eval_reserved_gather(struct eval *eval, struct buf *kept);
 void eval_reserved_restore(struct eval *eval, struct slice kept); /* behind it */

@@ -11,6 +11,8 @@
 
 #define PACK_TURN_SIZE (4u * MIB) /* values packed in one turn, beside those that are prepared */
 #define LARGE_BATCH_SIZE (8u * MIB)
+#define VALUE_SPARE_SIZE                                                                           \
+    (16u * MIB)          /* that one command may read of values beside what may be replied */
 #define REREAD_MS 60000u /* between two starts of the state because its log cannot be read */
 #define SWEEP_INTERVAL_MS 100u
 /* How many expired keys are deleted at once, and how soon the next ones: 50,000 a second beside clients' commands,
@@ -446,6 +448,7 @@ bool shard_evaluate(struct shard *shard, struct session *session, const struct c
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_applied = (command->flags & CMD_APPLIED) != 0;
     const uint64_t begin = session->out.size;
+    shard->value_left = shard->config->output_limit_size + VALUE_SPARE_SIZE;
     if (shard_admits(&eval)) command->function(&eval);
     if (eval.waits) {
         CHECK(!eval.wrote);
@@ -476,6 +479,7 @@ bool shard_evaluate_local(struct shard *shard, struct session *session,
     struct eval eval = eval_for(shard, session, command, args, count);
     eval.is_local = true;
     if (is_indexed) eval.gone_ms = store_applied_stamp(shard->store);
+    shard->value_left = shard->config->output_limit_size + VALUE_SPARE_SIZE;
     const uint64_t begin = session->out.size;
     if (keys_fit(&eval)) command->function(&eval);
     if (eval.waits) {

@@ -42,6 +42,7 @@ struct shard {
     struct buf packed;     /* The value that was packed last, */
     struct buf unpacked;   /* and the one that was unpacked last. */
     uint64_t digest_left;  /* Bytes of which it may still make digests. */
+    uint64_t value_left;   /* Bytes of values that the command may still read or unpack. */
     uint64_t walk_left;    /* Keys that the transaction being evaluated may still look at. */
     uint64_t pack_left;    /* Bytes of values that may still be packed in this turn, */
     int64_t stream_left;   /* What walks may still cost in this turn (node/stream.h), */

@@ -367,10 +367,12 @@ static void ask_ahead(struct stream *stream, struct eval *eval, struct past_walk
     }
 }
 
-/* The value of the next element is not here. True: it was not asked for yet either, the next fetch may begin. */
-static bool begins_fetch(struct session *session, bool has_sent)
+/* The value of the next element is not here. True: it was not asked for yet either, the next fetch may begin. @err:
+ * ERR_TOO_BIG when the fetch holds so much already that it takes no more; this value is none of that. */
+static bool begins_fetch(struct session *session, bool has_sent, enum err err)
 {
-    if (session->fetch == NULL || fetch_waits(session->fetch) || !has_sent) return false;
+    if (session->fetch == NULL || fetch_waits(session->fetch)) return false;
+    if (err != ERR_TOO_BIG && (err != ERR_AGAIN || !has_sent)) return false;
     fetch_end(session->fetch); /* What it held was sent. */
     session->fetch = NULL;
     return true;
@@ -412,7 +414,7 @@ static enum stream_result walk_window(struct stream *stream, struct eval *eval, 
         }
         if (step == PAST_KEY) {
             *err = put_element(stream, eval, entry, budget);
-            if (*err == ERR_AGAIN && begins_fetch(session, has_sent)) {
+            if (begins_fetch(session, has_sent, *err)) {
                 *err = put_element(stream, eval, entry, budget);
             }
             if (*err == ERR_AGAIN) ask_ahead(stream, eval, &walk, budget);
@@ -546,6 +548,7 @@ bool stream_run(struct core *core, struct session *session, const struct command
         session_add_wait(session, (struct session_wait){0});
         return true;
     }
+    shard->value_left = UINT64_MAX; /* It has a budget of its own. */
     int64_t budget = STREAM_TURN_UNITS / core->stream_count;
     if (budget < STREAM_SLICE_MIN) budget = STREAM_SLICE_MIN;
     if (budget > shard->stream_left) budget = shard->stream_left;

@@ -22,6 +22,7 @@
 #define BURY_NODES 128u        /* of a tree in one step, */
 #define BURY_SEGMENTS 16u      /* of the table, */
 #define BURY_REGIONS 1u        /* and of the slab */
+#define CLEAR_NOW_SIZE MIB     /* So much memory is given back at once. */
 #define MEMORY_STEP (2u * MIB) /* Memory comes in steps of up to half of this: slab.h. */
 
 /* What was cleared and is not given back yet. */
@@ -64,6 +65,12 @@ static void close_all(struct keydir *keydir)
     btree_close(&keydir->by_key);
     btree_close(&keydir->by_expiry);
     slab_close(&keydir->slab);
+}
+
+static uint64_t own_memory(const struct keydir *keydir)
+{
+    return keydir->dir.memory + keydir->by_key.memory + keydir->by_expiry.memory +
+           keydir->slab.memory;
 }
 
 static uint64_t grave_memory(const struct grave *grave)
@@ -111,6 +118,14 @@ void keydir_clear(struct keydir *keydir)
         hashdir_init(&keydir->dir, &keydir->slab, keydir->dir.seed);
         return;
     }
+    if (own_memory(keydir) <= CLEAR_NOW_SIZE) {
+        /* Neither may thousands in a row, of which each leaves little, gather what is to be given back. */
+        close_all(keydir);
+        hashdir_init(&keydir->dir, &keydir->slab, keydir->dir.seed);
+        btree_init(&keydir->by_key, &keydir->slab, BTREE_BY_KEY);
+        btree_init(&keydir->by_expiry, &keydir->slab, BTREE_BY_EXPIRY);
+        return;
+    }
     struct grave *grave = mem_alloc(sizeof *grave);
     *grave = (struct grave){.dir = keydir->dir,
                             .by_key = keydir->by_key,
@@ -143,8 +158,7 @@ struct keydir_reserved keydir_reserved(const struct keydir *keydir)
 
 uint64_t keydir_memory(const struct keydir *keydir)
 {
-    uint64_t memory = sizeof *keydir + keydir->dir.memory + keydir->by_key.memory +
-                      keydir->by_expiry.memory + keydir->slab.memory;
+    uint64_t memory = sizeof *keydir + own_memory(keydir);
     for (const struct grave *grave = keydir->graves; grave != NULL; grave = grave->next) {
         memory += grave_memory(grave);
     }

@@ -1,3 +1,4 @@
+#include "node/core_parts.h"
 #include "storage/base/hash.h"
 #include "tests/node/core_fixture.h"
 #include "tests/test.h"
@@ -686,4 +687,39 @@ TEST(core, busy_rounds_of_the_loop_are_told)
     EXPECT_TRUE(strstr(text, "\nflashkv_turn_seconds_count 3\n") != NULL);
     buf_close(&body);
     fixture_close(&f);
+}
+
+/* What many clients ask at once is divided among turns, between which the host looks at its sockets. */
+TEST(core, costly_commands_of_many_clients_share_a_turn)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    fixture_open(&fixture);
+    buf_text(&line, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$8000000\r\n");
+    memset(buf_extend(&line, 8000000), 'v', 8000000);
+    buf_text(&line, "\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    fixture_run(&fixture, 200);
+    line.size = 0;
+    for (uint32_t i = 0; i < 10; i++) buf_text(&line, "DIGEST big\r\n");
+    const uint64_t begin = fixture.core->stats.commands_total;
+    for (int at = 0; at < 8; at++) {
+        struct fixture_client *client = fixture_client(&fixture, at);
+        client->out.size = 0;
+        core_client_bytes(fixture.core, client->session, line.data, line.size);
+    }
+    uint64_t done = begin;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < 1000 && done < begin + 80; i++) {
+        fixture_run(&fixture, 1);
+        const uint64_t now = fixture.core->stats.commands_total;
+        if (now - done > most) most = now - done;
+        done = now;
+    }
+    fixture_run(&fixture, 10);
+    EXPECT_EQ(done, begin + 80);
+    EXPECT_LE(most, 3); /* 8 million bytes take a millisecond. */
+    for (int at = 0; at < 8; at++) EXPECT_EQ(fixture_client(&fixture, at)->out.size, 10 * 23);
+    buf_close(&line);
+    fixture_close(&fixture);
 }

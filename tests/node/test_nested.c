@@ -28,6 +28,7 @@ static void begin(struct world *w)
                             .protocol = 2,
                             .now_ms = shard->clock_ms,
                             .gone_ms = shard->clock_ms};
+    shard->value_left = UINT64_MAX;
     eval_mark(&w->eval, &w->mark);
 }
 
@@ -283,6 +284,66 @@ TEST(nested, digests_of_a_transaction_are_bounded)
     EXPECT_EQ(reply.nodes[33].kind, RESP_BULK);
     EXPECT_EQ(reply.nodes[34].kind, RESP_ERROR);                    /* 272 million bytes */
     EXPECT_TEXT(fixture_say(&fixture, "GET after"), "$1\r\n1\r\n"); /* as in Redis */
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
+/* A value that is packed in the log is unpacked by each command that looks at it, however little that replies. */
+TEST(nested, values_read_by_a_transaction_are_bounded)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    struct resp_reply reply = {0};
+    fixture_open(&fixture);
+    fixture.config.output_limit_size = MIB;
+    buf_text(&line, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$1000000\r\n");
+    memset(buf_extend(&line, 1000000), 'v', 1000000);
+    buf_text(&line, "\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    line.size = 0;
+    buf_text(&line, "KV.TXN IF 19");
+    for (uint32_t i = 0; i < 19; i++) buf_text(&line, " VALUE big = v");
+    buf_text(&line, "\r\n");
+    EXPECT_TRUE(
+        strncmp(fixture_ask(&fixture, 0, line.data, line.size), "-TOOBIG more values", 19) == 0);
+    line.size = 0;
+    buf_text(&line, "MULTI\r\n");
+    for (uint32_t i = 0; i < 20; i++) buf_text(&line, "GETRANGE big 1 1\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    (void)fixture_ask(&fixture, 0, "EXEC\r\n", 6);
+    const struct buf *out = &fixture_client(&fixture, 0)->out;
+    EXPECT_EQ(resp_read(&reply, buf_slice(out)), RESP_OK);
+    EXPECT_EQ(reply.nodes[0].count, 20);
+    EXPECT_EQ(reply.nodes[17].kind, RESP_BULK);
+    EXPECT_EQ(reply.nodes[20].kind, RESP_ERROR);
+    EXPECT_TEXT(fixture_say(&fixture, "GETRANGE big 1 2"), "$2\r\nvv\r\n");
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
+/* Each of them looks at all keys that a flush keeps. */
+TEST(nested, flushes_of_a_transaction_are_bounded)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    struct resp_reply reply = {0};
+    fixture_open(&fixture);
+    (void)fixture_say(&fixture, "KV.ONCE id 1 SET a 1");
+    buf_text(&line, "MULTI\r\n");
+    for (uint32_t i = 0; i < 30; i++) buf_text(&line, "SET k v\r\nFLUSHALL\r\n");
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    (void)fixture_ask(&fixture, 0, "EXEC\r\n", 6);
+    const struct buf *out = &fixture_client(&fixture, 0)->out;
+    EXPECT_EQ(resp_read(&reply, buf_slice(out)), RESP_OK);
+    EXPECT_EQ(reply.nodes[0].count, 60);
+    EXPECT_EQ(reply.nodes[2].kind, RESP_SIMPLE);
+    EXPECT_EQ(reply.nodes[60].kind, RESP_ERROR);
+    EXPECT_TRUE(strstr((const char *)out->data, "-TOOBIG the commands of a transaction look") !=
+                NULL);
+    EXPECT_TEXT(fixture_say(&fixture, "FLUSHALL\r\nDBSIZE"), "+OK\r\n:0\r\n");
+    EXPECT_TEXT(fixture_say(&fixture, "KV.ONCE id 1 SET a 1\r\nDBSIZE"), "+OK\r\n:0\r\n");
     resp_reply_close(&reply);
     buf_close(&line);
     fixture_close(&fixture);

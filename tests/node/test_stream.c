@@ -518,6 +518,36 @@ TEST(stream, a_history_tells_every_change_the_newest_first)
     fixture_close(&fixture);
 }
 
+/* Values that together are longer than any other reply may be; they are unpacked in the background. */
+TEST(stream, large_values_of_a_range_need_not_fit_in_memory_together)
+{
+    struct fixture fixture;
+    struct buf line = {0};
+    struct resp_reply reply = {0};
+    fixture_open(&fixture);
+    fixture.config.output_limit_size = MIB;
+    for (uint32_t i = 0; i < 5; i++) {
+        line.size = 0;
+        buf_printf(&line, "*3\r\n$3\r\nSET\r\n$4\r\nbig%u\r\n$3000000\r\n", i);
+        memset(buf_extend(&line, 3000000), 'v', 3000000);
+        buf_text(&line, "\r\n");
+        (void)fixture_ask(&fixture, 0, line.data, line.size);
+        fixture_run(&fixture, 100);
+    }
+    (void)fixture_ask(&fixture, 0, "SET small 1\r\n", 13);
+    static const char *const forms[] = {"KV.RANGE \"\" \"\"\r\n", "KV.RANGE \"\" \"\" REVERSE\r\n"};
+    for (uint32_t i = 0; i < 2; i++) {
+        (void)fixture_ask(&fixture, 0, forms[i], strlen(forms[i]));
+        fixture_run(&fixture, 300);
+        EXPECT_EQ(resp_read(&reply, buf_slice(&fixture_client(&fixture, 0)->out)), RESP_OK);
+        EXPECT_EQ(reply.nodes[0].count, 6);
+        EXPECT_FALSE(fixture_client(&fixture, 0)->is_closed);
+    }
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
 TEST(stream, a_flush_ends_what_is_kept)
 {
     struct fixture fixture;
