@@ -1,8 +1,6 @@
 #include "client/resp.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
@@ -49,13 +47,6 @@ void resp_parser_next(struct resp_parser *parser)
     parser->restart = false;
     parser->drop_bytes = 0;
     parser->error[0] = 0;
-}
-
-uint64_t resp_parser_missing(const struct resp_parser *parser, uint64_t have)
-{
-    if (parser->too_big || parser->bulk_expected < 0) return 0;
-    const uint64_t need = parser->position + (uint64_t)parser->bulk_expected + 2;
-    return need > have ? need - have : 0;
 }
 
 static enum resp_status bad(struct resp_parser *parser, const char *what)
@@ -433,43 +424,6 @@ void resp_put_set(struct buf *out, uint64_t count, int protocol)
 void resp_put_push(struct buf *out, uint64_t count, int protocol)
 {
     put_head(out, protocol >= 3 ? '>' : '*', (int64_t)count);
-}
-
-void resp_put_bool(struct buf *out, bool value, int protocol)
-{
-    if (protocol >= 3) {
-        buf_text(out, value ? "#t\r\n" : "#f\r\n");
-    } else {
-        resp_put_int(out, value ? 1 : 0);
-    }
-}
-
-/* The shortest text that reads back as the same number. */
-static void double_text(double value, char *text, size_t size)
-{
-    if (isnan(value)) {
-        (void)snprintf(text, size, "nan");
-        return;
-    }
-    if (isinf(value)) {
-        (void)snprintf(text, size, value > 0 ? "inf" : "-inf");
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        (void)snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) return;
-    }
-}
-
-void resp_put_double(struct buf *out, double value, int protocol)
-{
-    char text[40];
-    double_text(value, text, sizeof text);
-    if (protocol >= 3) {
-        put_line(out, ',', text);
-    } else {
-        resp_put_text(out, text);
-    }
 }
 
 void resp_put_verbatim(struct buf *out, struct slice text, int protocol)

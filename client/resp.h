@@ -64,8 +64,6 @@ void resp_parser_close(struct resp_parser *parser);
 enum resp_status resp_parse(struct resp_parser *parser, const struct resp_limits *limits,
                             struct slice data);
 void resp_parser_next(struct resp_parser *parser);
-/* Bytes that are certainly still missing for the current request (a hint for reserving), or 0. */
-uint64_t resp_parser_missing(const struct resp_parser *parser, uint64_t have);
 
 /* ---- replies: writing. @protocol is 2 or 3 --------------------------------------------------- */
 
@@ -80,8 +78,6 @@ void resp_put_array(struct buf *out, uint64_t count);    /* *n, then n elements 
 void resp_put_map(struct buf *out, uint64_t pairs, int protocol);         /* *2n or %n */
 void resp_put_set(struct buf *out, uint64_t count, int protocol);         /* *n or ~n */
 void resp_put_push(struct buf *out, uint64_t count, int protocol);        /* *n or >n */
-void resp_put_bool(struct buf *out, bool value, int protocol);            /* :1 or #t */
-void resp_put_double(struct buf *out, double value, int protocol);        /* bulk or , */
 void resp_put_verbatim(struct buf *out, struct slice text, int protocol); /* bulk or =n txt: */
 
 /* ---- requests: the client's side ------------------------------------------------------------- */

@@ -199,10 +199,6 @@ enum err log_piece(struct log *log, uint64_t index, uint64_t offset, uint64_t si
                    bool *in_memory);
 /* Bytes of a file that are still in memory, else data is NULL. Until the next flush. */
 struct slice log_memory(const struct log *log, struct place place, uint64_t size);
-/* Reads @size bytes of a listed file from the disk; not verified.
- *   ERR_NOT_FOUND  no such file    ERR_CORRUPT  past its used bytes    ERR_IO */
-enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *data,
-                       uint64_t size);
 
 /* ---- segments -------------------------------------------------------------------------------- */
 

@@ -18,13 +18,6 @@ static enum err file_read(struct log *log, const struct log_segment *segment, ui
     return disk->read(disk->context, segment->handle, offset, data, size);
 }
 
-enum err log_file_read(struct log *log, uint32_t number, uint64_t offset, void *data, uint64_t size)
-{
-    const struct log_segment *segment = log_segment_find(log, number);
-    if (segment == NULL) return ERR_NOT_FOUND;
-    return file_read(log, segment, offset, data, size);
-}
-
 /* What came from the disk must be the record that was written there. */
 static enum err verify(const struct log *log, uint64_t index, struct slice bytes)
 {

@@ -358,6 +358,7 @@ void store_check(const struct store *store)
     log_check(log);
     shelf_check(&store->shelf);
     keydir_check(store->keys);
+    store_pasts_check(store);
     CHECK(store->applied_index <= log->persisted_index);
     CHECK(base->base_index <= store->applied_index);
     CHECK(log->first_index <= base->base_index + 1);

@@ -27,18 +27,6 @@ enum err store_file_handle(struct store *store, uint32_t number, disk_file *hand
     return OK;
 }
 
-enum err store_file_read(struct store *store, uint32_t number, uint64_t offset, void *data,
-                         uint64_t size)
-{
-    disk_file handle = -1;
-    uint64_t used = 0;
-    const enum err err = store_file_handle(store, number, &handle, &used);
-    if (err != OK) return err;
-    if (offset > used || size > used - offset) return ERR_CORRUPT;
-    struct disk *disk = store->config.disk;
-    return disk->read(disk->context, handle, offset, data, size);
-}
-
 void store_file_acquire(struct store *store, uint32_t number)
 {
     struct shelf_file *file = shelf_find(&store->shelf, number);

@@ -165,6 +165,7 @@ void store_reads_settle(struct store *store);
 
 /* The effect of @entry is about to be applied. */
 void store_pasts_note(struct store *store, const struct hint_entry *entry);
+void store_pasts_check(const struct store *store);
 /* Part of file @number is being read. */
 bool store_chunks_has(const struct store *store, uint32_t number);
 void store_pasts_turn(struct store *store);
@@ -173,10 +174,6 @@ void store_pasts_close(struct store *store);
 
 /* ---- store_files.c ------------------------------------------------------------------------------- */
 
-/* Reads from a file of the log or the shelf. ERR_NOT_FOUND: no such file. ERR_CORRUPT: past its used
- * bytes. ERR_IO */
-enum err store_file_read(struct store *store, uint32_t number, uint64_t offset, void *data,
-                         uint64_t size);
 /* A file of the manifest, or one that left it and is not gone yet; NULL: none has this id. */
 const struct log_file *store_file_of_id(const struct store *store, uint64_t file_id);
 /* ERR_NOT_FOUND: no such file. */

@@ -550,3 +550,10 @@ bool store_past_waits(const struct store_past *view)
 {
     return store_records_waits(&view->records) || (view->chunk != NULL && !view->chunk->is_done);
 }
+
+void store_pasts_check(const struct store *store)
+{
+    for (const struct list *at = store->pasts.next; at != &store->pasts; at = at->next) {
+        past_check(LIST_ITEM(at, const struct past, link));
+    }
+}

@@ -41,11 +41,6 @@ void *mem_copy(const void *data, size_t size)
     return copy;
 }
 
-char *mem_string(const char *text)
-{
-    return mem_copy(text, strlen(text) + 1);
-}
-
 void mem_free(void *pointer)
 {
     if (pointer == NULL) return;

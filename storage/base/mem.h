@@ -13,7 +13,6 @@ void *mem_alloc(size_t size);                  /* gives; contents undefined */
 void *mem_zero(size_t size);                   /* gives; zeroed */
 void *mem_resize(void *pointer, size_t size);  /* takes @pointer (may be NULL), gives */
 void *mem_copy(const void *data, size_t size); /* gives */
-char *mem_string(const char *text);            /* gives */
 void mem_free(void *pointer);                  /* takes; NULL is allowed */
 uint64_t mem_used(void);                       /* bytes now allocated through this module */
 
