@@ -111,11 +111,15 @@ bool cmd_parts_next(const struct eval *eval, const struct cmd_parts *parts, uint
 const char *cmd_parts_refusal(struct eval *eval, const struct cmd_parts *parts)
 {
     const char *text = NULL;
+    const struct command *before = NULL;
     for (uint32_t at = parts->first; at < parts->end && text == NULL;) {
         struct cmd_part part;
         CHECK(cmd_parts_next(eval, parts, &at, &part));
-        const struct command *command = part.count > 0 ? command_find(part.args[0]) : NULL;
-        if (command != NULL) text = shard_refusal(eval->shard, command->flags);
+        if (part.count == 0) continue;
+        const struct command *command = command_find_again(part.args[0], before);
+        if (command == NULL || command == before) continue; /* The same answer as before. */
+        text = shard_refusal(eval->shard, command->flags);
+        before = command;
     }
     return text;
 }
@@ -163,6 +167,7 @@ static bool read_outline(const struct eval *eval, uint32_t *watches, struct cmd_
     if (count > ((int64_t)eval->count - 3) / 2) return false;
     *watches = (uint32_t)count;
     *parts = (struct cmd_parts){.first = 3 + 2 * *watches, .end = eval->count};
+    const struct command *command = NULL;
     for (uint32_t i = 0; i < *watches; i++) {
         const struct slice key = eval->args[3 + 2 * i];
         if (key.size == 0 || key.size > KEY_SIZE_MAX) return false;
@@ -172,7 +177,7 @@ static bool read_outline(const struct eval *eval, uint32_t *watches, struct cmd_
         struct cmd_part part;
         if (!cmd_parts_next(eval, parts, &at, &part)) return false;
         if (part.count == 0) continue;
-        const struct command *command = command_find(part.args[0]);
+        command = command_find_again(part.args[0], command);
         if (command == NULL || (command->flags & CMD_WRITE) == 0) continue;
         if ((eval->command->flags & CMD_WRITE) == 0) return false;
     }

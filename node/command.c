@@ -363,6 +363,14 @@ const struct command *command_find(struct slice name)
     return NULL;
 }
 
+const struct command *command_find_again(struct slice name, const struct command *guess)
+{
+    /* The hidden ones are looked for as they are written. */
+    const bool is_visible = guess != NULL && guess->name[0] != '\r';
+    if (is_visible && compare_fold(name, guess->name) == 0) return guess;
+    return command_find(name);
+}
+
 bool command_arity_fits(const struct command *command, uint32_t count)
 {
     if (command->arity >= 0) return count == (uint32_t)command->arity;

@@ -59,7 +59,8 @@ struct eval {
     /* Commands within commands, see eval_nested.h. */
     const struct eval *whole; /* The command of which this one is a part; NULL: none. */
     const struct eval_mark
-        *root; /* Where the effects of the outermost one begin; NULL: no parts. */
+        *root;                  /* Where the effects of the outermost one begin; NULL: no parts. */
+    const struct command *part; /* The last one that was evaluated. */
     bool
         overflows; /* The parts change more than one command may: undo them, eval_error_overflow. */
 };
@@ -81,6 +82,8 @@ struct command {
 
 /* NULL when there is no such command. Names fold case. */
 const struct command *command_find(struct slice name);
+/* The same, and quick when it is @guess once more, as it is for most who send many: NULL is no guess. */
+const struct command *command_find_again(struct slice name, const struct command *guess);
 const struct command *command_at(uint32_t at); /* NULL past the end */
 uint32_t command_count(void);
 bool command_arity_fits(const struct command *command, uint32_t count);

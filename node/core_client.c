@@ -317,7 +317,8 @@ static enum dispatch dispatch(struct core *core, struct session *session, const 
                               uint32_t count, struct slice request)
 {
     char text[192];
-    const struct command *command = command_find(args[0]);
+    const struct command *command = command_find_again(args[0], session->guess);
+    session->guess = command;
     if (session_is_proxy(session) && session->moved) return send_back(session);
     const char *known = router_known_answer(args[0]);
     if (known != NULL) {

@@ -120,7 +120,8 @@ bool eval_nested(struct eval *eval, const struct slice *args, uint32_t count, st
     char text[192];
     CHECK(eval->root != NULL);
     CHECK(count > 0);
-    const struct command *command = command_find(args[0]);
+    const struct command *command = command_find_again(args[0], eval->part);
+    eval->part = command;
     struct eval part = {.core = eval->core,
                         .shard = eval->shard,
                         .session = eval->session,

@@ -88,7 +88,8 @@ struct session {
     bool clogged;     /* The socket took less than offered. */
     bool paused;      /* We asked the host to stop reading. */
     uint64_t opened_ms;
-    uint64_t active_ms; /* Last byte in or out. */
+    uint64_t active_ms;          /* Last byte in or out. */
+    const struct command *guess; /* What came last, for command_find_again(). */
     uint64_t command_count;
     const char *last_command; /* Its name; NULL: none yet. */
 

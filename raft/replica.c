@@ -416,7 +416,11 @@ bool replica_nospace(const struct replica *replica)
     struct guard_configuration members;
     uint32_t voters = 0;
     uint32_t full = 0;
+    bool any = false;
     if (store_nospace(replica->store)) return true;
+    /* Asked for each write, and nearly always no. */
+    for (uint32_t i = 0; i < replica->peers->count; i++) any |= replica->peers->list[i].nospace;
+    if (!any) return false;
     replica_newest_members(replica, &members);
     for (uint32_t i = 0; i < members.count; i++) {
         if (members.members[i].role != GUARD_VOTER) continue;

@@ -1,4 +1,5 @@
 #include "node/command.h"
+#include "node/txn.h"
 
 #include "tests/test.h"
 
@@ -46,4 +47,28 @@ TEST(command, arity_is_redis)
     EXPECT_FALSE(command_arity_fits(command_find(slice_text("get")), 3));
     EXPECT_TRUE(command_arity_fits(command_find(slice_text("set")), 5));
     EXPECT_FALSE(command_arity_fits(command_find(slice_text("set")), 2));
+}
+
+TEST(command, the_last_one_is_found_again_and_only_it)
+{
+    const struct command *set = command_find(slice_text("set"));
+    const struct command *get = command_find(slice_text("GET"));
+    CHECK(set != NULL && get != NULL && set != get);
+    EXPECT_TRUE(command_find_again(slice_text("SeT"), set) == set);
+    EXPECT_TRUE(command_find_again(slice_text("get"), set) == get);
+    EXPECT_TRUE(command_find_again(slice_text("get"), NULL) == get);
+    /* Names that begin alike are others. */
+    EXPECT_TRUE(command_find_again(slice_text("setex"), set) == command_find(slice_text("setex")));
+    EXPECT_TRUE(command_find_again(slice_text("se"), set) == NULL);
+    EXPECT_TRUE(command_find_again(slice_text(""), set) == NULL);
+    /* Between nodes there are some that nobody else can name, whatever was asked before. */
+    const struct command *hidden = command_find(slice_text(TXN_EXEC_WRITE));
+    CHECK(hidden != NULL);
+    EXPECT_TRUE(command_find_again(slice_text(TXN_EXEC_WRITE), hidden) == hidden);
+    char other_case[32] = "";
+    for (uint32_t i = 0; TXN_EXEC_WRITE[i] != 0; i++) {
+        const char letter = TXN_EXEC_WRITE[i];
+        other_case[i] = (char)(letter >= 'a' && letter <= 'z' ? letter - 32 : letter);
+    }
+    EXPECT_TRUE(command_find_again(slice_text(other_case), hidden) == NULL);
 }
