@@ -76,6 +76,10 @@ enum kv_err kv_scan_page(struct kv_op *op, struct kv_result *result)
     struct kv_cursor *cursor = &op->scan->cursor;
     const struct kv_reply *page = kv_cursor_page(cursor, result->reply);
     void *entries = async->entries;
+    if (page->type == KV_ERROR) {
+        (void)snprintf(op->message, sizeof op->message, "%.*s", (int)page->size, page->data);
+        return KV_ERR_COMPACTED;
+    }
     if (page->type != KV_ARRAY) return fail(op, KV_ERR_FAILED, strange);
     const bool done = kv_list_reserve(&async->allocator, &entries, &async->entry_capacity,
                                       page->count + 1, sizeof *async->entries);

@@ -103,13 +103,25 @@ enum kv_err kv_cursor_ask(struct kv_cursor *cursor, struct kv_batch *batch)
     return kv_batch_add(batch, true, args, size);
 }
 
+/* A range that the server could not tell to its end closes with an error and, behind that, nulls: the error, then. */
+static const struct kv_reply *unbroken(const struct kv_reply *page)
+{
+    if (page->type != KV_ARRAY || page->count == 0) return page;
+    const enum kv_type last = page->items[page->count - 1].type;
+    if (last != KV_NIL && last != KV_ERROR) return page;
+    for (size_t i = 0; i < page->count; i++) {
+        if (page->items[i].type == KV_ERROR) return &page->items[i];
+    }
+    return page;
+}
+
 const struct kv_reply *kv_cursor_page(struct kv_cursor *cursor, const struct kv_reply *reply)
 {
     const bool is_told = cursor->revision == 0 && reply->type == KV_ARRAY && reply->count == 2 &&
                          reply->items[0].type == KV_INTEGER;
-    if (!is_told) return reply;
+    if (!is_told) return unbroken(reply);
     cursor->revision = (uint64_t)reply->items[0].integer;
-    return &reply->items[1];
+    return unbroken(&reply->items[1]);
 }
 
 bool kv_cursor_entry(const struct kv_cursor *cursor, const struct kv_reply *item,

@@ -93,7 +93,8 @@ bool kv_cursor_init(struct kv_cursor *cursor, const struct kv_allocator *allocat
 void kv_cursor_close(struct kv_cursor *cursor);
 /* Adds the command for the next page; as kv_batch_add(). */
 enum kv_err kv_cursor_ask(struct kv_cursor *cursor, struct kv_batch *batch);
-/* The list of entries in a reply, whose revision is taken from now on. */
+/* The list of entries in a reply, whose revision is taken from now on; or a KV_ERROR: the range ended before its end,
+ * since its revision is not kept any more. */
 const struct kv_reply *kv_cursor_page(struct kv_cursor *cursor, const struct kv_reply *reply);
 /* Goes behind the page that came (@size bytes). KV_ERR_FAILED: it makes no sense. KV_ERR_NOMEM: ask again. */
 enum kv_err kv_cursor_take(struct kv_cursor *cursor, const struct kv_reply *page, size_t size);

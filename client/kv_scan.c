@@ -52,6 +52,9 @@ static enum kv_err next_page(struct kv_scan *scan)
         return kv_say(scan->kv, KV_ERR_NOMEM, "no memory for a page of the scan");
     }
     page = kv_cursor_page(&scan->cursor, page);
+    if (page->type == KV_ERROR) {
+        return kv_say(scan->kv, KV_ERR_COMPACTED, "%.*s", (int)page->size, page->data);
+    }
     err = kv_cursor_take(&scan->cursor, page, scan->batch.items[0].reply_size);
     if (err == KV_ERR_NOMEM) return kv_say(scan->kv, err, "no memory for a scan");
     if (err != KV_OK) return kv_strange(scan->kv, true);

@@ -64,6 +64,11 @@ static const struct note notes[] = {
      "Linearizable write; happens once, however often it is sent, within the option "
      "once-retention.",
      NULL},
+    {"kv.range",
+     READ_HERE
+     " When what it needs is lost while it is told (a flush, retention) COMPACTED stands in the "
+     "place of the first element that is missing, and null in those of the others.",
+     NULL},
     {"kv.transfer", LEADER, NULL},
     {"kv.txn",
      "Linearizable and isolated: the conditions and all commands belong to one moment and one "
@@ -145,7 +150,7 @@ const char *manual_errors(const struct command *command)
         if ((flags & CMD_EXPIRY) != 0) return "CLUSTERDOWN MOVED UNCERTAIN NOSPACE";
         return "CLUSTERDOWN MOVED UNCERTAIN TOOBIG NOSPACE OOM";
     }
-    if ((flags & CMD_STREAM) != 0) return "CLUSTERDOWN COMPACTED";
+    if ((flags & CMD_STREAM) != 0) return "CLUSTERDOWN COMPACTED TRYAGAIN";
     if (slice_equal(slice_text(command->name), slice_text("kv.watch"))) {
         return "CLUSTERDOWN COMPACTED TOOBIG TRYAGAIN";
     }

@@ -254,7 +254,12 @@ static enum stream_result open_view(struct stream *stream, struct eval *eval)
     if (stream->view == NULL) {
         stream_tick(eval->core, true);
         if (eval->core->now_ms - stream->since_ms < eval->core->config->park_ms) return STREAM_MORE;
-        return stream_error(eval, "TRYAGAIN too many ranges are being read on this node");
+        char text[128];
+        (void)snprintf(text, sizeof text,
+                       "TRYAGAIN %u ranges or old revisions are being read on this node, which is "
+                       "the most it takes",
+                       STORE_PASTS_MAX);
+        return stream_error(eval, text);
     }
     const bool is_range = stream->kind == STREAM_RANGE;
     stream->stage = is_range ? STREAM_COUNT : STREAM_ELEMENTS;
@@ -262,17 +267,47 @@ static enum stream_result open_view(struct stream *stream, struct eval *eval)
     return STREAM_AGAIN;
 }
 
+/* The elements that are missing of what the header says: the first one is the error, the others are null. */
+static enum stream_result put_rest(struct stream *stream, struct eval *eval, int64_t *budget)
+{
+    struct session *session = eval->session;
+    for (; stream->done < stream->count; stream->done++) {
+        if (*budget <= 0 || session_end(session) - session->sent >= OUT_PAUSE_SIZE) {
+            return STREAM_MORE;
+        }
+        resp_put_null(eval->out, eval->protocol);
+        --*budget;
+    }
+    return STREAM_DONE;
+}
+
+/* Elements have left, and the others are gone. */
+static enum stream_result break_off(struct stream *stream, struct eval *eval)
+{
+    core_log(eval->core, CONFIG_WARN,
+             "client %s: the range at revision %" PRIu64
+             " cannot be told to its end: what it needs is not kept any more (a slow client, or a "
+             "flush)",
+             eval->session->address, stream->revision);
+    store_past_close(stream->view);
+    stream->view = NULL;
+    stream->is_blocked = false;
+    stream->stage = STREAM_REST;
+    (void)stream_compacted(stream, eval);
+    stream->done++;
+    return STREAM_AGAIN;
+}
+
 /* What is needed is gone, or cannot be read. */
 static enum stream_result give_up(struct stream *stream, struct eval *eval, enum err err)
 {
+    if (stream->has_begun && err == ERR_NOT_FOUND) return break_off(stream, eval);
     if (stream->has_begun) {
+        /* Another node can tell it: whoever asked is to go there. */
         core_log(eval->core, CONFIG_WARN,
                  "client %s: the range at revision %" PRIu64
-                 " cannot be told to its end, the connection is closed: %s",
-                 eval->session->address, stream->revision,
-                 err == ERR_NOT_FOUND ? "what it needs is not kept any more (a slow client, or a "
-                                        "flush)"
-                                      : "the disk does not give it");
+                 " cannot be told to its end, the connection is closed: the disk does not give it",
+                 eval->session->address, stream->revision);
         eval->session->closing = true;
         return STREAM_DONE;
     }
@@ -520,6 +555,7 @@ static enum stream_result slice(struct stream *stream, struct eval *eval, int64_
         case STREAM_OPEN: result = open_view(stream, eval); break;
         case STREAM_COUNT:
         case STREAM_ELEMENTS: result = walk(stream, eval, budget); break;
+        case STREAM_REST: result = put_rest(stream, eval, budget); break;
         case STREAM_LOG: result = stream_history(stream, eval, budget); break;
         }
     }

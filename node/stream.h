@@ -10,8 +10,9 @@
  * view of a page is kept for some seconds for that, so that it need not be made from the log again.
  *
  * What is asked for can go while it is being told (a client so slow that retention and compaction overtake it, a base
- * that is received, FLUSHALL). Once elements have left, there is no way to say so in the protocol: the connection is
- * closed, with a line in the log. */
+ * that is received, FLUSHALL). Once elements have left, the reply goes on as long as its header says: in the place of
+ * the first element that is missing stands the error COMPACTED, in those of the others null. When the disk does not
+ * give a value, which another node can, the connection is closed. */
 #ifndef KV_NODE_STREAM_H
 #define KV_NODE_STREAM_H
 

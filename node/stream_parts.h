@@ -14,6 +14,7 @@ enum stream_stage {
     STREAM_OPEN,     /* For room for another view. */
     STREAM_COUNT,    /* The range is counted, */
     STREAM_ELEMENTS, /* and sent. */
+    STREAM_REST,     /* Elements are missing: an error stands in their place. */
     STREAM_LOG,      /* A history: the log is read backwards. */
 };
 

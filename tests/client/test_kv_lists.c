@@ -461,6 +461,30 @@ static bool answers(const struct slice *args, uint32_t count, struct buf *out)
     return true;
 }
 
+/* The rest of a range was not kept while it was told. */
+TEST(kv, a_scan_whose_range_breaks_off_is_compacted)
+{
+    const char *replies[] = {
+        "*2\r\n:9\r\n*3\r\n*3\r\n$1\r\nn\r\n$1\r\nv\r\n:1\r\n-COMPACTED revision 9 is "
+        "gone\r\n$-1\r\n",
+        "*2\r\n:9\r\n*2\r\n*3\r\n$1\r\nn\r\n$1\r\nv\r\n:1\r\n-COMPACTED revision 9 is gone\r\n"};
+    struct fake fake = {0};
+    fake_start(&fake);
+    struct kv *kv = connect_to(fake.address, 500);
+    for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
+        const struct kv_scan_options options = {.from = kv_text("m")};
+        struct kv_scan *scan = NULL;
+        struct kv_entry entry;
+        fake_step(&fake, FAKE_REPLY, replies[i]);
+        EXPECT_EQ(kv_scan_open(kv, &options, &scan), KV_OK);
+        EXPECT_EQ(kv_scan_next(scan, &entry), KV_ERR_COMPACTED);
+        EXPECT_TEXT(kv_message(kv), "COMPACTED revision 9 is gone");
+        kv_scan_close(scan);
+    }
+    kv_close(kv);
+    fake_stop(&fake);
+}
+
 TEST(kv, memory_that_runs_out_anywhere_is_reported_and_nothing_leaks)
 {
     struct fake fake = {.handler = answers};

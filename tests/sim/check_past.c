@@ -195,6 +195,19 @@ static bool is_table(const struct resp_node *list, uint64_t count)
     return true;
 }
 
+/* A list that ends with an error and nulls: what the range was is not kept any more. */
+static bool is_broken_off(const struct resp_node *list)
+{
+    const struct resp_node *row = list + 1;
+    uint32_t errors = 0;
+    if (list->kind != RESP_ARRAY) return false;
+    for (uint64_t i = 0; i < list->count; i++, row += row->span) {
+        if (errors > 0 && row->kind != RESP_NULL) return false;
+        errors += row->kind == RESP_ERROR;
+    }
+    return errors == 1;
+}
+
 static void check_range(struct sim *sim, const struct check_past_question *question,
                         uint64_t revision, const struct resp_node *list)
 {
@@ -245,6 +258,10 @@ static bool take_range(struct sim *sim, const struct check_past_question *questi
             sim_fail(sim, "a range of now is of entry %" PRIu64 ": %" PRIu64 " was committed",
                      revision_index(revision), question->floor);
         }
+    }
+    if (is_broken_off(reply)) {
+        sim->counts.ranges_gone++;
+        return true;
     }
     if (!is_table(reply, 3)) return false;
     if (past->has_gap || revision_index(revision) > past->last) return true;
