@@ -26,6 +26,8 @@ enum op {
     OP_REFRESH_ALL,   /* all keys get so many milliseconds if all are own: OK */
     OP_DELETE_ALL,    /* all keys go if all are own: OK */
     OP_SHORTEST_TTL,  /* of all keys if all are own; 0 when none has any */
+    OP_TTL_OWN,       /* of an own key; -3 of any other */
+    OP_TTL_LEFT,      /* the same; 0 of any other, and when it has none */
     OP_COUNT,
 };
 
@@ -42,6 +44,7 @@ static const struct {
     [OP_SET_NEW] = {false, false, true, 2},       [OP_VALUE_AND_TTL] = {false, true, false, 0},
     [OP_OBTAIN] = {true, false, true, 3},         [OP_REFRESH_ALL] = {true, false, false, 2},
     [OP_DELETE_ALL] = {true, false, false, 1},    [OP_SHORTEST_TTL] = {true, true, false, 1},
+    [OP_TTL_OWN] = {false, true, false, 1},       [OP_TTL_LEFT] = {false, true, false, 1},
 };
 
 static const struct script {
@@ -90,6 +93,16 @@ static const struct script {
     {"9470c810040e272ee6c579d8d4331aaf6332a7b1", OP_DELETE_ALL},
     {"55632241e5850a99ab58c2d532ddc863b196b2ba", OP_DELETE_ALL},
     {"66e1084c2d842a7e8c271925aae90219fac4e129", OP_SHORTEST_TTL},
+    /* redislock for Go up to 0.9, one key: obtain, TTL */
+    {"80a1b5f2cfccec3b7119ba7721d2127682b691a7", OP_OBTAIN},
+    {"6484da7d58920897fdc22b7f9afd1a3d47524ea8", OP_TTL_OWN},
+    /* pottery (Redlock): acquired, extend, release */
+    {"f5f7bd3a3aa4a63c507c1155c5ea1219b350d992", OP_TTL_LEFT},
+    {"ba015a80261b616e7a62d35df0b8e3edbe6c9414", OP_EXPIRE_OWN},
+    {"a4aada0b36710970eedaaaeec4a6b7d8c78c4f80", OP_DELETE_OWN},
+    /* redis-semaphore (Mutex, RedlockMutex): refresh, release */
+    {"594683e49a64ebaf975caf5f8079a1d097c438f1", OP_EXPIRE_OWN},
+    {"7157921a7cc7cfba979acf6d63f073151df17d12", OP_DELETE_OWN},
     /* The comparison and deletion that Redis' own documentation shows, in the usual spellings. */
     {"ae3671744a5dbb24ea37ef607b8b10ac7856d43e", OP_DELETE_OWN},
     {"f4984e94dda5d9bba88c7bdb1a61c5508d8bfd9c", OP_DELETE_OWN},
@@ -334,6 +347,18 @@ static void value_and_ttl(struct run *run)
     resp_put_int(eval->out, item.exists ? eval_ttl(eval, item.expiry_ms) : -2);
 }
 
+static void ttl_own(struct run *run)
+{
+    struct item item;
+    enum own own;
+    struct eval *eval = run->eval;
+    if (!look(run, 0, run->args[0], false, &own, &item)) return;
+    int64_t ttl = run->op == OP_TTL_OWN ? -3 : 0;
+    if (own == OWN_YES) ttl = eval_ttl(eval, item.expiry_ms);
+    if (run->op == OP_TTL_LEFT && ttl < 0) ttl = 0;
+    resp_put_int(eval->out, ttl);
+}
+
 /* Those that take all keys or none: OK or nil. */
 static void all_or_none(struct run *run)
 {
@@ -346,7 +371,8 @@ static void all_or_none(struct run *run)
     const bool is_obtain = run->op == OP_OBTAIN;
     if (is_obtain && !slice_int64(run->args[1], &size)) size = (int64_t)value.size;
     if (is_obtain && size >= 0 && (uint64_t)size < value.size) value.size = (uint64_t)size;
-    if (!count_all(run, value, is_obtain, &present, &owned)) return;
+    /* Of no bytes nothing but an empty value is made. */
+    if (!count_all(run, value, is_obtain && value.size > 0, &present, &owned)) return;
     if (owned != run->key_count && !(is_obtain && present == 0)) {
         resp_put_null(eval->out, eval->protocol);
         return;
@@ -445,6 +471,8 @@ static void run_script(struct eval *eval, const struct script *script, bool read
     case OP_SET_NEW:
     case OP_SET_OWN_OR_NEW: set_all(&run); break;
     case OP_VALUE_AND_TTL: value_and_ttl(&run); break;
+    case OP_TTL_OWN:
+    case OP_TTL_LEFT: ttl_own(&run); break;
     default: all_or_none(&run); break;
     }
 }

@@ -56,22 +56,22 @@ def fresh(name):
     return folder
 
 
-def prepare_python():
-    folder = fresh("python")
+def prepare_python(name="python", requirements=os.path.join(HERE, "requirements.txt")):
+    folder = fresh(name)
     run(sys.executable, "-m", "venv", "environment", folder=folder)
     run("environment/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--require-hashes",
-        "-r", os.path.join(HERE, "requirements.txt"), folder=folder)
+        "-r", requirements, folder=folder)
 
 
-def prepare_node():
+def prepare_node(name="node"):
     need("node", "npm")
     run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", os.path.join(BUILD, "npm-cache"),
-        folder=fresh("node"))
+        folder=fresh(name))
 
 
-def prepare_go():
+def prepare_go(name="go"):
     need("go")
-    run("go", "build", "-mod=readonly", "-o", "driver", ".", folder=fresh("go"), GOFLAGS="-modcacherw",
+    run("go", "build", "-mod=readonly", "-o", "driver", ".", folder=fresh(name), GOFLAGS="-modcacherw",
         GOMODCACHE=os.path.join(BUILD, "go-modules"), GOTOOLCHAIN="local", CGO_ENABLED="0")
 
 
@@ -88,7 +88,20 @@ def prepare_c():
     run("cc", "-O1", "-o", "driver", "driver.c", "-lhiredis", folder=fresh("c"))
 
 
-PREPARE = {"python": prepare_python, "node": prepare_node, "go": prepare_go, "java": prepare_java, "c": prepare_c}
+def prepare_locks_python():
+    prepare_python("locks-python", "requirements.txt")
+
+
+def prepare_locks_node():
+    prepare_node("locks-node")
+
+
+def prepare_locks_go():
+    prepare_go("locks-go")
+
+
+PREPARE = {"python": prepare_python, "node": prepare_node, "go": prepare_go, "java": prepare_java, "c": prepare_c,
+           "locks-python": prepare_locks_python, "locks-node": prepare_locks_node, "locks-go": prepare_locks_go}
 
 
 def wanted(name):

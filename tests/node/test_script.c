@@ -16,6 +16,9 @@
 #define GO_OBTAIN "eb0c00d98f6f33b4262419a509002884540f30be"
 #define GO_REFRESH "5a22d7e8431313862816d4416b5e46dd70fc340d"
 #define GO_RELEASE "9470c810040e272ee6c579d8d4331aaf6332a7b1"
+#define OLD_GO_OBTAIN "80a1b5f2cfccec3b7119ba7721d2127682b691a7"
+#define OLD_GO_TTL "6484da7d58920897fdc22b7f9afd1a3d47524ea8"
+#define POTTERY_LEFT "f5f7bd3a3aa4a63c507c1155c5ea1219b350d992"
 #define GO_TTL "66e1084c2d842a7e8c271925aae90219fac4e129"
 
 TEST(sha1, known_answers)
@@ -93,6 +96,18 @@ TEST(script, each_does_what_its_library_means)
         {"EVALSHA " GO_RELEASE " 2 g none token-y", "$-1\r\n"},
         {"EVALSHA " GO_RELEASE " 2 g h token-y", "+OK\r\n"},
         {"EXISTS g h", ":0\r\n"},
+        {"EVALSHA " OLD_GO_OBTAIN " 1 g token-x 5 60000", "+OK\r\n"},
+        {"EVALSHA " OLD_GO_OBTAIN " 1 g token-y 5 70000", "+OK\r\n"},
+        {"EVALSHA " OLD_GO_OBTAIN " 1 g other-z 5 70000", "$-1\r\n"},
+        {"EVALSHA " OLD_GO_OBTAIN " 1 g other-z 0 70000", "$-1\r\n"},
+        {"EVALSHA " OLD_GO_TTL " 1 g other", ":-3\r\n"},
+        {"EVALSHA " POTTERY_LEFT " 1 g other", ":0\r\n"},
+        {"PERSIST g", ":1\r\n"},
+        {"EVALSHA_RO " OLD_GO_TTL " 1 g token-y", ":-1\r\n"},
+        {"EVALSHA_RO " POTTERY_LEFT " 1 g token-y", ":0\r\n"},
+        {"DEL g", ":1\r\n"},
+        {"EVALSHA " OLD_GO_TTL " 1 g token-y", ":-3\r\n"},
+        {"EVALSHA " POTTERY_LEFT " 1 g token-y", ":0\r\n"},
     };
     walk(steps, sizeof steps / sizeof steps[0]);
 }
