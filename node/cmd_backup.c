@@ -13,18 +13,6 @@ void cmd_kv_index(struct eval *eval)
     resp_put_int(eval->out, (int64_t)store_applied_index(eval->shard->store));
 }
 
-static bool number_at(struct eval *eval, uint32_t at, uint64_t *number)
-{
-    int64_t value = 0;
-    if (!eval_int(eval, at, &value)) return false;
-    if (value < 0) {
-        eval_error(eval, "ERR value is out of range, must be positive");
-        return false;
-    }
-    *number = (uint64_t)value;
-    return true;
-}
-
 /* File ids have 64 bits, which no integer of the protocol has: 16 hexadecimal digits. */
 static bool file_at(struct eval *eval, uint32_t at, uint64_t *file_id)
 {
@@ -77,7 +65,7 @@ static void backup_begin(struct eval *eval)
     struct core *core = eval->core;
     const struct saver_backup *backup = NULL;
     uint64_t index = 0;
-    if (!number_at(eval, 2, &index)) return;
+    if (!eval_uint(eval, 2, &index)) return;
     if (replica_installing(eval->shard->replica) || core_quarantined(core)) {
         eval_error(eval, "ERR this node is not whole, it receives what it lacks: ask another one");
         return;
@@ -105,8 +93,8 @@ static void backup_read(struct eval *eval)
     uint64_t file_id = 0;
     uint64_t offset = 0;
     uint64_t size = 0;
-    if (!number_at(eval, 2, &id) || !file_at(eval, 3, &file_id)) return;
-    if (!number_at(eval, 4, &offset) || !number_at(eval, 5, &size)) return;
+    if (!eval_uint(eval, 2, &id) || !file_at(eval, 3, &file_id)) return;
+    if (!eval_uint(eval, 4, &offset) || !eval_uint(eval, 5, &size)) return;
     if (size == 0 || size > SAVER_READ_SIZE_MAX) {
         eval_error(eval, "ERR a piece has 1 to 1048576 bytes");
         return;
@@ -139,7 +127,7 @@ void cmd_kv_backup(struct eval *eval)
     } else if (slice_equal_fold(what, "read") && eval->count == 6) {
         backup_read(eval);
     } else if (slice_equal_fold(what, "end") && eval->count == 3) {
-        if (!number_at(eval, 2, &id)) return;
+        if (!eval_uint(eval, 2, &id)) return;
         if (saver_end(&core->saver, eval->shard->store, id) == OK) {
             eval_ok(eval);
         } else {

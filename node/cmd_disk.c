@@ -6,18 +6,6 @@
 #include "node/core_parts.h"
 #include "storage/store_space.h"
 
-static void put_field(struct eval *eval, const char *name, const char *value)
-{
-    resp_put_text(eval->out, name);
-    resp_put_text(eval->out, value);
-}
-
-static void put_number(struct eval *eval, const char *name, uint64_t value)
-{
-    resp_put_text(eval->out, name);
-    resp_put_int(eval->out, (int64_t)value);
-}
-
 static const char *state_name(enum store_file_state state)
 {
     switch (state) {
@@ -45,19 +33,19 @@ static void list_file(void *context, const struct store_file *file)
     if (listing->is_counting) return;
     (void)snprintf(id, sizeof id, "%016" PRIx64, file->file_id);
     resp_put_map(eval->out, 13, eval->protocol);
-    put_number(eval, "number", file->number);
-    put_field(eval, "id", id);
-    put_field(eval, "kind", file->is_table ? "table" : "segment");
-    put_field(eval, "state", state_name(file->state));
-    put_number(eval, "size", file->size);
-    put_number(eval, "used", file->used);
-    put_number(eval, "hint", file->hint_size);
-    put_number(eval, "live", file->live);
-    put_number(eval, "dead", file->used > file->live ? file->used - file->live : 0);
-    put_number(eval, "first", file->first_index);
-    put_number(eval, "last", file->last_index);
-    put_number(eval, "window", file->is_in_window);
-    put_number(eval, "damaged", file->is_damaged);
+    eval_field_int(eval, "number", file->number);
+    eval_field(eval, "id", id);
+    eval_field(eval, "kind", file->is_table ? "table" : "segment");
+    eval_field(eval, "state", state_name(file->state));
+    eval_field_int(eval, "size", file->size);
+    eval_field_int(eval, "used", file->used);
+    eval_field_int(eval, "hint", file->hint_size);
+    eval_field_int(eval, "live", file->live);
+    eval_field_int(eval, "dead", file->used > file->live ? file->used - file->live : 0);
+    eval_field_int(eval, "first", file->first_index);
+    eval_field_int(eval, "last", file->last_index);
+    eval_field_int(eval, "window", file->is_in_window);
+    eval_field_int(eval, "damaged", file->is_damaged);
 }
 
 void cmd_kv_disk(struct eval *eval)
@@ -70,20 +58,20 @@ void cmd_kv_disk(struct eval *eval)
     char amplification[24];
     store_amplification(&compaction, amplification);
     resp_put_map(eval->out, 15, eval->protocol);
-    put_field(eval, "node", core->identity.name);
-    put_number(eval, "disk_bytes", store_stats(store).disk_size);
-    put_number(eval, "free_bytes", available);
-    put_number(eval, "live", compaction.live);
-    put_number(eval, "garbage", compaction.garbage);
-    put_number(eval, "compacting", compaction.is_running);
-    put_number(eval, "forced", compaction.is_forced);
-    put_number(eval, "jobs", compaction.jobs);
-    put_number(eval, "bytes_read", compaction.bytes_read);
-    put_number(eval, "bytes_written", compaction.bytes_written);
-    put_number(eval, "bytes_freed", compaction.bytes_freed);
-    put_number(eval, "total_written", compaction.total_written);
-    put_number(eval, "user_written", compaction.user_written);
-    put_field(eval, "write_amplification", amplification);
+    eval_field(eval, "node", core->identity.name);
+    eval_field_int(eval, "disk_bytes", store_stats(store).disk_size);
+    eval_field_int(eval, "free_bytes", available);
+    eval_field_int(eval, "live", compaction.live);
+    eval_field_int(eval, "garbage", compaction.garbage);
+    eval_field_int(eval, "compacting", compaction.is_running);
+    eval_field_int(eval, "forced", compaction.is_forced);
+    eval_field_int(eval, "jobs", compaction.jobs);
+    eval_field_int(eval, "bytes_read", compaction.bytes_read);
+    eval_field_int(eval, "bytes_written", compaction.bytes_written);
+    eval_field_int(eval, "bytes_freed", compaction.bytes_freed);
+    eval_field_int(eval, "total_written", compaction.total_written);
+    eval_field_int(eval, "user_written", compaction.user_written);
+    eval_field(eval, "write_amplification", amplification);
     resp_put_text(eval->out, "files");
     struct listing listing = {.eval = eval, .is_counting = true};
     store_files(store, list_file, &listing);

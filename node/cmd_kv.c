@@ -51,14 +51,10 @@ struct range {
 static bool range_options(struct eval *eval, struct range *range)
 {
     for (uint32_t i = 3; i < eval->count; i++) {
-        int64_t limit = 0;
+        uint64_t limit = 0;
         if (slice_equal_fold(eval->args[i], "limit") && i + 1 < eval->count) {
-            if (!eval_int(eval, ++i, &limit)) return false;
-            if (limit < 0) {
-                eval_error(eval, "ERR value is out of range, must be positive");
-                return false;
-            }
-            if (limit > 0) range->limit = (uint64_t)limit;
+            if (!eval_uint(eval, ++i, &limit)) return false;
+            if (limit > 0) range->limit = limit;
         } else if (slice_equal_fold(eval->args[i], "reverse")) {
             range->reverse = true;
         } else if (slice_equal_fold(eval->args[i], "keys")) {
@@ -135,38 +131,26 @@ void cmd_kv_range(struct eval *eval)
 
 /* ---- the cluster ---------------------------------------------------------------------------------------------- */
 
-static void put_field(struct eval *eval, const char *name, const char *value)
-{
-    resp_put_text(eval->out, name);
-    resp_put_text(eval->out, value);
-}
-
-static void put_number(struct eval *eval, const char *name, uint64_t value)
-{
-    resp_put_text(eval->out, name);
-    resp_put_int(eval->out, (int64_t)value);
-}
-
 void cmd_kv_status(struct eval *eval)
 {
     struct status status;
     status_of(eval->core, &status);
     resp_put_map(eval->out, 15, eval->protocol);
-    put_field(eval, "name", status.name);
-    put_field(eval, "id", status.id);
-    put_field(eval, "role", status.role);
-    put_field(eval, "leader", status.leader);
-    put_number(eval, "term", status.term);
-    put_number(eval, "committed", status.committed);
-    put_number(eval, "applied", status.applied);
-    put_number(eval, "last", status.last);
-    put_number(eval, "keys", status.keys);
-    put_number(eval, "disk_bytes", status.disk_size);
-    put_field(eval, "version", status.version);
-    put_field(eval, "health", status.health);
-    put_field(eval, "client", status.client);
-    put_field(eval, "peer", status.peer);
-    put_field(eval, "cluster", status.cluster);
+    eval_field(eval, "name", status.name);
+    eval_field(eval, "id", status.id);
+    eval_field(eval, "role", status.role);
+    eval_field(eval, "leader", status.leader);
+    eval_field_int(eval, "term", status.term);
+    eval_field_int(eval, "committed", status.committed);
+    eval_field_int(eval, "applied", status.applied);
+    eval_field_int(eval, "last", status.last);
+    eval_field_int(eval, "keys", status.keys);
+    eval_field_int(eval, "disk_bytes", status.disk_size);
+    eval_field(eval, "version", status.version);
+    eval_field(eval, "health", status.health);
+    eval_field(eval, "client", status.client);
+    eval_field(eval, "peer", status.peer);
+    eval_field(eval, "cluster", status.cluster);
 }
 
 void cmd_kv_leader(struct eval *eval)

@@ -161,5 +161,10 @@ void eval_error(struct eval *eval, const char *text); /* with its prefix, e.g. "
 void eval_syntax_error(struct eval *eval);
 /* An integer argument; on failure "ERR value is not an integer or out of range" is replied. */
 bool eval_int(struct eval *eval, uint32_t at, int64_t *value);
+/* The same for 0 and above, else "ERR value is out of range, must be positive". */
+bool eval_uint(struct eval *eval, uint32_t at, uint64_t *value);
+/* A name and what belongs to it, as in a map. */
+void eval_field(struct eval *eval, const char *name, const char *value);
+void eval_field_int(struct eval *eval, const char *name, uint64_t value);
 
 #endif

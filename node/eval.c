@@ -540,3 +540,27 @@ bool eval_int(struct eval *eval, uint32_t at, int64_t *value)
     eval_error(eval, "ERR value is not an integer or out of range");
     return false;
 }
+
+bool eval_uint(struct eval *eval, uint32_t at, uint64_t *value)
+{
+    int64_t number = 0;
+    if (!eval_int(eval, at, &number)) return false;
+    if (number < 0) {
+        eval_error(eval, "ERR value is out of range, must be positive");
+        return false;
+    }
+    *value = (uint64_t)number;
+    return true;
+}
+
+void eval_field(struct eval *eval, const char *name, const char *value)
+{
+    resp_put_text(eval->out, name);
+    resp_put_text(eval->out, value);
+}
+
+void eval_field_int(struct eval *eval, const char *name, uint64_t value)
+{
+    resp_put_text(eval->out, name);
+    resp_put_int(eval->out, (int64_t)value);
+}

@@ -297,16 +297,6 @@ static bool is_wanted(const struct feed *feed, const struct effect *effect)
     return feed->to.size == 0 || slice_compare(key, buf_slice(&feed->to)) < 0;
 }
 
-static const char *kind_of(const struct effect *effect)
-{
-    switch (effect->kind) {
-    case EFFECT_PUT: return "put";
-    case EFFECT_EXPIRE_AT: return "expire-change";
-    case EFFECT_FLUSH: return "flush";
-    default: return (effect->flags & EFFECT_FLAG_EXPIRED) != 0 ? "expired" : "delete";
-    }
-}
-
 /* The value of the put @effect, which is @revision, unpacked; borrowed until the next one. ERR_MORE: it is large, go on
  * in the next slice. */
 static enum err value_of(struct core *core, struct unpacking *unpacking,
@@ -462,7 +452,7 @@ static enum err put_row(struct core *core, struct feed *feed, struct slice paylo
         err = OK;
     }
     resp_put_array(rows, ROW_ITEMS);
-    resp_put_text(rows, kind_of(effect));
+    resp_put_text(rows, effect_word(effect));
     if (effect->kind == EFFECT_FLUSH) {
         resp_put_null(rows, protocol);
     } else {

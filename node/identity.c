@@ -55,20 +55,6 @@ static enum err open_frame(struct slice bytes, uint64_t magic, uint32_t newest, 
     return OK;
 }
 
-/* The whole file. ERR_NOT_FOUND: there is none. */
-static enum err read_file(struct disk *disk, const char *name, struct buf *bytes)
-{
-    disk_file file = -1;
-    uint64_t size = 0;
-    enum err err = disk->open(disk->context, name, false, &file);
-    if (err != OK) return err;
-    err = disk->size(disk->context, file, &size);
-    if (err == OK && size > IDENTITY_FILE_MAX) err = ERR_CORRUPT;
-    if (err == OK) err = disk->read(disk->context, file, 0, buf_extend(bytes, size), size);
-    disk->close(disk->context, file);
-    return err;
-}
-
 static void say_refused(const char *name, enum err err, char *message)
 {
     (void)snprintf(message, 512, "file %s: %s; %s", name, err_name(err),
@@ -269,7 +255,7 @@ enum err identity_read(struct disk *disk, struct identity *identity, char *messa
 {
     struct buf bytes = {0};
     message[0] = 0;
-    enum err err = read_file(disk, IDENTITY_FILE, &bytes);
+    enum err err = disk_read_whole(disk, IDENTITY_FILE, IDENTITY_FILE_MAX, &bytes);
     if (err == OK) err = identity_decode(buf_slice(&bytes), identity);
     buf_close(&bytes);
     if (err != OK && err != ERR_NOT_FOUND) say_refused(IDENTITY_FILE, err, message);
@@ -348,7 +334,7 @@ enum err identity_load_peers(struct disk *disk, struct peers *peers, char *messa
 {
     struct buf bytes = {0};
     struct peer_identity row = {0};
-    enum err err = read_file(disk, IDENTITY_PEERS_FILE, &bytes);
+    enum err err = disk_read_whole(disk, IDENTITY_PEERS_FILE, IDENTITY_FILE_MAX, &bytes);
     if (err == ERR_NOT_FOUND) return OK;
     for (uint32_t i = 0; err == OK; i++) {
         err = identity_decode_peer(buf_slice(&bytes), i, &row);

@@ -36,28 +36,16 @@ enum stream_result stream_compacted(struct stream *stream, struct eval *eval)
 
 /* ---- what is asked for --------------------------------------------------------------------------------- */
 
-static bool parse_number(struct eval *eval, uint32_t at, uint64_t *number)
-{
-    int64_t value = 0;
-    if (!eval_int(eval, at, &value)) return false;
-    if (value < 0) {
-        eval_error(eval, "ERR value is out of range, must be positive");
-        return false;
-    }
-    *number = (uint64_t)value;
-    return true;
-}
-
 static bool parse_range(struct stream *stream, struct eval *eval)
 {
     for (uint32_t i = 3; i < eval->count; i++) {
         const struct slice arg = eval->args[i];
         const bool has_more = i + 1 < eval->count;
         if (slice_equal_fold(arg, "limit") && has_more) {
-            if (!parse_number(eval, ++i, &stream->limit)) return false;
+            if (!eval_uint(eval, ++i, &stream->limit)) return false;
             if (stream->limit == 0) stream->limit = UINT64_MAX;
         } else if (slice_equal_fold(arg, "at") && has_more) {
-            if (!parse_number(eval, ++i, &stream->at)) return false;
+            if (!eval_uint(eval, ++i, &stream->at)) return false;
             stream->has_at = true;
         } else if (slice_equal_fold(arg, "reverse")) {
             stream->is_reverse = true;
@@ -94,7 +82,7 @@ static bool parse_key(struct stream *stream, struct eval *eval)
         eval_syntax_error(eval);
         return false;
     }
-    if (!parse_number(eval, 3, is_history ? &stream->limit : &stream->at)) return false;
+    if (!eval_uint(eval, 3, is_history ? &stream->limit : &stream->at)) return false;
     if (stream->limit == 0) stream->limit = UINT64_MAX;
     stream->has_at = !is_history;
     return true;

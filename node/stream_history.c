@@ -23,16 +23,6 @@ static void put_row(struct eval *eval, struct buf *out, uint64_t revision, const
     resp_put_int(out, expiry_ms == 0 ? -1 : (int64_t)expiry_ms);
 }
 
-static const char *kind_of(const struct effect *effect)
-{
-    switch (effect->kind) {
-    case EFFECT_PUT: return "put";
-    case EFFECT_EXPIRE_AT: return "expire-change";
-    case EFFECT_FLUSH: return "flush";
-    default: return (effect->flags & EFFECT_FLAG_EXPIRED) != 0 ? "expired" : "delete";
-    }
-}
-
 static enum err put_effect(struct eval *eval, struct buf *out, const struct effect *effect,
                            uint64_t revision)
 {
@@ -45,7 +35,7 @@ static enum err put_effect(struct eval *eval, struct buf *out, const struct effe
         value = buf_slice(&shard->unpacked);
     }
     const uint64_t expiry_ms = effect->kind == EFFECT_DELETE ? 0 : effect->expiry_ms;
-    put_row(eval, out, revision, kind_of(effect), is_put ? &value : NULL, expiry_ms);
+    put_row(eval, out, revision, effect_word(effect), is_put ? &value : NULL, expiry_ms);
     return OK;
 }
 

@@ -97,4 +97,8 @@ struct disk {
     void (*wait)(void *context, struct disk_op *op);
 };
 
+/* disk_whole.c: appends a whole file of at most @size_max bytes to @bytes, without waiting for other operations.
+ *   ERR_NOT_FOUND  there is none    ERR_CORRUPT  it is longer    ERR_IO */
+enum err disk_read_whole(struct disk *disk, const char *name, uint64_t size_max, struct buf *bytes);
+
 #endif

@@ -159,3 +159,13 @@ enum err effect_walk_next(struct effect_walk *walk, struct effect *effect)
     walk->ordinal++;
     return OK;
 }
+
+const char *effect_word(const struct effect *effect)
+{
+    switch (effect->kind) {
+    case EFFECT_PUT: return "put";
+    case EFFECT_EXPIRE_AT: return "expire-change";
+    case EFFECT_FLUSH: return "flush";
+    default: return (effect->flags & EFFECT_FLAG_EXPIRED) != 0 ? "expired" : "delete";
+    }
+}

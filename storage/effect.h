@@ -77,6 +77,8 @@ static inline bool effect_is_internal(const struct effect *effect)
 {
     return reserved_key(effect->key);
 }
+/* What a change is called when clients are told of it: put, delete, expired, expire-change, flush. */
+const char *effect_word(const struct effect *effect);
 /* Appends a whole body with one PRESENT or CHECK. */
 void effect_encode_numbers(uint8_t kind, uint64_t first, uint64_t second, struct buf *out);
 

@@ -91,19 +91,6 @@ enum err quarantine_decode(struct slice bytes, uint64_t cluster_id, uint64_t nod
 
 /* ---- the file --------------------------------------------------------------------------------------- */
 
-static enum err read_file(struct disk *disk, const char *name, struct buf *bytes)
-{
-    disk_file file = -1;
-    uint64_t size = 0;
-    enum err err = disk->open(disk->context, name, false, &file);
-    if (err != OK) return err;
-    err = disk->size(disk->context, file, &size);
-    if (err == OK && size > QUARANTINE_FILE_MAX) err = ERR_CORRUPT;
-    if (err == OK) err = disk->read(disk->context, file, 0, buf_extend(bytes, size), size);
-    disk->close(disk->context, file);
-    return err;
-}
-
 enum err quarantine_load(struct quarantine *quarantine, struct disk *disk, const char *folder,
                          uint64_t cluster_id, uint64_t node_id, uint64_t incarnation, char *message)
 {
@@ -111,7 +98,7 @@ enum err quarantine_load(struct quarantine *quarantine, struct disk *disk, const
     struct buf bytes = {0};
     *quarantine = (struct quarantine){0};
     file_name(name, folder);
-    enum err err = read_file(disk, name, &bytes);
+    enum err err = disk_read_whole(disk, name, QUARANTINE_FILE_MAX, &bytes);
     if (err == OK) err = quarantine_decode(buf_slice(&bytes), cluster_id, node_id, quarantine);
     buf_close(&bytes);
     if (err == ERR_NOT_FOUND) return OK;
