@@ -357,7 +357,7 @@ static bool is_leaderless(const struct ctl *ctl, enum kv_err err)
 {
     const char *name = NULL;
     const char *client = NULL;
-    if (err != KV_ERR_TIMEOUT || strstr(kv_message(ctl->kv), "no answer") == NULL) return false;
+    if (err != KV_ERR_TIMEOUT) return false;
     kv_set_timeout(ctl->kv, REASON_MS);
     const bool is = kv_leader(ctl->kv, &name, &client) == KV_ERR_NOT_FOUND;
     kv_set_timeout(ctl->kv, ctl->timeout_ms);
@@ -370,7 +370,7 @@ enum ctl_exit ctl_failed(const struct ctl *ctl, enum kv_err err)
     (void)snprintf(message, sizeof message, "%s", kv_message(ctl->kv));
     if (is_leaderless(ctl, err)) {
         return ctl_complain(ctl, ctl_exit_of(err), kv_err_name(err),
-                            "%s: there is no leader, which takes a majority of the nodes", message);
+                            "there is no leader, which takes a majority of the nodes; %s", message);
     }
     return ctl_complain(ctl, ctl_exit_of(err), kv_err_name(err), "%s", message);
 }
