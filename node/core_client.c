@@ -487,6 +487,17 @@ static void become_exec(struct core *core, struct session *session)
     session_unread(session, &request);
 }
 
+/* What comes is no command: the reason is the last thing that is answered. */
+static void break_off(struct core *core, struct session *session, enum resp_status status)
+{
+    core->stats.protocol_errors_total++;
+    if (session->forward_count > 0) return; /* Its turn has not come yet. */
+    core_reply_error(session, status == RESP_BAD ? session->parser.error
+                                                 : "ERR Protocol error: the command is too long");
+    session->closing = true;
+    core_mark_dirty(core, session);
+}
+
 /* Runs what the session's input holds, at most @commands_max; @work has those whose turn is next. True: it has more
  * that could run at once. */
 static bool run_session(struct core *core, struct session *session, const struct list *work,
@@ -523,13 +534,7 @@ static bool run_session(struct core *core, struct session *session, const struct
             continue;
         }
         if (status == RESP_BAD || status == RESP_MORE) {
-            core->stats.protocol_errors_total++;
-            if (session->forward_count > 0) return false; /* Its turn has not come yet. */
-            core_reply_error(session, status == RESP_BAD
-                                          ? parser->error
-                                          : "ERR Protocol error: the command is too long");
-            session->closing = true;
-            core_mark_dirty(core, session);
+            break_off(core, session, status);
             return false;
         }
         const uint64_t size = parser->position;
