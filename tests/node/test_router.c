@@ -222,11 +222,13 @@ TEST(router, many_modest_clients_of_one_follower_do_not_overfill_the_connection)
                                               "127.0.0.1:2");
         core_client_bytes(trio.members[1].core, clients[i].session, big.data, big.size);
     }
+    trio.members[0].to[1].rate = 64 * KIB; /* Slower than the leader makes answers. */
     uint64_t most = 0;
     for (int i = 0; i < 3000; i++) {
         trio_run(&trio, 1);
-        uint64_t held = 0;
-        const struct core *leader = trio.members[0].core;
+        struct core *leader = trio.members[0].core;
+        uint64_t held = peer_queued(
+            peers_find(&leader->peers, trio.members[1].core->identity.node_id));
         for (const struct list *at = leader->proxies.next; at != &leader->proxies; at = at->next) {
             const struct session *proxy = LIST_ITEM(at, const struct session, all);
             held += session_end(proxy) - proxy->sent;
