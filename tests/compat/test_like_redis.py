@@ -119,6 +119,8 @@ JUNK = [b"", b"foo", b"NX", b"xx", b"GT", b"lt", b"EX", b"px", b"KEEPTTL", b"GET
 
 
 def glob(rng):
+    if rng.random() < 0.5:
+        return bytes(rng.choice(b"**??k012[]^-\\ag") for _ in range(rng.randrange(2, 9)))
     return rng.choice([b"*", b"k*", b"k?", b"k[0-2]", b"k[^0-2]", b"*g*", b"", b"[", b"\\k1", b"k\\", b"nothing", b"*[", b"[z-a]*"])
 
 
@@ -218,6 +220,7 @@ COMMANDS = [
     (1, lambda rng: [b"DBSIZE"]),
     (2, scan),
     (2, lambda rng: [b"KEYS", glob(rng)]),
+    (1, lambda rng: [b"PUBLISH", rng.choice(KEYS), rng.choice(WORDS)]),
     (2, lambda rng: [b"OBJECT", rng.choice([b"ENCODING", b"encoding", b"REFCOUNT", b"FREQ", b"IDLETIME", b"nothing"]),
                      rng.choice(KEYS)]),
     (1, lambda rng: [b"MEMORY", rng.choice([b"USAGE", b"nothing"]), rng.choice(KEYS)] +
