@@ -156,8 +156,10 @@ static bool may_write(const struct eval *eval, const struct cmd_parts *parts)
     return found;
 }
 
-bool cmd_kv_txn_writes(const struct slice *args, uint32_t count)
+bool cmd_kv_txn_may_write(const struct command *command, const struct slice *args, uint32_t count)
 {
+    if ((command->flags & CMD_WRITE) == 0) return false;
+    if (command->function != cmd_kv_txn) return true;
     struct buf errors = {0};
     struct kv_txn txn;
     struct eval eval = {.args = args, .count = count, .out = &errors};

@@ -178,7 +178,7 @@ static bool read_outline(const struct eval *eval, uint32_t *watches, struct cmd_
         if (!cmd_parts_next(eval, parts, &at, &part)) return false;
         if (part.count == 0) continue;
         command = command_find_again(part.args[0], command);
-        if (command == NULL || (command->flags & CMD_WRITE) == 0) continue;
+        if (command == NULL || !cmd_kv_txn_may_write(command, part.args, part.count)) continue;
         if ((eval->command->flags & CMD_WRITE) == 0) return false;
     }
     return true;

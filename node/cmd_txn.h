@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct command;
 struct eval;
 struct slice;
 
@@ -17,8 +18,8 @@ void cmd_watch(struct eval *eval);
 void cmd_exec(struct eval *eval);
 void cmd_exec_parts(struct eval *eval);
 void cmd_kv_txn(struct eval *eval);
-/* False: whatever its conditions say, it changes nothing, so it may be repeated like any read. */
-bool cmd_kv_txn_writes(const struct slice *args, uint32_t count);
+/* False: it changes nothing (a KV.TXN: whatever its conditions say), so it may be repeated like any read. */
+bool cmd_kv_txn_may_write(const struct command *command, const struct slice *args, uint32_t count);
 
 /* ---- several commands among the arguments of one: each is the count of its arguments, then these ----------- */
 

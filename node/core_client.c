@@ -81,8 +81,7 @@ static enum dispatch go_remote(struct core *core, struct session *session,
         resp_put_command(&encoded, args, count);
         request = buf_slice(&encoded);
     }
-    const bool is_write = (command->flags & CMD_WRITE) != 0 &&
-                          (command->function != cmd_kv_txn || cmd_kv_txn_writes(args, count));
+    const bool is_write = cmd_kv_txn_may_write(command, args, count);
     const bool taken = router_forward(core, session, leader->identity.node_id, request, command,
                                       is_write);
     buf_close(&encoded);

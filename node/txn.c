@@ -1,6 +1,7 @@
 #include "node/txn.h"
 
 #include "node/cmd_push.h"
+#include "node/cmd_txn.h"
 #include "node/command.h"
 #include "node/core_parts.h"
 #include "node/eval_nested.h"
@@ -144,7 +145,7 @@ const char *txn_queue(struct core *core, struct session *session, const struct c
                       const struct slice *args, uint32_t count)
 {
     struct txn *txn = session->txn;
-    const bool writes = (command->flags & CMD_WRITE) != 0;
+    const bool writes = cmd_kv_txn_may_write(command, args, count);
     const bool walks = eval_walks(command);
     if ((walks && txn->writes) || (writes && txn->walks)) {
         return "ERR a transaction that looks at all keys cannot write";

@@ -224,6 +224,7 @@ TEST(router, many_modest_clients_of_one_follower_do_not_overfill_the_connection)
     }
     trio.members[0].to[1].rate = 64 * KIB; /* Slower than the leader makes answers. */
     uint64_t most = 0;
+    trio.members[0].to[1].rate = MIB; /* Less than the leader answers in a turn. */
     for (int i = 0; i < 3000; i++) {
         trio_run(&trio, 1);
         struct core *leader = trio.members[0].core;
