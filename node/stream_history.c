@@ -23,6 +23,11 @@ static void put_row(struct eval *eval, struct buf *out, uint64_t revision, const
     resp_put_int(out, expiry_ms == 0 ? -1 : (int64_t)expiry_ms);
 }
 
+static bool is_too_long(const struct stream *stream, const struct eval *eval)
+{
+    return stream->gathered.size > eval->shard->config->output_limit_size;
+}
+
 static enum err put_effect(struct eval *eval, struct buf *out, const struct effect *effect,
                            uint64_t revision)
 {
@@ -39,37 +44,69 @@ static enum err put_effect(struct eval *eval, struct buf *out, const struct effe
     return OK;
 }
 
-/* The rows of one entry, the newest first. @previous: what the oldest of them says the key had before; UINT64_MAX when
- * there is none. */
-static enum err entry_rows(struct stream *stream, struct eval *eval, const struct record *record,
-                           uint64_t *previous)
+/* A change of the key in an entry, as struct effect_walk counts. */
+struct change_at {
+    uint64_t position;
+    uint32_t ordinal;
+};
+
+/* Where the entry changes the key, the oldest first, but for what was told before. */
+static enum err find_changes(const struct stream *stream, struct slice payload, struct buf *places)
 {
-    uint32_t ordinals[2] = {0, UINT32_MAX}; /* at least, and below */
-    const struct slice key = buf_slice(&stream->from);
-    *previous = UINT64_MAX;
+    struct effect_walk walk;
+    struct effect effect;
+    enum err err = OK;
+    effect_walk_open(&walk, payload);
     for (;;) {
-        /* One pass for each row, from the last on: entries that change a key more than a few times are rare. */
+        struct change_at at = {.position = walk.position};
+        err = effect_walk_next(&walk, &effect);
+        if (err != OK || (stream->has_below && walk.ordinal >= stream->below)) break;
+        at.ordinal = walk.ordinal;
+        if (!effect_is_change(effect.kind)) continue;
+        const bool is_key = effect.kind == EFFECT_FLUSH ||
+                            slice_equal(effect.key, buf_slice(&stream->from));
+        if (is_key) buf_append(places, &at, sizeof at);
+    }
+    return err == OK || err == ERR_NOT_FOUND ? OK : ERR_CORRUPT;
+}
+
+/* The rows of one entry, the newest first: one may change a key thousands of times. @previous: what the oldest of them
+ * says the key had before; UINT64_MAX when there is none. ERR_MORE: the budget is used up. */
+static enum err entry_rows(struct stream *stream, struct eval *eval, const struct record *record,
+                           uint64_t *previous, int64_t *budget)
+{
+    struct buf places = {0};
+    enum err err = find_changes(stream, record->payload, &places);
+    *previous = UINT64_MAX;
+    for (uint64_t left = places.size / sizeof(struct change_at); err == OK && left > 0; left--) {
+        struct change_at at;
         struct effect_walk walk;
         struct effect effect;
-        struct effect last = {0};
-        enum err err = OK;
-        ordinals[0] = UINT32_MAX;
-        effect_walk_open(&walk, record->payload);
-        while ((err = effect_walk_next(&walk, &effect)) == OK && walk.ordinal < ordinals[1]) {
-            const bool is_flush = effect.kind == EFFECT_FLUSH;
-            if (!effect_is_change(effect.kind)) continue;
-            if (!is_flush && !slice_equal(effect.key, key)) continue;
-            ordinals[0] = walk.ordinal;
-            last = effect;
+        if (stream->done == stream->limit || is_too_long(stream, eval)) break;
+        if (*budget <= 0) {
+            err = ERR_MORE;
+            break;
         }
-        if (err != OK && err != ERR_NOT_FOUND) return ERR_CORRUPT;
-        if (ordinals[0] == UINT32_MAX || stream->done == stream->limit) return OK;
-        err = put_effect(eval, &stream->gathered, &last, revision_of(record->index, ordinals[0]));
-        if (err != OK) return err;
+        memcpy(&at, places.data + (left - 1) * sizeof at, sizeof at);
+        effect_walk_open(&walk, record->payload);
+        walk.position = at.position;
+        walk.ordinal = at.ordinal - 1;
+        const uint64_t size = stream->gathered.size;
+        err = effect_walk_next(&walk, &effect);
+        if (err == OK) {
+            err = put_effect(eval, &stream->gathered, &effect,
+                             revision_of(record->index, at.ordinal));
+        }
+        if (err != OK) break;
         stream->done++;
-        *previous = last.kind == EFFECT_FLUSH ? 0 : last.previous_revision;
-        ordinals[1] = ordinals[0];
+        stream->below = at.ordinal;
+        stream->has_below = true;
+        *previous = effect.kind == EFFECT_FLUSH ? 0 : effect.previous_revision;
+        *budget -= 1 + (int64_t)((stream->gathered.size - size) / KIB);
     }
+    buf_close(&places);
+    if (err != ERR_MORE) stream->has_below = false;
+    return err;
 }
 
 /* What the present says: where the newest change is, or, when that is not kept any more, what it was. */
@@ -117,6 +154,7 @@ enum stream_result stream_history(struct stream *stream, struct eval *eval, int6
         stream->done = 0;
         stream->next = store_applied_index(store);
         stream->is_log_opened = false;
+        stream->has_below = false;
     }
     if (!stream->is_log_opened) {
         const enum err err = look_at_present(stream, eval);
@@ -135,12 +173,13 @@ enum stream_result stream_history(struct stream *stream, struct eval *eval, int6
         if (err == ERR_AGAIN) return STREAM_MORE;
         if (err == ERR_NOT_FOUND) return finish(stream, eval); /* Retention was faster. */
         if (err == OK && record.type == RECORD_COMMAND) {
+            err = entry_rows(stream, eval, &record, &previous, budget);
             *budget -= record.payload.size > 0 ? (int64_t)get_u32(record.payload.data) : 0;
-            err = entry_rows(stream, eval, &record, &previous);
         }
+        if (err == ERR_MORE) return STREAM_MORE;
         if (err != OK) return fail(eval);
         *budget -= 1 + (int64_t)(record.payload.size / UNIT_SIZE);
-        if (stream->gathered.size > eval->shard->config->output_limit_size) {
+        if (is_too_long(stream, eval)) {
             return stream_error(eval, "TOOBIG the reply would be longer than output-limit: ask "
                                       "with COUNT");
         }

@@ -52,6 +52,8 @@ struct stream {
     uint64_t epoch;     /* of the store that they were asked of, as in struct fetches */
     uint64_t next;      /* entry to look at */
     bool is_log_opened; /* What the keydir knows was looked at. */
+    bool has_below;     /* Some changes in that entry were told: all from this one on. */
+    uint32_t below;
 };
 
 /* What came of a slice. */

@@ -564,6 +564,39 @@ TEST(stream, large_values_of_a_range_need_not_fit_in_memory_together)
     fixture_close(&fixture);
 }
 
+/* When each row was looked for in the whole entry this took seconds, in one turn. */
+TEST(stream, a_history_of_thousands_of_changes_in_one_entry)
+{
+    const uint32_t count = 30000;
+    struct fixture fixture;
+    struct buf line = {0};
+    struct resp_reply reply = {0};
+    fixture_open(&fixture);
+    (void)fixture_say(&fixture, "SET k before");
+    buf_printf(&line, "*%u\r\n$4\r\nMSET\r\n", 2 * count + 1);
+    for (uint32_t i = 0; i < count; i++) buf_printf(&line, "$1\r\nk\r\n$5\r\n%05u\r\n", i);
+    (void)fixture_ask(&fixture, 0, line.data, line.size);
+    const uint64_t turns = fixture.core->stats.turns_total;
+    (void)fixture_ask(&fixture, 0, "KV.HISTORY k\r\n", 14);
+    for (int i = 0; i < 100 && fixture_client(&fixture, 0)->out.size == 0; i++) {
+        fixture_run(&fixture, 1);
+    }
+    EXPECT_LT(turns + 5, fixture.core->stats.turns_total);
+    EXPECT_EQ(resp_read(&reply, buf_slice(&fixture_client(&fixture, 0)->out)), RESP_OK);
+    EXPECT_EQ(reply.nodes[0].count, count + 1);
+    const struct resp_node *row = &reply.nodes[1];
+    for (uint32_t i = count; i-- > 0; row += row->span) {
+        char text[16];
+        (void)snprintf(text, sizeof text, "%05u", i);
+        EXPECT_TRUE(slice_equal(row[3].text, slice_text(text)));
+    }
+    EXPECT_TRUE(slice_equal(row[3].text, slice_text("before")));
+    EXPECT_TRUE(strncmp(fixture_say(&fixture, "KV.HISTORY k COUNT 2"), "*2\r\n*4\r\n", 8) == 0);
+    resp_reply_close(&reply);
+    buf_close(&line);
+    fixture_close(&fixture);
+}
+
 TEST(stream, a_flush_ends_what_is_kept)
 {
     struct fixture fixture;
