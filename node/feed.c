@@ -346,8 +346,9 @@ static enum err value_in_view(struct core *core, struct feed *feed, struct slice
         *value = buf_slice(&shard->unpacked);
         return err;
     }
-    return fetch_value(&shard->fetches, &feed->fetch, shard->store, entry, VALUE_SIZE_MAX + KIB,
-                       value);
+    const enum err err = fetch_value(&shard->fetches, &feed->fetch, shard->store, entry,
+                                     VALUE_SIZE_MAX + KIB, value);
+    return err == ERR_CORRUPT && !store_past_keeps(feed->view, entry) ? ERR_NOT_FOUND : err;
 }
 
 /* What @key was before @revision, although the entry that made it so is not in the log any more. */

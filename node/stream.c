@@ -441,6 +441,7 @@ static enum stream_result walk_window(struct stream *stream, struct eval *eval, 
                 *err = put_element(stream, eval, entry, budget);
             }
             if (*err == ERR_AGAIN) ask_ahead(stream, eval, &walk, budget);
+            if (*err == ERR_CORRUPT && !store_past_keeps(stream->view, entry)) *err = ERR_NOT_FOUND;
             if (*err != OK) return STREAM_MORE;
             has_sent = true;
         }

@@ -455,8 +455,9 @@ static enum err hint_taken(struct store_past *view, const struct shelf_file *fil
 static enum err resolve_hint(struct store_past *view, uint32_t number, int64_t *budget)
 {
     struct shelf_file *file = shelf_find(&view->store->shelf, number);
-    /* It was retired long ago, and is gone by now: if anything of it was needed, is_gone() knows. */
-    if (file == NULL) {
+    /* It was retired before the view was opened, and is gone by now, its hint first: if anything of it was needed,
+     * is_gone() knows. */
+    if (file == NULL || (file->state == SHELF_RETIRED && file->handle < 0)) {
         hint_end(view);
         return OK;
     }
@@ -544,6 +545,15 @@ enum err store_past_step(struct store_past *view, int64_t *budget)
     const enum err err = go_on(view, budget);
     if (err != OK && err != ERR_AGAIN) lose(view, err);
     return err;
+}
+
+bool store_past_keeps(const struct store_past *view, const struct keydir_entry *entry)
+{
+    const struct keydir_info info = keydir_info(entry);
+    disk_file handle = -1;
+    uint64_t used = 0;
+    return info.is_inline ||
+           store_file_handle(view->store, info.place.file, &handle, &used) != ERR_NOT_FOUND;
 }
 
 bool store_past_waits(const struct store_past *view)

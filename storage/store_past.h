@@ -81,6 +81,9 @@ struct store_past *store_past_open(struct store *store, uint64_t revision, struc
  *   ERR_NOT_FOUND  what it needs is not kept any more, or the store was closed
  *   ERR_CORRUPT, ERR_IO  the disk does not give it */
 enum err store_past_step(struct store_past *view, int64_t *budget);
+/* The file with the value of @entry, which the walk gave, is still there. False: it was given back for want of room:
+ * views keep no more than `retention` from being removed. */
+bool store_past_keeps(const struct store_past *view, const struct keydir_entry *entry);
 bool store_past_waits(const struct store_past *view);
 void store_past_close(struct store_past *view);
 

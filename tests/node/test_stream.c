@@ -677,3 +677,51 @@ TEST(stream, a_range_waits_for_one_of_the_views_and_hears_how_many_there_are)
     }
     fixture_close(&fixture);
 }
+
+static char last_warning[256];
+
+static void note_warning(void *context, int level, const char *line)
+{
+    (void)context;
+    if (level == CONFIG_WARN) (void)snprintf(last_warning, sizeof last_warning, "%s", line);
+}
+
+static void set_random(struct fixture *fixture, struct prng *prng, uint32_t key)
+{
+    struct buf line = {0};
+    buf_printf(&line, "*3\r\n$3\r\nSET\r\n$5\r\n%05u\r\n$9000\r\n", key);
+    for (uint32_t i = 0; i < 9000; i++) buf_u8(&line, (uint8_t)('a' + prng_below(prng, 26)));
+    buf_text(&line, "\r\n");
+    EXPECT_TEXT(fixture_ask(fixture, 0, line.data, line.size), "+OK\r\n");
+    fixture_run(fixture, 5);
+    buf_close(&line);
+}
+
+/* Files are kept for a view no longer than there is room in `retention`. That is no damage. */
+TEST(stream, files_that_a_slow_reader_would_need_and_are_gone_are_not_damaged)
+{
+    struct fixture fixture;
+    struct prng prng = prng_seed(3);
+    fixture_open_sized(&fixture, 64 * KIB);
+    fixture.config.retention_size = 128 * KIB;
+    fixture.config.compaction_rate = 64 * MIB;
+    fixture_stop(&fixture);
+    fixture_start(&fixture);
+    for (uint32_t i = 0; i < 200; i++) set_random(&fixture, &prng, i);
+    struct fixture_client *slow = fixture_client(&fixture, 3);
+    slow->take_max = 0;
+    fixture.net.log = note_warning;
+    last_warning[0] = 0;
+    const char *line = "KV.RANGE \"\" \"\"\r\n";
+    core_client_bytes(fixture.core, slow->session, (const uint8_t *)line, strlen(line));
+    fixture_run(&fixture, 20);
+    for (uint32_t i = 0; i < 800; i++) set_random(&fixture, &prng, i % 200);
+    slow->take_max = UINT64_MAX;
+    for (uint32_t i = 0; i < 1000 && last_warning[0] == 0; i++) {
+        core_client_writable(fixture.core, slow->session);
+        fixture_run(&fixture, 1);
+    }
+    EXPECT_TRUE(strstr(last_warning, "what it needs is not kept any more") != NULL);
+    EXPECT_EQ(store_damage(core_store(fixture.core))->count, 0);
+    fixture_close(&fixture);
+}
