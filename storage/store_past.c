@@ -7,6 +7,7 @@
 #include "storage/log_index.h"
 #include "storage/store_inner.h"
 
+#define EFFECTS_MIN 64u
 #define UNIT_SIZE (16u * KIB) /* bytes that cost as much to verify as one effect to look at */
 
 struct store_chunk {
@@ -301,7 +302,8 @@ void store_pasts_note(struct store *store, const struct hint_entry *entry)
 
 /* ---- from the log --------------------------------------------------------------------------------------- */
 
-/* Effects of one entry, as many as the budget allows. */
+/* Effects of one entry, as many as the budget allows, and some whatever it is: to read a large entry may cost more than
+ * all that a turn gives. */
 static enum err scan_entry(struct store_past *view, const struct record *record, int64_t *budget)
 {
     struct effect_walk walk;
@@ -310,7 +312,7 @@ static enum err scan_entry(struct store_past *view, const struct record *record,
     effect_walk_open(&walk, record->payload);
     for (uint32_t done = 0; (err = effect_walk_next(&walk, &effect)) == OK; done++) {
         if (done < view->effect_at) continue;
-        if (--*budget < 0) {
+        if (--*budget < 0 && done >= view->effect_at + EFFECTS_MIN) {
             view->effect_at = done;
             return ERR_AGAIN;
         }
