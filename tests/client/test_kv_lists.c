@@ -59,102 +59,109 @@ TEST(kv, a_transaction_is_one_command)
 
 /* ---- pipelines ------------------------------------------------------------------------------- */
 
+/* A client of one node, and a pipeline of it. */
+struct piped {
+    struct fake fake;
+    struct kv *kv;
+    struct kv_pipeline *pipeline;
+};
+
+static void piped_open(struct piped *piped, int64_t timeout_ms)
+{
+    *piped = (struct piped){.kv = NULL};
+    fake_start(&piped->fake);
+    piped->kv = connect_to(piped->fake.address, timeout_ms);
+    EXPECT_EQ(kv_pipeline_create(piped->kv, &piped->pipeline), KV_OK);
+}
+
+static void piped_close(struct piped *piped)
+{
+    kv_pipeline_destroy(piped->pipeline);
+    kv_close(piped->kv);
+    fake_stop(&piped->fake);
+}
+
 TEST(kv, a_pipeline_gives_each_reply)
 {
-    struct fake fake = {0};
-    struct kv_pipeline *pipeline = NULL;
+    struct piped piped;
     const struct kv_reply *reply = NULL;
-    fake_start(&fake);
-    struct kv *kv = connect_to(fake.address, 1000);
-    EXPECT_EQ(kv_pipeline_create(kv, &pipeline), KV_OK);
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_OK); /* An empty one. */
-    add(pipeline, KV_WRITE, "A", "1");
-    add(pipeline, KV_WRITE, "B", "2");
-    add(pipeline, KV_READ, "C", "3");
-    EXPECT_EQ(kv_pipeline_result(pipeline, 0, &reply), KV_ERR_INVALID); /* Not run yet. */
-    fake_step(&fake, FAKE_REPLY, "$3\r\none\r\n");
-    fake_step(&fake, FAKE_REPLY, "-ERR two\r\n");
-    fake_step(&fake, FAKE_REPLY, "*2\r\n$1\r\nx\r\n$1\r\ny\r\n");
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_ERR_FAILED);
-    EXPECT_TEXT(kv_message(kv), "ERR two");
-    EXPECT_EQ(kv_pipeline_count(pipeline), 3);
+    piped_open(&piped, 1000);
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_OK); /* An empty one. */
+    add(piped.pipeline, KV_WRITE, "A", "1");
+    add(piped.pipeline, KV_WRITE, "B", "2");
+    add(piped.pipeline, KV_READ, "C", "3");
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 0, &reply), KV_ERR_INVALID); /* Not run yet. */
+    fake_step(&piped.fake, FAKE_REPLY, "$3\r\none\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, "-ERR two\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, "*2\r\n$1\r\nx\r\n$1\r\ny\r\n");
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_ERR_FAILED);
+    EXPECT_TEXT(kv_message(piped.kv), "ERR two");
+    EXPECT_EQ(kv_pipeline_count(piped.pipeline), 3);
     for (int round = 0; round < 2; round++) { /* In any order, and again. */
-        EXPECT_EQ(kv_pipeline_result(pipeline, 2, &reply), KV_OK);
+        EXPECT_EQ(kv_pipeline_result(piped.pipeline, 2, &reply), KV_OK);
         EXPECT_TEXT(reply->items[1].data, "y");
-        EXPECT_EQ(kv_pipeline_result(pipeline, 0, &reply), KV_OK);
+        EXPECT_EQ(kv_pipeline_result(piped.pipeline, 0, &reply), KV_OK);
         EXPECT_TEXT(reply->data, "one");
-        EXPECT_EQ(kv_pipeline_result(pipeline, 1, &reply), KV_ERR_FAILED);
+        EXPECT_EQ(kv_pipeline_result(piped.pipeline, 1, &reply), KV_ERR_FAILED);
         EXPECT_TEXT(reply->data, "ERR two");
     }
-    EXPECT_EQ(kv_pipeline_result(pipeline, 3, &reply), KV_ERR_INVALID);
-    add(pipeline, KV_WRITE, "D", "4"); /* Begins a new list. */
-    EXPECT_EQ(kv_pipeline_count(pipeline), 1);
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_OK);
-    expect_log(&fake, "A 1\nB 2\nC 3\nD 4\n");
-    kv_pipeline_destroy(pipeline);
-    kv_close(kv);
-    fake_stop(&fake);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 3, &reply), KV_ERR_INVALID);
+    add(piped.pipeline, KV_WRITE, "D", "4"); /* Begins a new list. */
+    EXPECT_EQ(kv_pipeline_count(piped.pipeline), 1);
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_OK);
+    expect_log(&piped.fake, "A 1\nB 2\nC 3\nD 4\n");
+    piped_close(&piped);
 }
 
 TEST(kv, a_pipeline_repeats_only_a_tail_that_was_turned_down)
 {
-    struct fake fake = {0};
-    struct kv_pipeline *pipeline = NULL;
+    struct piped piped;
     const struct kv_reply *reply = NULL;
-    fake_start(&fake);
-    struct kv *kv = connect_to(fake.address, 1000);
-    EXPECT_EQ(kv_pipeline_create(kv, &pipeline), KV_OK);
-    add(pipeline, KV_WRITE, "A", "1");
-    add(pipeline, KV_WRITE, "B", "2");
-    add(pipeline, KV_WRITE, "C", "3");
-    add(pipeline, KV_WRITE, "D", "4");
-    fake_step(&fake, FAKE_REPLY, "-TRYAGAIN a\r\n");
-    fake_step(&fake, FAKE_REPLY, ":2\r\n");
-    fake_step(&fake, FAKE_REPLY, "-TRYAGAIN c\r\n");
-    fake_step(&fake, FAKE_REPLY, "-TRYAGAIN d\r\n");
-    fake_step(&fake, FAKE_REPLY, ":3\r\n");
-    fake_step(&fake, FAKE_REPLY, ":4\r\n");
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_ERR_REFUSED);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 0, &reply),
+    piped_open(&piped, 1000);
+    add(piped.pipeline, KV_WRITE, "A", "1");
+    add(piped.pipeline, KV_WRITE, "B", "2");
+    add(piped.pipeline, KV_WRITE, "C", "3");
+    add(piped.pipeline, KV_WRITE, "D", "4");
+    fake_step(&piped.fake, FAKE_REPLY, "-TRYAGAIN a\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, ":2\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, "-TRYAGAIN c\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, "-TRYAGAIN d\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, ":3\r\n");
+    fake_step(&piped.fake, FAKE_REPLY, ":4\r\n");
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_ERR_REFUSED);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 0, &reply),
               KV_ERR_REFUSED); /* B took effect behind it. */
-    EXPECT_EQ(kv_pipeline_result(pipeline, 1, &reply), KV_OK);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 2, &reply), KV_OK);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 1, &reply), KV_OK);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 2, &reply), KV_OK);
     EXPECT_EQ(reply->integer, 3);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 3, &reply), KV_OK);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 3, &reply), KV_OK);
     EXPECT_EQ(reply->integer, 4);
-    expect_log(&fake, "A 1\nB 2\nC 3\nD 4\nC 3\nD 4\n");
-    kv_pipeline_destroy(pipeline);
-    kv_close(kv);
-    fake_stop(&fake);
+    expect_log(&piped.fake, "A 1\nB 2\nC 3\nD 4\nC 3\nD 4\n");
+    piped_close(&piped);
 }
 
 TEST(kv, a_pipeline_that_breaks_knows_what_each_command_is)
 {
-    struct fake fake = {0};
-    struct kv_pipeline *pipeline = NULL;
-    fake_start(&fake);
-    struct kv *kv = connect_to(fake.address, 500);
-    EXPECT_EQ(kv_pipeline_create(kv, &pipeline), KV_OK);
-    add(pipeline, KV_WRITE, "A", "1");
-    add(pipeline, KV_WRITE, "B", "2");
-    add(pipeline, KV_READ, "C", "3");
-    fake_step(&fake, FAKE_REPLY, ":1\r\n");
-    fake_step(&fake, FAKE_CLOSE, NULL);
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_ERR_UNKNOWN);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 0, NULL), KV_OK);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 1, NULL), KV_ERR_UNKNOWN);
-    EXPECT_EQ(kv_pipeline_result(pipeline, 2, NULL), KV_ERR_TIMEOUT);
-    expect_log(&fake, "A 1\nB 2\n"); /* Nothing is repeated behind an unknown write. */
-    add(pipeline, KV_WRITE, "A", "1");
-    add(pipeline, KV_READ, "B", "2");
-    add(pipeline, KV_READ, "C", "3");
-    fake_step(&fake, FAKE_REPLY, ":1\r\n");
-    fake_step(&fake, FAKE_CLOSE, NULL);
-    EXPECT_EQ(kv_pipeline_execute(pipeline), KV_OK);
-    expect_log(&fake, "A 1\nB 2\nB 2\nC 3\n"); /* Reads are. */
-    kv_pipeline_destroy(pipeline);
-    kv_close(kv);
-    fake_stop(&fake);
+    struct piped piped;
+    piped_open(&piped, 500);
+    add(piped.pipeline, KV_WRITE, "A", "1");
+    add(piped.pipeline, KV_WRITE, "B", "2");
+    add(piped.pipeline, KV_READ, "C", "3");
+    fake_step(&piped.fake, FAKE_REPLY, ":1\r\n");
+    fake_step(&piped.fake, FAKE_CLOSE, NULL);
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_ERR_UNKNOWN);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 0, NULL), KV_OK);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 1, NULL), KV_ERR_UNKNOWN);
+    EXPECT_EQ(kv_pipeline_result(piped.pipeline, 2, NULL), KV_ERR_TIMEOUT);
+    expect_log(&piped.fake, "A 1\nB 2\n"); /* Nothing is repeated behind an unknown write. */
+    add(piped.pipeline, KV_WRITE, "A", "1");
+    add(piped.pipeline, KV_READ, "B", "2");
+    add(piped.pipeline, KV_READ, "C", "3");
+    fake_step(&piped.fake, FAKE_REPLY, ":1\r\n");
+    fake_step(&piped.fake, FAKE_CLOSE, NULL);
+    EXPECT_EQ(kv_pipeline_execute(piped.pipeline), KV_OK);
+    expect_log(&piped.fake, "A 1\nB 2\nB 2\nC 3\n"); /* Reads are. */
+    piped_close(&piped);
 }
 
 static bool echo_bytes(const struct slice *args, uint32_t count, struct buf *out)
