@@ -303,6 +303,11 @@ static enum stream_result give_up(struct stream *stream, struct eval *eval, enum
         return stream_error(eval, "ERR the value could not be read from the disk of this node: it "
                                   "is damaged; see the node's log");
     }
+    if (stream->has_at && stream->revision >= store_oldest_revision(eval->shard->store)) {
+        /* Such as the hint of an old file that was damaged: it is kept, but not to be found at the moment. */
+        return stream_error(eval, "TRYAGAIN what tells this revision is being made anew on this "
+                                  "node: ask again, or another node");
+    }
     if (stream->has_at) return stream_compacted(stream, eval);
     if (stream->restarts++ == RESTARTS_MAX) {
         return stream_error(eval, "TRYAGAIN the keys changed too fast to be read at one revision");

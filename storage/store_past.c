@@ -377,7 +377,10 @@ static void resolve_begin(struct store_past *view)
             CHECK(segment != NULL);
             add_file(view, &file->file, true);
             break;
-        case SHELF_SEALED: add_file(view, &file->file, false); break;
+        case SHELF_SEALED:
+            /* Its hint may be missing, for want of space or because it was damaged, until it is made again. */
+            add_file(view, &file->file, file->hint_size == 0 && segment != NULL);
+            break;
         case SHELF_RETIRED:
             if (file->was_sealed && file->handle >= 0) add_file(view, &file->file, false);
             break;
@@ -389,7 +392,7 @@ static void resolve_begin(struct store_past *view)
     view->state = STORE_PAST_RESOLVE;
 }
 
-/* Entries of a segment that is not sealed: there is no hint of it yet. */
+/* Entries of a segment of which there is no hint. */
 static enum err resolve_log(struct store_past *view, const struct store_past_file *file,
                             int64_t *budget)
 {

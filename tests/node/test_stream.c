@@ -296,6 +296,31 @@ TEST(stream, a_small_memory_of_changes_takes_several_passes)
     for (uint64_t seed = 21; seed <= 22; seed++) run(seed, 64 * MIB, 2 * KIB, 120);
 }
 
+/* As after a full disk, or when they were damaged: they are made again later. */
+TEST(stream, what_the_log_has_is_told_without_hints)
+{
+    static struct world world;
+    world_open(&world, 31, 64 * MIB);
+    for (uint32_t i = 0; i < 200; i++) {
+        write_some(&world);
+        if (below(&world, 8) == 0) shoot(&world);
+    }
+    uint32_t sealed = 0;
+    const struct shelf *shelf = &store_of(&world)->shelf;
+    for (uint32_t i = 0; i < shelf->count; i++) {
+        if (shelf->files[i]->state != SHELF_SEALED) continue;
+        shelf->files[i]->hint_size = 0;
+        sealed++;
+    }
+    EXPECT_TRUE(sealed > 2);
+    for (uint32_t i = 0; i < world.shot_count; i++) {
+        look_back(&world, &world.shots[i]);
+        look_at_one(&world, &world.shots[i]);
+    }
+    EXPECT_EQ(world.refused, 0);
+    world_close(&world);
+}
+
 /* What the log has is told after a start as before it; what compaction left out before is not. */
 static void start_again(uint64_t seed, uint64_t retention, uint32_t writes)
 {
