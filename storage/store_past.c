@@ -436,6 +436,8 @@ static void hint_read(struct store_past *view, uint32_t number, uint64_t hint_si
     const uint64_t size = rest < HINT_PIECE_SIZE ? rest : HINT_PIECE_SIZE;
     struct store_chunk *former = view->chunk;
     view->chunk = chunk_begin(view->store, number, -1, offset, size);
+    /* What the reader looked at goes with the former one; it has nothing until the next one is there. */
+    if (view->is_open) hint_reader_feed(&view->reader, slice_of("", 0));
     chunk_end(former);
 }
 
