@@ -114,8 +114,8 @@ WORDS = [b"", b"0", b"1", b"-1", b"10", b"007", b"+5", b" 1", b"1 ", b"-0", b"3.
          b"99999999999999999999999", b"x" * 44, b"x" * 45, b"\x00\x01\xfe", b"y" * 700, b"0.1", b"1.0", b"5e-324", b"1e-20"]
 NUMBERS = [b"0", b"1", b"-1", b"2", b"3", b"5", b"-3", b"100", b"-100", b"600", b"abc", b"", b"1.5", b"9223372036854775807",
            b"-9223372036854775808", b"9223372036854775808", b"4294967296", b"2147483648", b"-2147483649"]
-JUNK = [b"", b"foo", b"NX", b"xx", b"GT", b"lt", b"EX", b"px", b"KEEPTTL", b"GET", b"PERSIST", b"-1", b"10", b"REPLACE", b"DB",
-        b"COUNT", b"MATCH", b"TYPE", b"a\r\nb", b"%s%n"]
+JUNK = [b"", b"foo", b"NX", b"xx", b"GT", b"lt", b"EX", b"px", b"KEEPTTL", b"GET", b"PERSIST", b"-1", b"1000000000", b"REPLACE",
+        b"DB", b"COUNT", b"MATCH", b"TYPE", b"a\r\nb", b"%s%n"]
 
 
 def glob(rng):
@@ -124,15 +124,24 @@ def glob(rng):
     return rng.choice([b"*", b"k*", b"k?", b"k[0-2]", b"k[^0-2]", b"*g*", b"", b"[", b"\\k1", b"k\\", b"nothing", b"*[", b"[z-a]*"])
 
 
+def far(rng):
+    """Seconds, never two alike: which of two equal ones was said a millisecond later is not for GT and LT to tell."""
+    return 1000 + 100 * rng.randrange(1 << 24)
+
+
 def seconds(rng):
     """Far away, past, or nonsense: nothing that expires while the test looks."""
-    return rng.choice([b"1000", b"5000", b"100000", b"0", b"-1", b"abc", b"", b"9223372036854775807", b"9223372036854775",
+    return rng.choice([b"%d" % far(rng), b"%d" % far(rng), b"%d" % far(rng), b"0", b"-1", b"abc", b"", b"9223372036854775807", b"9223372036854775",
                        b"-9223372036854775808", b"-9223372036854775", b"9223372036854776", b"1.5", b"+1000"])
 
 
+def milliseconds(rng):
+    return b"%d" % (far(rng) * 1000)
+
+
 def moment(rng, unit):
-    now = int(time.time()) + rng.choice([1000, 5000, 1 << 33])
-    return rng.choice([b"%d" % (now * unit), b"1", b"0", b"-5", b"abc", b"9223372036854775807", b"9223372036854775"])
+    when = rng.choice([int(time.time()) + far(rng), 1 << 33, 1 << 34])
+    return rng.choice([b"%d" % (when * unit), b"1", b"0", b"-5", b"abc", b"9223372036854775807", b"9223372036854775"])
 
 
 def expiry(rng, may_be_past=True):
@@ -141,7 +150,7 @@ def expiry(rng, may_be_past=True):
     if kind == b"EX":
         return [kind, seconds(rng)]
     if kind == b"px":
-        return [kind, rng.choice([b"1000000", b"0", b"-1", b"x", b"9223372036854775807", b"5000000"])]
+        return [kind, rng.choice([milliseconds(rng), milliseconds(rng), b"0", b"-1", b"x", b"9223372036854775807"])]
     when = moment(rng, 1 if kind == b"EXAT" else 1000)
     return [kind, b"0" if when == b"1" and not may_be_past else when]
 
@@ -162,7 +171,7 @@ def getex(rng):
 
 def expire(rng):
     name = rng.choice([b"EXPIRE", b"PEXPIRE", b"EXPIREAT", b"PEXPIREAT"])
-    when = {b"EXPIRE": lambda: seconds(rng), b"PEXPIRE": lambda: rng.choice([b"1000000", b"5000000", b"0", b"-7", b"q"]),
+    when = {b"EXPIRE": lambda: seconds(rng), b"PEXPIRE": lambda: rng.choice([milliseconds(rng), milliseconds(rng), b"0", b"-7", b"q"]),
             b"EXPIREAT": lambda: moment(rng, 1), b"PEXPIREAT": lambda: moment(rng, 1000)}[name]()
     return [name, rng.choice(KEYS), when] + [rng.choice([b"NX", b"xx", b"GT", b"Lt", b"zz"])
                                              for _ in range(rng.choice([0, 0, 1, 1, 2]))]
@@ -205,7 +214,8 @@ COMMANDS = [
     (4, lambda rng: [b"INCRBYFLOAT", rng.choice(KEYS), rng.choice(WORDS + NUMBERS)]),
     (3, lambda rng: [rng.choice([b"SETNX", b"GETSET", b"APPEND"]), rng.choice(KEYS), rng.choice(WORDS)]),
     (2, lambda rng: [rng.choice([b"SETEX", b"PSETEX"]), rng.choice(KEYS),
-                     rng.choice([b"1000", b"1000000", b"0", b"-1", b"x", b"9223372036854775807"]), rng.choice(WORDS)]),
+                     rng.choice([milliseconds(rng), milliseconds(rng), b"0", b"-1", b"x", b"9223372036854775807"]),
+                     rng.choice(WORDS)]),
     (4, getex),
     (5, expire),
     (4, lambda rng: [rng.choice([b"GETRANGE", b"SUBSTR"]), rng.choice(KEYS), rng.choice(NUMBERS), rng.choice(NUMBERS)]),
