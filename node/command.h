@@ -32,6 +32,7 @@ enum command_flag {
     CMD_LEADER = 1024, /* A read that means nothing on a node that does not lead. */
     CMD_STREAM = 2048, /* CMD_HERE in slices (stream.h); the function is for who cannot wait. */
     CMD_BLOCKS = 4096, /* May wait for long; whoever forwarded it is patient. */
+    CMD_PARTS = 8192,  /* Its first argument says which of several it is (subcommand.h). */
 };
 
 struct eval {

@@ -158,6 +158,7 @@ static const struct subcommand table[] = {
 static uint32_t first_of(const struct command *command)
 {
     uint32_t at = 0;
+    if ((command->flags & CMD_PARTS) == 0) return ROWS; /* as most, every time they come */
     while (at < ROWS && strcmp(table[at].container, command->name) != 0) at++;
     return at;
 }

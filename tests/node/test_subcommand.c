@@ -24,6 +24,7 @@ TEST(subcommand, rows_are_in_order_and_belong_to_commands)
         const struct subcommand *row = NULL;
         const struct subcommand *before = NULL;
         containers += subcommand_has(command);
+        EXPECT_EQ(subcommand_has(command), (command->flags & CMD_PARTS) != 0);
         for (uint32_t at = 0; (row = subcommand_at(command, at)) != NULL; at++) {
             struct syntax syntax;
             rows++;
